@@ -26,8 +26,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 type Owned = watch::Receiver<BTreeSet<u16>>;
 
 /// Starts to follow the stream, until stopped. At the start, and after every interruption, the
-/// stream first delivers the last event of each kind and shard: from its position, a receiver
-/// detects that it has missed events. `shards` is the number of shards of the store.
+/// stream first delivers the last event of each kind and shard: from the positions of these events,
+/// receivers detect that they have missed some. `shards` is the number of shards of the store.
 pub fn start(
     stream: Arc<dyn Stream>,
     feed: Feed,

@@ -96,7 +96,7 @@ impl Board {
         }
     }
 
-    /// Loses all answers of a node from now on, or no longer. The node still carries calls out.
+    /// Makes all answers of a node be lost (`on`), or stops that. The node still carries calls out.
     pub fn mute(&self, node: &str, on: bool) {
         let mut faults = self.faults();
         if on {

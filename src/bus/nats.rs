@@ -20,7 +20,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The most messages that wait to be sent.
 const QUEUE: usize = 4_096;
 
-/// Why a connection can never be made.
+/// Why the configured addresses can never lead to a connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use NATS: {0}")]
 pub struct Error(pub String);
@@ -150,7 +150,7 @@ impl Connection {
 
     /// Waits until the connection breaks.
     pub(super) async fn broken(&self) {
-        // The sender lives as long as the client.
+        // The wait cannot fail, because the sender lives as long as the client.
         let mut state = self.state.clone();
         let _over = state.wait_for(|up| !*up).await;
     }

@@ -14,7 +14,7 @@ use crate::domain::limits::within;
 #[serde(default, deny_unknown_fields)]
 pub struct Options {
     /// The addresses of NATS, `nats://user:password@host:4222`, several separated by commas; empty
-    /// for none. A secret if it contains a password.
+    /// for none. It is a secret if it contains a password.
     #[garde(custom(addresses))]
     pub url: String,
     /// How long the start of a node waits for NATS, in milliseconds; after that it continues

@@ -58,8 +58,8 @@ impl Store {
     /// Creates an API key. Its secret is returned only here.
     ///
     /// # Errors
-    /// [`Error::Refused`] for a name that has not 1 to 100 characters, or scopes that are not 1 to
-    /// 20 words of lower-case letters, `:`, `_` and `-`, or the store's errors.
+    /// [`Error::Refused`] if the name does not have 1 to 100 characters, or the scopes are not 1 to
+    /// 20 words of lower-case letters, `:`, `_` and `-`; otherwise the store's errors.
     pub async fn create_key(
         &self,
         name: &str,

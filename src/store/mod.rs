@@ -142,7 +142,7 @@ pub enum Error {
     Row {
         /// The table.
         table: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the row.
         reason: String,
     },
     /// The file system failed.

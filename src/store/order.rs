@@ -22,9 +22,9 @@ crate::table_row! {
     pub struct Row in "order_row", key(id) {
         /// Its id: `ord_`, and the cart's id without its prefix.
         pub id: String,
-        /// The order number, once it is confirmed.
+        /// The order number, once the order is confirmed.
         pub number: Option<i64>,
-        /// The status.
+        /// The order's status.
         pub status: String,
         /// The payment status.
         pub payment_status: String,
@@ -50,15 +50,15 @@ crate::table_row! {
         pub item_count: i64,
         /// The buyer's own reference.
         pub reference: Option<String>,
-        /// The current step of its saga, while it is unfinished.
+        /// The current step of its saga, while the saga is unfinished.
         pub saga_step: Option<String>,
         /// Why its saga is stuck.
         pub stuck_reason: Option<String>,
         /// Its alert, for an operator.
         pub alert: Option<String>,
-        /// When it was placed.
+        /// When the order was placed.
         pub placed_at: Timestamp,
-        /// When it last changed.
+        /// When the order last changed.
         pub updated_at: Timestamp,
         /// The seq of its last event.
         pub version: i64,
@@ -68,24 +68,24 @@ crate::table_row! {
 /// The filter of a list of orders, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// With one of these statuses, at most [`STATUSES_MAX`]; empty for any.
+    /// Only orders with one of these statuses, at most [`STATUSES_MAX`]; empty for any status.
     pub status: Vec<String>,
-    /// With this payment status.
+    /// Only orders with this payment status.
     pub payment_status: Option<String>,
-    /// With this fulfillment status.
+    /// Only orders with this fulfillment status.
     pub fulfillment_status: Option<String>,
-    /// With this email address, in any case.
+    /// Only orders with this email address, in upper or lower case.
     pub email: Option<String>,
-    /// With this number.
+    /// Only the order with this order number.
     pub number: Option<i64>,
-    /// With this reference.
+    /// Only orders with this reference of the buyer.
     pub reference: Option<String>,
-    /// Matching this search text: it is the id, number or reference, or a prefix of the email
-    /// address in any case.
+    /// Only orders that match this search text: it is their id, number or reference, or a prefix of
+    /// their email address in upper or lower case.
     pub search: Option<String>,
-    /// Placed at this time or later.
+    /// Only orders placed at this time or later.
     pub placed_from: Option<Timestamp>,
-    /// Placed before this time.
+    /// Only orders placed before this time.
     pub placed_to: Option<Timestamp>,
     /// Only orders whose saga is stuck.
     pub stuck: bool,
@@ -180,7 +180,7 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
     found.iter().map(Row::decode).collect()
 }
 
-/// All interpretations of a search.
+/// All ways to interpret a search text.
 async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
     let words = words.trim();
     let mut finds = vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
@@ -223,7 +223,7 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
     query
 }
 
-/// One interpretation of a search.
+/// One way to interpret a search text.
 enum Find {
     /// A column equals this.
     Is(&'static str, String),
@@ -288,16 +288,16 @@ fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
     push_order(query, by, filter);
 }
 
-/// Adds the order and the limit of a list.
+/// Adds `ORDER BY` and `LIMIT` of a list.
 fn push_order(query: &mut Builder, by: By, filter: &Filter) {
     let [placed_at, id] = by.columns(query.dialect());
     query.push(format_args!(" ORDER BY {placed_at} DESC, {id} DESC LIMIT +"));
     query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
 }
 
-/// The place before which a page begins, as newest orders come first: the last order of the
-/// previous page, or `placed_to` if that is older. Both are combined into one condition, so that
-/// the index is entered there and the rows of previous pages are not read.
+/// The time and id at which a page begins; only older orders are on the page. It is the last order
+/// of the previous page, or `placed_to` if that is older. Both are combined into one condition, so
+/// that SQLite enters the index there and does not read the rows of previous pages.
 fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
     let to = filter.placed_to.map(|to| (to, String::new()));
     filter.after.clone().into_iter().chain(to).min()

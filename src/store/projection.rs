@@ -53,12 +53,12 @@ pub struct ProjectionStep<'a> {
     pub projection: &'a str,
     /// The moves of its cursors, one per shard.
     pub cursors: &'a [Cursor],
-    /// Rows, which replace the stored ones.
+    /// Rows, which replace stored rows with the same keys.
     pub rows: Option<&'a Batch>,
     /// Dead letters of events that could not be processed.
     pub dead: &'a [DeadLetter],
-    /// Entities whose rows are complete again, with the events that had failed: their dead letters
-    /// are deleted.
+    /// Entities whose rows now contain all their events, including those that had failed: their
+    /// dead letters are deleted.
     pub healed: &'a [EntityId],
 }
 
@@ -75,8 +75,8 @@ impl Store {
         Ok(found.map_or(Ok(0), |found| found.try_get(0))?)
     }
 
-    /// The cursors of a projection, in order of shard; without shards of which it has processed no
-    /// event.
+    /// The cursors of a projection, in order of shard. A shard of which it has processed no event
+    /// is left out.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -24,9 +24,9 @@ use crate::domain::entity::EntityId;
 const PAGE: u32 = 1_000;
 
 /// Tables that are not copied, in addition to the projected lists: they belong to the projections,
-/// which are rebuilt, or describe nodes and shards, which the target has its own of.
+/// which are rebuilt, or describe nodes and shards, and the target has its own rows of these.
 const NOT_COPIED: [&str; 4] = ["projection", "dead_letter", "node", "shard"];
-/// Tables with a function of their own to copy them.
+/// Tables that are copied by a function of their own.
 const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
 
 /// A table that is copied row by row: its name, and its columns in PostgreSQL.

@@ -223,7 +223,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-/// The type of the column of a field.
+/// The type of the column that stores a field.
 #[doc(hidden)]
 #[must_use]
 pub const fn kind_of<R, C: Stored>(_field: fn(&R) -> &C) -> ColumnKind {
@@ -362,8 +362,8 @@ impl RowChange {
 /// assert_eq!(PageCount::table().columns().len(), 2);
 /// ```
 ///
-/// For a struct that is declared elsewhere, name only its fields: `table_row! { Job in "job",
-/// key(id) { id, kind, state } }`.
+/// For a struct that is declared elsewhere, name only its fields:
+/// `table_row! { Job in "job", key(id) { id, kind, state } }`.
 #[macro_export]
 macro_rules! table_row {
     (

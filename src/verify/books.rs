@@ -147,7 +147,7 @@ impl Books {
 
     /// Checks that an order was placed after its cart was spent, and with the cart's lines.
     fn check_placed(&mut self, key: Key, record: &Record, placed: &Placed) {
-        // That the cart cannot be read is reported with the event at fault.
+        // The violation was already reported, with the cart's event that could not be folded.
         if self.carts.unreadable(key) {
             return;
         }

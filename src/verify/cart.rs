@@ -1,7 +1,7 @@
 //! The book of carts: the lines of an order must be those that its cart had when it was spent (I1).
 //!
 //! After its order is placed, only the seq of a spent cart is kept in memory. When there are many
-//! open carts, their states are evicted too; at its next event, such a cart is read from the
+//! open carts, their states are evicted too; at its next event, an evicted cart is read from the
 //! journal again.
 
 use std::collections::HashMap;
@@ -27,8 +27,8 @@ pub(super) struct CartEntry {
 #[derive(Default)]
 pub(super) struct Carts {
     pub all: HashMap<Key, CartEntry>,
-    /// Spent carts whose order is not placed yet. A cart may stay so forever, if a crash came
-    /// before the order and the buyer did not retry.
+    /// Spent carts whose order is not placed yet. A cart may stay among them forever, if a crash
+    /// came between the two events and the buyer did not retry.
     pub sealed: HashMap<Key, Box<Cart>>,
     pub spent: u64,
     awake: usize,

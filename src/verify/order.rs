@@ -2,7 +2,7 @@
 //! done twice (I2), and that its amounts agree (I3).
 //!
 //! A whole order takes one to a few kilobytes of memory. When there are many, finished orders are
-//! reduced to summaries of some 400 bytes; at its next event, such an order is read from the
+//! reduced to summaries of some 400 bytes; at its next event, a reduced order is read from the
 //! journal again.
 
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,8 @@ pub(super) enum OrderLife {
     Asleep(Box<Summary>),
 }
 
-/// The phase of an order.
+/// How far an order is, for the final checks: in flight means that it has unfinished work or an
+/// alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     InFlight,

@@ -1,5 +1,5 @@
 //! A committed event as a message: a CloudEvent in JSON with extension attributes, under a subject
-//! that names its shard. Decoded, it is the original record, byte for byte.
+//! that names its shard. Decoding a message gives the original record, byte for byte.
 //!
 //! All attributes are in the body: as headers, they would cost a NATS client more time than the
 //! rest of the message.

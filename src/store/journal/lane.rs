@@ -272,7 +272,7 @@ impl Lane {
         self.shared.lost.subscribe()
     }
 
-    /// Counts so far.
+    /// Returns the current counts.
     #[must_use]
     pub fn counters(&self) -> LaneCounters {
         LaneCounters {

@@ -86,8 +86,8 @@ fn needed(
     Ok((needed.collect::<Result<_, _>>()?, counts.into_values().collect()))
 }
 
-/// Events, as arrays of entities and seqs, on which it depends whether a batch continues its
-/// entities: `there` must exist, `free` must not.
+/// The events that decide whether a batch continues its entities, as arrays of entities and seqs:
+/// those of `there` must exist, those of `free` must not.
 #[derive(Default)]
 struct Stands<'a> {
     there: (Vec<&'a str>, Vec<i64>),

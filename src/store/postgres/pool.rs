@@ -26,10 +26,10 @@ pub(super) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
 pub(super) const LOCK_TIMEOUT_MS: u64 = 4_000;
 /// The client's timeout of a statement.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Timeout of getting a connection, new or returned.
+/// Timeout of waiting for a free connection, and of opening a new one.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A connection that was idle for longer is tested before use. After a connection broke, so is
-/// every other one.
+/// A connection that was idle for longer is tested before use. After a connection broke, every
+/// other idle connection is tested, too.
 const IDLE: Duration = Duration::from_millis(100);
 /// Timeout of the test of an idle connection.
 const PING: Duration = Duration::from_secs(2);

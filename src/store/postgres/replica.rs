@@ -1,9 +1,10 @@
 //! The replica for lists, searches and reports, and its lag.
 //!
-//! Several times a second the primary is asked for the end of its write-ahead log, and the replica
-//! for its replay position: the lag is the time since the newest end that the replica has replayed
-//! was measured, and 0 if it has replayed the last one. So clocks of two machines are never
-//! compared, and with an idle primary the lag does not grow.
+//! Ten times a second, the store asks the primary for the end of its write-ahead log, and the
+//! replica for the position up to which it has replayed that log. The lag is 0 if the replica has
+//! replayed the last known end; otherwise it is the age of the newest end that the replica has
+//! replayed. So clocks of two machines are never compared, and with an idle primary the lag does
+//! not grow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
