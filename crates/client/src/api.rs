@@ -1,7 +1,7 @@
 //! The shapes of requests and answers.
 //!
-//! Deliberately not here: sending them ([`Client`](crate::Client)). Answers have the fields that
-//! clients need; other fields are ignored.
+//! Deliberately not here: the sending of requests ([`Client`](crate::Client)). The shapes of
+//! answers have only the fields that clients often need; other fields of an answer are ignored.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,16 +12,16 @@ use crate::money::Money;
 pub struct Product {
     /// Its stock keeping unit.
     pub sku: String,
-    /// What a buyer reads; a new product needs it.
+    /// The display name; required for a new product.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// More of that; `Some(None)` clears it.
+    /// The description; `Some(None)` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<Option<String>>,
-    /// What it is listed under; `Some(None)` clears it.
+    /// The category; `Some(None)` clears it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<Option<String>>,
-    /// A price per currency; prices in other currencies stay as they are.
+    /// The unit prices, one per currency; prices in other currencies are not changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prices: Vec<Money>,
     /// The tax rate as a fraction, for example "0.2".
@@ -46,13 +46,15 @@ pub struct ImportRow {
     /// The stock location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// Units on hand: sets the stock.
+    /// The number of units on hand to set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_hand: Option<i64>,
-    /// What `on_hand` must be before, unless it is right already.
+    /// The number of units that must be on hand before; otherwise the row is refused, unless
+    /// `on_hand` units are there already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_from: Option<i64>,
-    /// Units that come or, if negative, go: changes the stock, once for each idempotency key.
+    /// The number of units to add to the stock, or to remove if negative. A repetition with the
+    /// same idempotency key does not change the stock again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_hand_change: Option<i64>,
 }
@@ -60,7 +62,7 @@ pub struct ImportRow {
 /// The body of `POST /v1/admin/imports`.
 #[derive(Debug, Serialize)]
 pub struct Import<'a> {
-    /// Whether to check only.
+    /// Whether the rows are only checked, and nothing is changed.
     pub dry_run: bool,
     /// The rows, at most 500.
     pub rows: &'a [ImportRow],
@@ -74,7 +76,7 @@ pub struct Imported {
     pub created: u64,
     /// Changed products.
     pub updated: u64,
-    /// Products that already had these values.
+    /// Products that already had the values of their row.
     pub unchanged: u64,
     /// Stock levels that were set.
     pub stock_set: u64,
@@ -85,12 +87,12 @@ pub struct Imported {
 /// A refused row.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ImportedError {
-    /// Its index in the request, from 0.
+    /// The row's index in the request, from 0.
     pub row: usize,
     /// The invalid field.
     #[serde(default)]
     pub field: String,
-    /// What is wrong with it.
+    /// The rule that the field breaks.
     pub message: String,
 }
 
@@ -106,7 +108,7 @@ pub struct Address {
     /// The postal code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postal_code: Option<String>,
-    /// ISO 3166-1 alpha-2.
+    /// The country, as an ISO 3166-1 alpha-2 code.
     pub country: String,
 }
 
@@ -117,7 +119,7 @@ pub struct NewLine {
     pub sku: String,
     /// Units.
     pub quantity: i64,
-    /// An agreed price.
+    /// A unit price that was agreed for this line; needs an API key with `orders:write`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit_price: Option<Money>,
 }
@@ -134,7 +136,7 @@ pub struct NewCart {
     /// The buyer's own reference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// The first lines.
+    /// The lines.
     pub lines: Vec<NewLine>,
     /// The shipping address.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +163,7 @@ pub struct CartUpdate {
 /// A cart.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Cart {
-    /// Its id, which gives the right to use it.
+    /// Its id; whoever knows it may use the cart.
     pub id: String,
     /// Its lines.
     pub lines: Vec<Line>,
@@ -205,7 +207,7 @@ pub struct Checkout {
     /// The payment method; not needed for a cart whose total is 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment: Option<PaymentMethod>,
-    /// The total that the buyer was shown.
+    /// The total that the buyer was shown; the checkout is refused if the total is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_total: Option<Money>,
 }
@@ -220,7 +222,7 @@ pub struct PaymentMethod {
 }
 
 impl PaymentMethod {
-    /// A payment through the sandbox provider.
+    /// A payment method of the provider `sandbox`.
     #[must_use]
     pub fn sandbox(token: &str) -> Self {
         Self { provider: "sandbox".to_owned(), token: token.to_owned() }
@@ -277,7 +279,7 @@ pub struct RefundLine {
     pub line: String,
     /// Units.
     pub quantity: i64,
-    /// The amount to refund for them.
+    /// The amount to refund for these units.
     pub amount: Money,
 }
 
@@ -286,7 +288,7 @@ pub struct RefundLine {
 pub struct Page<T> {
     /// The items of the page.
     pub data: Vec<T>,
-    /// The cursor of the next page.
+    /// The cursor of the next page; `None` on the last page.
     #[serde(default)]
     pub next_cursor: Option<String>,
 }
@@ -296,17 +298,17 @@ pub struct Page<T> {
 pub struct StockItem {
     /// The SKU.
     pub sku: String,
-    /// Units reserved for buyers who have not paid yet.
+    /// Units under holds, for orders that are not confirmed yet.
     pub reserved: i64,
     /// Units allocated to orders.
     pub allocated: i64,
     /// Units that are available to sell.
     pub sellable: i64,
-    /// Units that were sold.
+    /// Units that were shipped and did not come back.
     pub sold: i64,
 }
 
-/// A line of an `out_of_stock` problem.
+/// A SKU with too few units: an element of `lines` in a problem with the code `out_of_stock`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Shortage {
     /// The SKU.

@@ -1,8 +1,8 @@
 //! The client of the public HTTP API: one connection pool, safe retries, problems as errors.
 //!
 //! Deliberately not here: the shapes of requests and answers (`api`), the parsing of refusals
-//! (`problem`) and any flow. Every POST has an idempotency key, and the other methods are
-//! idempotent, so every request may be retried.
+//! (`problem`), and sequences of requests. Every POST has an idempotency key, and the other methods
+//! are idempotent, so every request may be retried.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Error, chain, read};
 
-/// The most bytes of an answer that are read.
+/// The maximum size of an answer, in bytes.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Timeout of one request, including its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(75);
@@ -55,7 +55,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the server at `url`, with an API key, or anonymous.
+    /// Creates a client of the server at `url`, with an API key, or without one.
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Key`], and [`Error::Setup`] when TLS cannot be set up.
@@ -77,7 +77,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("kontor-client/", env!("CARGO_PKG_VERSION")));
         if parsed.scheme() == "http" {
-            // No certificate is ever verified, so a machine without root certificates will do.
+            // Without TLS, no root certificates are needed, and the machine may have none.
             builder = builder.tls_certs_only(std::iter::empty());
         }
         let http = builder.build().map_err(|error| Error::Setup(chain(&error)))?;
@@ -85,40 +85,40 @@ impl Client {
         Ok(Self { http, base, key, retries: RETRIES })
     }
 
-    /// The same client with another number of retries.
+    /// Returns this client with another number of retries per request.
     #[must_use]
     pub fn with_retries(mut self, retries: usize) -> Self {
         self.retries = retries;
         self
     }
 
-    /// The URL of its server, without a slash at its end.
+    /// The URL of the server, without a slash at the end.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// A GET of `path`, which begins with a slash.
+    /// Builds a GET of `path`, which begins with a slash.
     pub fn get<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::GET, path)
     }
 
-    /// A POST to `path`, with a new idempotency key unless the caller sets one.
+    /// Builds a POST to `path`, with a new idempotency key unless the caller sets one.
     pub fn post<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::POST, path)
     }
 
-    /// A PUT to `path`.
+    /// Builds a PUT to `path`.
     pub fn put<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PUT, path)
     }
 
-    /// A PATCH of `path`.
+    /// Builds a PATCH of `path`.
     pub fn patch<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::PATCH, path)
     }
 
-    /// A DELETE of `path`.
+    /// Builds a DELETE of `path`.
     pub fn delete<T>(&self, path: &str) -> Call<'_, T> {
         self.call(Method::DELETE, path)
     }
@@ -164,17 +164,19 @@ impl<T> Call<'_, T> {
         self
     }
 
-    /// Asks the server to wait for the outcome, 0 to 30 seconds.
+    /// Asks the server to answer only when the outcome is known, or after this many seconds, 0 to
+    /// 30.
     pub fn prefer_wait(mut self, seconds: u8) -> Self {
         self.prefer = Some(format!("wait={seconds}"));
         self
     }
 
-    /// Sends the request, and retries it with the same key while the server is overloaded or
-    /// unreachable.
+    /// Sends the request, and retries it with the same idempotency key while the server is
+    /// overloaded or unreachable.
     ///
     /// # Errors
-    /// [`Error::Problem`] for a refusal, [`Error::Unreachable`] and [`Error::Answer`].
+    /// [`Error::Problem`] for a refusal; [`Error::Unreachable`] and [`Error::Answer`] without a
+    /// readable answer; [`Error::Address`] and [`Error::Setup`] if the request cannot be built.
     pub async fn send(mut self) -> Result<Answer<T>, Error>
     where
         T: DeserializeOwned,
@@ -240,7 +242,7 @@ impl<T> Call<'_, T> {
 }
 
 /// Installs ring as the process's TLS provider, unless there is one. [`Client::new`] does so;
-/// another client of reqwest in the same process needs it too.
+/// a program that first builds another client of reqwest must call this before.
 pub fn install_tls() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // Another thread may have installed one.

@@ -2,11 +2,11 @@
 //!
 //! A [`Client`] pools connections, retries a request while the server is overloaded or unreachable,
 //! and gives every POST an idempotency key, so that nothing is done twice. Its methods are named
-//! after the operation ids in `/openapi.json`; other operations are reached by path. [`api`] has
-//! the shapes of requests and answers, [`money`] amounts and prices; a refusal is an [`Error`] with
-//! its stable code and all invalid fields.
+//! after the operation ids in `/openapi.json`; for other operations, [`Client::get`] and the like
+//! take a path. [`api`] has the shapes of requests and answers, [`money`] amounts and prices; a
+//! refusal is an [`Error`] with its stable code and all invalid fields.
 //!
-//! It depends only on kontor's HTTP API, needs a tokio runtime, and has no state of its own.
+//! The client needs a tokio runtime, and stores nothing.
 //!
 //! ```no_run
 //! use kontor_client::api::{Checkout, NewCart, NewLine, PaymentMethod};

@@ -1,8 +1,8 @@
 //! Money and unit prices in the API's format.
 //!
-//! An amount is a number of minor units (pence, cents, yen) and never a float; a unit price may
-//! have up to four decimals of one. Deliberately not here: rounding and taxes, which the server
-//! computes, and currency conversion.
+//! An amount is a whole number of minor units (pence, cents, yen); a unit price is a number of
+//! minor units with up to four decimals. Neither is ever a float. Deliberately not here: rounding
+//! and taxes, which the server computes, and currency conversion.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +32,7 @@ pub enum InvalidMoney {
 /// The number of decimals of a currency's amounts: 2 for GBP, 0 for JPY, 3 for KWD.
 ///
 /// # Errors
-/// [`InvalidMoney::Currency`] for what is no ISO 4217 code, or one without minor units.
+/// [`InvalidMoney::Currency`] if the text is not an ISO 4217 code, or a code without minor units.
 pub fn currency_decimals(code: &str) -> Result<u16, InvalidMoney> {
     Currency::from_code(code).and_then(|known| known.exponent()).ok_or(InvalidMoney::Currency)
 }
@@ -40,14 +40,14 @@ pub fn currency_decimals(code: &str) -> Result<u16, InvalidMoney> {
 /// Money in the API's format; the amount of a unit price may have decimals.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Money {
-    /// Minor units.
+    /// The number of minor units.
     pub amount: Number,
     /// The ISO 4217 code.
     pub currency: String,
 }
 
 impl Money {
-    /// Whole minor units of a currency.
+    /// An amount of whole minor units.
     #[must_use]
     pub fn minor(amount: i64, currency: &str) -> Self {
         Self { amount: amount.into(), currency: currency.to_owned() }
@@ -60,7 +60,7 @@ impl Money {
         Self { amount, currency: currency.to_owned() }
     }
 
-    /// Whole minor units, or `None` if there is a fraction.
+    /// The amount in minor units; `None` if it has a fraction of a minor unit.
     #[must_use]
     pub fn as_minor(&self) -> Option<i64> {
         self.amount.as_i64().or_else(|| {
@@ -69,19 +69,19 @@ impl Money {
         })
     }
 
-    /// A unit price, or `None` if it has too many decimals.
+    /// The amount as a unit price; `None` if it has more than four decimals or is too large.
     #[must_use]
     pub fn as_price(&self) -> Option<UnitPrice> {
         self.amount.to_string().parse().ok()
     }
 }
 
-/// A price for one unit, in ten-thousandths of a minor unit. Its currency is that of its context.
+/// A price for one unit, in ten-thousandths of a minor unit. It has no currency of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct UnitPrice(i64);
 
 impl UnitPrice {
-    /// The parts of a minor unit that a price counts.
+    /// The number of parts into which a price divides a minor unit.
     pub const SCALE: i64 = 10_000;
 
     /// Parses an amount in major units: "2.55" GBP is a price of 255 pence.

@@ -1,7 +1,7 @@
 //! The most used operations of the API, by their ids in `/openapi.json`.
 //!
-//! Each returns a [`Call`] that can be changed before it is sent. Deliberately not here: the other
-//! operations, which [`Client::get`], [`Client::post`] and the like reach by path.
+//! Each method returns a [`Call`], which can be changed before it is sent. Deliberately not here:
+//! the other operations, for which [`Client::get`], [`Client::post`] and the like take a path.
 
 use std::fmt::Write as _;
 
@@ -13,9 +13,10 @@ use crate::api::{
 };
 use crate::client::{Call, Client};
 
-/// Operations of buyers, without a key.
+/// Operations of buyers, which need no API key.
 impl Client {
-    /// Lists products for sale, by page: `query("limit", ..)`, `query("after", ..)`.
+    /// Lists products for sale, page by page: `.query("limit", ..)` sets the size of the page, and
+    /// `.query("after", ..)` its cursor.
     pub fn browse_products(&self) -> Call<'_, Page<Listed>> {
         self.get("/v1/store/products")
     }
@@ -51,14 +52,15 @@ impl Client {
         self.delete(&format!("/v1/store/carts/{}/lines/{}", segment(cart), segment(line)))
     }
 
-    /// Places the order of a cart; with [`Call::prefer_wait`] the answer contains its outcome.
-    /// Refusals have the codes `out_of_stock`, `payment_declined` and `cart_changed`, among others.
+    /// Turns a cart into an order. With [`Call::prefer_wait`], the answer comes when the outcome of
+    /// the order is known. Refusals have the codes `out_of_stock`, `payment_declined` and
+    /// `cart_changed`, among others.
     pub fn check_out(&self, cart: &str, checkout: &Checkout) -> Call<'_, Order> {
         self.post(&format!("/v1/store/carts/{}/checkout", segment(cart))).json(checkout)
     }
 }
 
-/// Operations of staff and programs: the client needs a key with the right scopes.
+/// Operations of staff and programs: the client needs an API key with the right scopes.
 impl Client {
     /// Imports products and their stock.
     pub fn import_products(&self, import: &Import<'_>) -> Call<'_, Imported> {
@@ -97,7 +99,7 @@ impl Client {
     }
 }
 
-/// An id or a SKU as a segment of a path.
+/// Encodes an id or a SKU as one segment of a path.
 #[must_use]
 pub fn segment(text: &str) -> String {
     let mut path = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Errors of requests: refusals (RFC 9457) and missing answers.
+//! Errors of requests: refusals of the server (RFC 9457), and requests without a readable answer.
 //!
 //! Deliberately not here: sending and retries (`client`).
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The longest `Retry-After` that is waited for.
+/// The longest delay before a retry, whatever `Retry-After` asks for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// A server's refusal (RFC 9457).
@@ -22,7 +22,7 @@ pub struct Problem {
     pub detail: String,
     /// All invalid fields.
     pub errors: Vec<FieldError>,
-    /// The delay that the server asks for.
+    /// The delay that the server asks for before a retry.
     pub retry_after: Option<Duration>,
     /// The whole body.
     pub document: Value,
@@ -31,7 +31,7 @@ pub struct Problem {
 /// An invalid field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FieldError {
-    /// Its path, for example `lines[0].quantity`.
+    /// The field's path, for example `lines[0].quantity`.
     pub field: String,
     /// The rule that the field breaks.
     pub message: String,
@@ -50,38 +50,39 @@ impl fmt::Display for Problem {
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The server refused.
+    /// The server refused the request.
     #[error("{0}")]
     Problem(Box<Problem>),
     /// There was no answer, even after retries.
     #[error("no answer from {url}: {reason}")]
     Unreachable {
-        /// The URL.
+        /// The method and the path.
         url: String,
-        /// All causes.
+        /// The error, with all its causes.
         reason: String,
     },
     /// The answer is malformed.
     #[error("cannot read the answer of {url}: {reason}")]
     Answer {
-        /// The URL.
+        /// The method and the path.
         url: String,
-        /// The first fault.
+        /// Why it cannot be parsed.
         reason: String,
     },
-    /// No http or https address, or one with a password in it.
+    /// The address is not an HTTP or HTTPS URL, or has a user name, a password, a query or a
+    /// fragment.
     #[error("{0:?} is not the URL of a server: use http://host:port or https://host")]
     Address(String),
-    /// The key has characters that no key has.
+    /// The API key has characters that cannot be sent in a header.
     #[error("the key is not valid: it has characters that cannot be sent")]
     Key,
-    /// TLS could not be set up.
+    /// TLS could not be set up, or the request's body could not be serialized.
     #[error("cannot set up the client: {0}")]
     Setup(String),
 }
 
 impl Error {
-    /// The refusal, if it is one.
+    /// The server's refusal; `None` for other errors.
     #[must_use]
     pub fn problem(&self) -> Option<&Problem> {
         match self {
@@ -90,13 +91,14 @@ impl Error {
         }
     }
 
-    /// The stable code of the refusal, or "" if it is none.
+    /// The stable code of the server's refusal; empty for other errors.
     #[must_use]
     pub fn code(&self) -> &str {
         self.problem().map_or("", |problem| problem.code.as_str())
     }
 
-    /// Whether going on makes no sense: the server is unreachable, or the key is not sufficient.
+    /// Whether other requests would fail as well: the server is unreachable or overloaded, or the
+    /// API key is invalid or lacks a scope.
     #[must_use]
     pub fn ends_the_run(&self) -> bool {
         match self {
@@ -106,7 +108,7 @@ impl Error {
         }
     }
 
-    /// Whether a retry with the same key may succeed.
+    /// Whether a retry with the same idempotency key may succeed.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
@@ -122,7 +124,8 @@ impl Error {
         }
     }
 
-    /// The delay before a retry: the planned one, or longer if the server asks for it.
+    /// The delay before a retry: the planned one, or up to 30 seconds if the server asks for a
+    /// longer one; `None` if no retry is planned.
     #[must_use]
     pub fn wait(&self, planned: Option<Duration>) -> Option<Duration> {
         let asked = self.problem().and_then(|problem| problem.retry_after);
@@ -133,7 +136,7 @@ impl Error {
     }
 }
 
-/// Parses a refusal; of a body that is not problem+json, the beginning becomes the description.
+/// Parses a refusal. If the body is not problem+json, its first 200 bytes become the description.
 pub(crate) fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> Problem {
     let document: Value = serde_json::from_slice(bytes).unwrap_or(Value::Null);
     let text = |name: &str| document.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -152,7 +155,7 @@ pub(crate) fn read(status: u16, retry_after: Option<Duration>, bytes: &[u8]) -> 
     }
 }
 
-/// An error and all its causes on one line.
+/// Describes an error and all its causes on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

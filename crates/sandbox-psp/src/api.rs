@@ -1,4 +1,4 @@
-//! The sandbox's routes, and the parsing of requests. `desk.rs` handles them.
+//! The sandbox's routes, and the parsing of requests. `desk.rs` carries the requests out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ const PAGE_DEFAULT: usize = 50;
 
 type Answer = Result<HttpResponse, Problem>;
 
-/// All routes.
+/// Registers all routes.
 pub fn routes(desk: Arc<Desk>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         config
@@ -163,7 +163,7 @@ async fn get_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
     Ok(HttpResponse::Ok().json(desk.desired.get(&call.account)))
 }
 
-/// A request of an account, with its parsed body.
+/// A request with its account, idempotency key and body.
 struct AccountRequest {
     account: String,
     key: Option<String>,

@@ -1,7 +1,7 @@
-//! The accounts in memory, folded from the ledger's facts, and the checks of operations.
+//! The book: the accounts in memory, folded from the ledger's facts, and the checks of operations.
 //!
-//! `apply` folds a fact, in the same way when it is recorded and when it is read from disk; the
-//! other functions only read. There is no file, clock or network here.
+//! `apply` applies a fact in the same way when it is recorded and when it is read from the file;
+//! the other functions only read. There is no file, clock or network here.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,7 +31,7 @@ struct Account {
     endpoint: Option<Endpoint>,
 }
 
-/// The answer to a key: the payment after a number of operations.
+/// The recorded answer to an idempotency key: the payment with its first `operations` operations.
 #[derive(Debug)]
 struct RecordedAnswer {
     request: String,
@@ -39,20 +39,20 @@ struct RecordedAnswer {
     operations: usize,
 }
 
-/// A recorded or a new answer.
+/// An answer to a request for a payment or an operation, new or recorded.
 #[derive(Debug)]
 pub struct Answered {
     pub status: StatusCode,
     pub payment: PaymentView,
 }
 
-/// A fact that does not follow from the earlier ones.
+/// A fact that contradicts earlier facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it contradicts the facts before it: {0}")]
 pub struct Inconsistent(&'static str);
 
 impl AccountBook {
-    /// Folds a fact.
+    /// Applies a fact to the book.
     pub fn apply(&mut self, fact: &Fact) -> Result<(), Inconsistent> {
         if !self.accounts.contains_key(&fact.account) {
             self.accounts.insert(fact.account.clone(), Account::default());
@@ -61,7 +61,8 @@ impl AccountBook {
         account.apply(fact)
     }
 
-    /// The recorded answer to a key, if there is one.
+    /// The recorded answer to an idempotency key; refuses the key if it was used with another
+    /// request.
     pub fn recorded(
         &self,
         account: &str,
@@ -81,7 +82,7 @@ impl AccountBook {
         Ok(Some(Answered::of(payment, answer.operations)))
     }
 
-    /// Refuses a reference that is blocked or used.
+    /// Refuses a reference that is blocked or already used.
     pub fn check_reference(&self, account: &str, reference: &str) -> Result<(), Problem> {
         let Some(account) = self.accounts.get(account) else { return Ok(()) };
         if account.blocked.contains(reference) {
@@ -113,7 +114,8 @@ impl AccountBook {
         self.accounts.get(account)?.endpoint.as_ref()
     }
 
-    /// At most `limit` payments made after the one with id `after`, and whether there are more.
+    /// At most `limit` payments that were created after the one with id `after`, and whether there
+    /// are more.
     pub fn page(
         &self,
         account: &str,
@@ -132,7 +134,7 @@ impl AccountBook {
         Ok((rest.iter().take(limit).map(BookedPayment::view).collect(), rest.len() > limit))
     }
 
-    /// Every pending payment: its account and its id.
+    /// The account and the id of every pending payment.
     pub fn pending(&self) -> Vec<(String, String)> {
         let of = |(name, account): (&String, &Account)| {
             let pending = account.payments.iter().filter(|one| one.status == BookedStatus::Pending);
@@ -143,7 +145,7 @@ impl AccountBook {
 }
 
 impl Answered {
-    /// The answer to the request that left a payment with this number of operations.
+    /// The answer to the request after which the payment had this number of operations.
     pub fn of(payment: &BookedPayment, operations: usize) -> Self {
         if operations > 0 {
             let payment = payment.view_at(BookedStatus::Authorized, operations);
@@ -226,7 +228,7 @@ impl Account {
     }
 }
 
-/// How much an operation moves, in minor units, if the payment allows it.
+/// Returns the amount that an operation moves, in minor units, or refuses the operation.
 pub fn allowed(
     payment: &BookedPayment,
     kind: BookedKind,
@@ -258,8 +260,8 @@ pub fn allowed(
     }
 }
 
-/// The operations that reverse a payment; empty if there is nothing to reverse. Each operation has
-/// our reference.
+/// Returns the operations that reverse a payment; none if there is nothing to reverse. Each has the
+/// reference of the payment.
 pub fn undoing(payment: &BookedPayment, mut id: impl FnMut() -> String) -> Vec<BookedOperation> {
     if payment.status == BookedStatus::Declined {
         return Vec::new();

@@ -1,4 +1,5 @@
-//! The sandbox's own clock, times and ids: it is a separate program, whose time no test controls.
+//! The sandbox's clock, times and ids. The sandbox is a separate program, so it has its own clock,
+//! which no test controls.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,7 +30,7 @@ impl Timestamp {
 }
 
 impl fmt::Display for Timestamp {
-    /// RFC 3339, in UTC, with milliseconds.
+    /// Writes the time as RFC 3339, in UTC, with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shape = format_description!(
             "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
@@ -47,7 +48,7 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// A new identifier; later ones sort later.
+/// Creates an id; ids sort by the time of their creation.
 #[expect(clippy::disallowed_methods, reason = "a program of its own draws its own ids")]
 pub fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", TypeIdSuffix::from(Uuid::now_v7()))

@@ -1,5 +1,5 @@
-//! The handling of a request: decide, record, send webhooks, and answer with the requested faults.
-//! Of HTTP, only the status of a refusal is known here.
+//! Carries out requests: decides, records the facts, queues webhooks, and answers with the
+//! requested faults. Of HTTP, only status codes are used here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +26,11 @@ use super::webhooks::{PaymentNews, WebhookSender};
 
 /// The largest amount, in minor units: the largest integer that a 64-bit float represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
-/// How long an unanswered call is kept open.
+/// How long a call that is never answered is kept open.
 const HOLD: Duration = Duration::from_secs(120);
 const SLOW: Duration = Duration::from_secs(2);
-/// The deadline of a buyer's action; `tok_action` acts sooner.
+/// The time that a buyer has for an action. With `tok_action`, the sandbox assumes the action after
+/// [`PENDING`].
 const ACTION_LASTS: Duration = Duration::from_secs(900);
 /// How long `tok_webhook_only` and `tok_action` stay pending.
 const PENDING: Duration = Duration::from_millis(200);
@@ -65,19 +66,19 @@ pub enum Cancelled {
     Blocked,
 }
 
-/// The state of the sandbox, with its services.
+/// The sandbox's state, and the services that its requests use.
 pub struct Desk {
     pub ledger: Arc<SandboxLedger>,
     pub webhooks: Arc<WebhookSender>,
     pub desired: Desired,
     pub in_flight: KeysInFlight,
-    /// The runtime of work that outlives its request.
+    /// The runtime for tasks that outlive their request.
     pub background: Handle,
     /// Turns true when the sandbox stops.
     pub closing: watch::Receiver<bool>,
 }
 
-/// How an answer is sent after it is decided.
+/// How an answer is sent: after these webhooks, never, or after a delay.
 #[derive(Default)]
 struct SimulatedBehavior {
     early: Vec<JoinHandle<()>>,
@@ -86,7 +87,7 @@ struct SimulatedBehavior {
 }
 
 impl Desk {
-    /// Authorizes an amount, or repeats the recorded answer.
+    /// Authorizes an amount, or returns the recorded answer to this idempotency key.
     pub async fn authorize(
         self: &Arc<Self>,
         account: &str,
@@ -137,7 +138,7 @@ impl Desk {
         self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
     }
 
-    /// Captures, voids or refunds, or repeats the recorded answer.
+    /// Captures, voids or refunds, or returns the recorded answer to this idempotency key.
     pub async fn operate(
         self: &Arc<Self>,
         account: &str,
@@ -192,7 +193,7 @@ impl Desk {
         self.answer(&faults, turn, position, result, manner).await.map(|(cancelled, _)| cancelled)
     }
 
-    /// Sends the webhooks of an account to an endpoint from now on.
+    /// Sets the endpoint to which the webhooks of an account are sent.
     pub async fn subscribe(&self, account: &str, endpoint: Endpoint) -> Result<(), Problem> {
         let scheme = ["http://", "https://"].iter().any(|scheme| endpoint.url.starts_with(scheme));
         if !scheme || endpoint.url.len() > URL_BYTES_MAX {
@@ -211,7 +212,7 @@ impl Desk {
         result
     }
 
-    /// Reads from the book; the answer waits until what was read is on disk.
+    /// Reads from the book, and waits until all facts in the book are in the ledger's file.
     pub async fn read_book<T>(
         &self,
         read: impl FnOnce(&book::AccountBook) -> Result<T, Problem>,
@@ -221,7 +222,7 @@ impl Desk {
         result
     }
 
-    /// Makes every pending payment authorized soon.
+    /// Authorizes every pending payment after [`PENDING`].
     pub fn settle_pending(self: &Arc<Self>) {
         let (pending, _) = self.ledger.enter(|entry| Ok(entry.book.pending()));
         for (account, id) in pending.unwrap_or_default() {
@@ -261,7 +262,7 @@ impl Desk {
         manner.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
     }
 
-    /// Sends webhooks of the last `count` operations.
+    /// Queues a webhook for each of the last `count` operations.
     fn tell_operations(
         &self,
         account: &str,
@@ -286,7 +287,7 @@ impl Desk {
         manner.early.extend(payment.operations.iter().skip(told).filter_map(tell));
     }
 
-    /// Sends an answer once it is on disk, with the requested faults.
+    /// Returns an answer once its facts are in the ledger's file, with the requested faults.
     async fn answer<T>(
         &self,
         faults: &Faults,
@@ -303,7 +304,8 @@ impl Desk {
         }
         let answer = result?;
         if manner.silent || happens(faults.timeout) {
-            // Another call with this key must not wait for one that is never answered.
+            // Another call with this idempotency key must not wait for this one, which is never
+            // answered.
             drop(turn);
             return Err(self.hold().await);
         }
@@ -380,7 +382,8 @@ impl AuthorizeBody {
     }
 }
 
-/// Also returns the number of operations.
+/// Reverses the payment with a reference, or blocks the reference. Also returns the number of
+/// operations that this took.
 fn reverse_or_block(
     entry: &mut LedgerGuard<'_>,
     account: &str,

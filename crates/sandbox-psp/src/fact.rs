@@ -1,6 +1,6 @@
-//! The facts in the ledger's lines, and a payment as their fold.
+//! The facts, one in each line of the ledger, and a payment in memory, which is folded from them.
 //!
-//! A fact is decided before it is recorded; nothing is refused here.
+//! Requests are checked before a fact is recorded (`book`, `desk`); nothing is refused here.
 
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub struct Fact {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// A payment was created, as the answer to a key.
+    /// A payment was created by the request with this idempotency key.
     Made {
         key: String,
         /// A hash of the request, which distinguishes a repetition from another request.
@@ -28,9 +28,9 @@ pub enum What {
     },
     /// A pending payment was authorized.
     Settled { payment: String },
-    /// An operation was executed, as the answer to a key.
+    /// An operation was executed by the request with this idempotency key.
     Operated { key: String, request: String, payment: String, operation: BookedOperation },
-    /// A payment was reversed by its reference.
+    /// A payment was reversed by a request with its reference.
     Reversed { payment: String, operations: Vec<BookedOperation> },
     /// A reference was permanently blocked.
     Blocked { reference: String },
@@ -48,7 +48,7 @@ pub struct Made {
     pub currency: Currency,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decline_code: Option<String>,
-    /// The page for the buyer, while it is pending.
+    /// The page that the buyer must visit while the payment is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
 }
@@ -85,7 +85,7 @@ pub struct BookedOperation {
     pub amount: i64,
 }
 
-/// The endpoint of webhooks, and their signing secret.
+/// The endpoint to which an account's webhooks are sent, and the secret that signs them.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
@@ -131,12 +131,12 @@ impl BookedPayment {
         sums
     }
 
-    /// Its current form on the wire.
+    /// The payment as it is sent now.
     pub fn view(&self) -> PaymentView {
         self.view_at(self.status, self.operations.len())
     }
 
-    /// Its form on the wire with a status and after its first `count` operations.
+    /// The payment as it is sent with this status and its first `count` operations.
     pub fn view_at(&self, status: BookedStatus, count: usize) -> PaymentView {
         let Sums { captured, refunded, voided } = self.sums(count);
         PaymentView {
@@ -156,7 +156,7 @@ impl BookedPayment {
     }
 }
 
-/// A payment on the wire.
+/// A payment as it is sent in answers and webhooks.
 #[derive(Clone, Debug, Serialize)]
 pub struct PaymentView {
     pub id: String,
@@ -175,7 +175,7 @@ pub struct PaymentView {
     pub redirect: Option<Redirect>,
 }
 
-/// An operation on the wire.
+/// An operation as it is sent in answers and webhooks.
 #[derive(Clone, Debug, Serialize)]
 pub struct OperationView {
     pub id: String,

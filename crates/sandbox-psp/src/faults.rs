@@ -1,6 +1,6 @@
-//! Faults on request: by token, for one payment, and by rate, for an account.
+//! Faults on request: by token for one payment, and by rate for an account.
 //!
-//! Faults are not stored on disk. `desk.rs` applies them.
+//! The rates of an account are kept in memory only. `desk.rs` and `webhooks.rs` apply the faults.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::ledger::locked;
 use super::problem::Problem;
 
-/// The most accounts with faults.
+/// The maximum number of accounts with faults.
 const ACCOUNTS_MAX: usize = 10_000;
-/// The most keys whose failing first calls are counted.
+/// The maximum number of idempotency keys whose calls are counted for `tok_500`.
 const FAILING_KEYS_MAX: usize = 100_000;
 const SLOW_MS_MAX: u64 = 120_000;
 const LATE_MS_MAX: u64 = 600_000;
@@ -57,12 +57,12 @@ impl Faults {
     }
 }
 
-/// Draws with a rate of 0 to 1.
+/// Draws at random: true with this probability, 0 to 1.
 pub fn happens(rate: f64) -> bool {
     rate > 0.0 && rand::random_bool(rate.min(1.0))
 }
 
-/// The faults of each account, and the keys whose first calls fail.
+/// The faults of each account, and the number of calls with `tok_500` by idempotency key.
 #[derive(Debug, Default)]
 pub struct Desired {
     faults: Mutex<HashMap<String, Faults>>,
@@ -84,7 +84,7 @@ impl Desired {
         Ok(())
     }
 
-    /// Whether this is one of the first two calls with a key.
+    /// Counts a call, and returns whether it is one of the first two with its idempotency key.
     pub fn fails_at_first(&self, account: &str, key: &str) -> bool {
         let mut failures = locked(&self.failures);
         if failures.len() >= FAILING_KEYS_MAX {
@@ -102,23 +102,23 @@ pub enum TokenOutcome {
     Ok,
     Declined,
     InsufficientFunds,
-    /// Executed, never answered.
+    /// The call is executed and never answered.
     Timeout,
-    /// Neither executed nor answered.
+    /// The call is neither executed nor answered.
     TimeoutLost,
-    /// 500 twice, without executing.
+    /// The first two calls answer 500 and are not executed.
     Error500,
     Slow,
-    /// Pending, then authorized; only a webhook or a lookup reports it.
+    /// The payment is pending, then authorized; only a webhook or a lookup reports that.
     WebhookOnly,
-    /// Pending until the buyer has visited a page, which is assumed after a moment.
+    /// The payment is pending until the buyer has visited a page, which is assumed after 200 ms.
     Action,
     /// Authorizes one minor unit less.
     Mismatch,
 }
 
 impl TokenOutcome {
-    /// Parses a token; a card number is refused and not stored.
+    /// Parses a token. A card number is refused, and not stored.
     pub fn read(token: &str) -> Result<Self, Problem> {
         let digits = token.bytes().filter(u8::is_ascii_digit).count();
         let only_number = token.bytes().all(|b| b.is_ascii_digit() || b == b' ' || b == b'-');

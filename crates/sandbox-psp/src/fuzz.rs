@@ -1,4 +1,5 @@
-//! The guarantees of the parsers of requests; kontor's `fuzz` runs them.
+//! A fuzz target: the guarantees of the parsers of requests. It is called by kontor's
+//! `src/fuzz.rs`.
 
 use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use actix_web::web;
@@ -33,7 +34,7 @@ pub fn requests(bytes: &[u8]) {
     if let Some(faults) = read::<Faults>(bytes)
         && faults.check().is_ok()
     {
-        // A valid rate can be drawn with.
+        // Drawing with a valid rate must not panic.
         for rate in [faults.decline, faults.timeout, faults.error_500, faults.webhook_drop] {
             let _ = happens(rate);
         }

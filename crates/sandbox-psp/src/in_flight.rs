@@ -10,14 +10,14 @@ use super::ledger::locked;
 type Key = (String, String);
 type Turns = Arc<Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>>;
 
-/// The keys of the requests in progress.
+/// The idempotency keys of the requests in progress, by account.
 #[derive(Clone, Debug, Default)]
 pub struct KeysInFlight(Turns);
 
-/// The exclusive use of a key, until it is dropped.
+/// The exclusive use of an idempotency key, until this value is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    // Dropped before the entry, which counts the remaining users.
+    // Must be dropped before `_place`, which then counts the remaining users of the key.
     _guard: OwnedMutexGuard<()>,
     _place: KeyGuard,
 }
@@ -30,7 +30,7 @@ struct KeyGuard {
 }
 
 impl KeysInFlight {
-    /// Waits for other requests with this key.
+    /// Waits until no other request uses this idempotency key.
     pub async fn enter(&self, account: &str, key: &str) -> Turn {
         let key = (account.to_owned(), key.to_owned());
         let turn = Arc::clone(locked(&self.0).entry(key.clone()).or_default());
@@ -43,7 +43,8 @@ impl KeysInFlight {
 impl Drop for KeyGuard {
     fn drop(&mut self) {
         let mut turns = locked(&self.turns);
-        // Only the map's and this one are left: nobody uses the key or waits for it.
+        // Only the references of the map and of this value are left: no other request uses the key
+        // or waits for it.
         if Arc::strong_count(&self.turn) == 2 {
             turns.remove(&self.key);
         }

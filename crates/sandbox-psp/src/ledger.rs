@@ -1,4 +1,4 @@
-//! The ledger file: facts are appended, written in groups, and read at the start.
+//! The ledger's file: facts are queued, appended in batches, and read at the start.
 //!
 //! A fact is in the book as soon as it is decided, and in the file a little later; an answer that
 //! depends on the book waits for [`SandboxLedger::durable`]. The meaning of facts is defined
@@ -18,12 +18,12 @@ use super::book::AccountBook;
 use super::fact::Fact;
 use super::problem::Problem;
 
-/// The most queued bytes.
+/// The size of the queue, in bytes, above which requests are refused.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 /// The longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// The number of facts, which is the number of the last one.
+/// The number of facts that were recorded since the start: identifies the last of them.
 pub type LedgerPosition = u64;
 
 /// The sandbox's book and its file.
@@ -54,7 +54,7 @@ struct Durable {
     failed: bool,
 }
 
-/// The locked book, with the function that adds facts.
+/// The locked book, for reading it and recording facts.
 #[derive(Debug)]
 pub struct LedgerGuard<'a> {
     /// The fold of all facts.
@@ -64,7 +64,7 @@ pub struct LedgerGuard<'a> {
 }
 
 impl LedgerGuard<'_> {
-    /// Adds a fact; it reaches the disk after the entry.
+    /// Adds a fact to the book; [`SandboxLedger::enter`] then queues it for the file.
     pub fn record(&mut self, fact: &Fact) -> Result<(), Problem> {
         let line = serde_json::to_vec(fact).map_err(|e| Problem::internal(e.to_string()))?;
         self.book.apply(fact).map_err(|e| Problem::internal(e.to_string()))?;
@@ -102,8 +102,9 @@ impl SandboxLedger {
         Ok(Self { book: Mutex::new(book), queue, durable, writer })
     }
 
-    /// Reads the book, and adds facts. The result may be answered once the position is durable,
-    /// also a refusal, because it depends on facts, too.
+    /// Locks the book, and lets `decide` read it and record facts. The caller must wait until the
+    /// returned position is durable before it answers; also before a refusal, because that depends
+    /// on facts, too.
     pub fn enter<T>(
         &self,
         decide: impl FnOnce(&mut LedgerGuard<'_>) -> Result<T, Problem>,
@@ -135,7 +136,7 @@ impl SandboxLedger {
         Ok(())
     }
 
-    /// Waits until all facts up to a position are on disk.
+    /// Waits until all facts up to a position are written to the file.
     pub async fn durable(&self, position: LedgerPosition) -> Result<(), Problem> {
         let mut durable = self.durable.clone();
         let reached = durable.wait_for(|now| now.failed || now.position >= position).await;
@@ -145,7 +146,7 @@ impl SandboxLedger {
         }
     }
 
-    /// Writes queued facts, and closes the file. Later entries are refused.
+    /// Writes the queued facts, and closes the file. Later calls of `enter` are refused.
     pub fn close(&self) {
         locked(&self.queue.waiting).closed = true;
         self.queue.changed.notify_one();
@@ -180,7 +181,7 @@ fn open_private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
-/// Reads every fact, and cuts off an incomplete last line.
+/// Reads all facts from the file, and cuts off an incomplete last line.
 fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let mut book = AccountBook::default();
@@ -216,9 +217,9 @@ fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     Ok(book)
 }
 
-/// Writes queued facts in groups, and reports them, until it is closed. The file is not synced:
-/// facts survive this process, but not a power cut; the disk's syncs are left to the shop's
-/// journal.
+/// Writes the queued facts in batches, and reports the position of each batch, until the ledger is
+/// closed. The file is not synced, so that measurements of the shop's journal on the same disk are
+/// not disturbed: facts survive a crash of this process, but not a power cut.
 fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
     let mut lines = Vec::new();
     loop {

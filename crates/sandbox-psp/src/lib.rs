@@ -1,9 +1,10 @@
 //! The sandbox payment provider: a separate program that behaves like a real one.
 //!
-//! It does not know kontor and keeps its own ledger, with which every test of money compares: an
-//! answer is sent only after its fact is on disk. `fact` is the content of the ledger, `book` its
-//! fold, `ledger` the file, `desk` the decisions, `faults` the faults on request, `webhooks` the
-//! webhooks, `api` the protocol, `clock` its time.
+//! It does not depend on kontor. It keeps its own ledger, with which tests compare the amounts in
+//! kontor's journal: an answer is sent only after its facts are written to the ledger's file.
+//! `fact` defines the facts in the ledger, `book` the state folded from them, `ledger` the file,
+//! `desk` what requests do, `faults` the faults on request, `webhooks` the webhooks, `api` the
+//! protocol, `clock` times and ids.
 
 mod api;
 mod book;
@@ -36,17 +37,17 @@ use self::webhooks::WebhookSender;
 
 const WORKERS: usize = 2;
 const CONNECTIONS_PER_WORKER_MAX: usize = 10_000;
-/// Longer than clients keep idle connections, so that they seldom use a closed one.
+/// Longer than clients keep idle connections, so that the sandbox seldom closes one that is used
+/// again.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const SHUTDOWN_SECS: u64 = 5;
 
-/// Where the sandbox keeps its ledger, and where it listens; also the words of `kontor
-/// sandbox-psp`.
+/// The options of the sandbox, which are also the arguments of `kontor sandbox-psp`.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 #[command(
     about = "Run the sandbox payment provider",
     after_help = "\
-It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact. Every line is on disk
+It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact. Every line is written
 before the request is answered.
 
 The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_insufficient_funds
@@ -60,16 +61,16 @@ Example:
 )]
 pub struct Options {
     /// The folder of the ledger
-    // It is for one process at a time, and is made if it is missing.
+    // Only one process may use it at a time; it is created if it is missing.
     #[arg(long, value_name = "DIR", default_value = "data/sandbox-psp")]
     pub data: PathBuf,
     /// The address to listen on
-    // Port 0 takes a free one.
+    // Port 0 selects a free port.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     pub listen: SocketAddr,
 }
 
-/// Why the sandbox cannot start, or failed at its end.
+/// Why the sandbox could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The ledger cannot be read or written.
@@ -83,14 +84,14 @@ pub enum Error {
     /// Another process uses the ledger.
     #[error("the ledger {} is in use by another process", .0.display())]
     InUse(PathBuf),
-    /// A line other than an incomplete last one cannot be parsed.
+    /// A line cannot be parsed, or contradicts earlier ones; an incomplete last line is no error.
     #[error("line {line} of the ledger {} is corrupt: {reason}", path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The number of the line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Why it cannot be parsed or applied.
         reason: String,
     },
     /// The address cannot be bound.
@@ -101,7 +102,7 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
-    /// The webhook client cannot be made.
+    /// The HTTP client for webhooks cannot be created.
     #[error("cannot create the webhook client: {0}")]
     Client(String),
     /// The server's thread could not be started, or ended unexpectedly.
@@ -109,10 +110,11 @@ pub enum Error {
     Ended,
 }
 
-/// A running sandbox. Dropped without [`Running::stop`], it ends abruptly.
+/// A running sandbox. If this value is dropped without [`Running::stop`], the sandbox ends without
+/// answering the calls in progress.
 #[derive(Debug)]
 pub struct Running {
-    /// Its address.
+    /// The address on which it listens.
     pub addr: SocketAddr,
     server: ServerHandle,
     closing: watch::Sender<bool>,
@@ -143,7 +145,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.done.is_some() {
             self.closing.send_replace(true);
-            // The command is sent by the call; only its completion is not awaited.
+            // Calling `stop` sends the command; dropping its future only means not to wait for the
+            // end.
             drop(self.server.stop(false));
         }
     }
@@ -166,7 +169,7 @@ pub async fn start(options: Options) -> Result<Running, Error> {
         .name("sandbox-psp".into())
         .spawn(move || {
             actix_web::rt::System::new().block_on(run(options, closed, ready));
-            // Nobody may be waiting.
+            // It is no error if nobody waits for the end.
             let _ = finished.send(());
         })
         .map_err(|_| Error::Ended)?;
@@ -218,7 +221,7 @@ fn serve(
         .max_connections(CONNECTIONS_PER_WORKER_MAX)
         .keep_alive(KEEP_ALIVE)
         .tcp_nodelay(true)
-        // A client that disconnects ends its unanswered request.
+        // When a client disconnects, its unanswered request is dropped.
         .h1_allow_half_closed(false)
         .shutdown_timeout(SHUTDOWN_SECS)
         .disable_signals()

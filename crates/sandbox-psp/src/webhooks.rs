@@ -1,6 +1,6 @@
-//! Webhooks: signed, sent by a small pool, retried until they are acknowledged, and faulty on
-//! request. Undelivered ones are lost when the process ends; a real provider's would be late, so
-//! receivers must use lookups anyway.
+//! Webhooks: signed, sent by a pool of 16 tasks, tried up to 8 times until they are acknowledged,
+//! and dropped, duplicated or delayed on request. Undelivered webhooks are lost when the process
+//! ends. A real provider would deliver them late, so a receiver needs lookups in any case.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -22,26 +22,27 @@ use super::fact::{Endpoint, OperationView, PaymentView};
 use super::faults::{Faults, happens};
 use super::ledger::{LedgerPosition, SandboxLedger, locked};
 
-/// Webhooks that are sent at once.
+/// The number of webhooks that are sent concurrently.
 const POOL: usize = 16;
-/// The most queued webhooks; more are dropped.
+/// The maximum number of queued webhooks; further ones are dropped.
 const WAITING_MAX: usize = 65_536;
 const TRIES_MAX: u32 = 8;
-/// The delay after the first failed attempt; each later one is twice as long.
+/// The delay after the first failed attempt to send a webhook; it doubles with each further
+/// failure.
 const BACKOFF: Duration = Duration::from_millis(250);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest delay of a shuffled webhook, in milliseconds.
+/// The largest random delay of a webhook that is sent out of order, in milliseconds.
 const SHUFFLE_MS_MAX: u64 = 250;
 
-/// A change of a payment to be sent to its account.
+/// A change of a payment that is to be reported by webhook.
 pub struct PaymentNews<'a> {
     pub account: &'a str,
     pub kind: &'static str,
     pub payment: &'a PaymentView,
     pub operation: Option<&'a OperationView>,
-    /// Sent only once this position is durable.
+    /// The webhook is sent only after this position is durable.
     pub position: LedgerPosition,
-    /// Sent only after this delay, in addition to that of the faults.
+    /// The webhook is sent only after this delay, in addition to the delay of the faults.
     pub delay: Duration,
 }
 
@@ -58,7 +59,7 @@ struct Job {
     event: Arc<Event>,
 }
 
-/// The queue and the pool.
+/// The queue of webhooks, and the tasks that send them.
 pub struct WebhookSender {
     client: reqwest::Client,
     ledger: Arc<SandboxLedger>,
@@ -69,7 +70,7 @@ pub struct WebhookSender {
 }
 
 impl WebhookSender {
-    /// Starts the pool on the current runtime.
+    /// Starts the tasks that send webhooks, on the current runtime.
     pub fn start(ledger: Arc<SandboxLedger>) -> Result<Arc<Self>, Error> {
         let webhooks = Arc::new(Self {
             client: client().map_err(|error| Error::Client(error.to_string()))?,
@@ -91,7 +92,8 @@ impl WebhookSender {
         Ok(webhooks)
     }
 
-    /// Sends news by the faults of an account. An early webhook is returned, to be awaited.
+    /// Queues the webhook of a change, subject to the faults of the account. With `webhook_early`,
+    /// it is sent at once, and the returned task must be awaited before the call is answered.
     pub fn announce(
         self: &Arc<Self>,
         news: &PaymentNews<'_>,
@@ -152,7 +154,7 @@ impl WebhookSender {
         }
     }
 
-    /// One attempt; the next one is queued if it fails.
+    /// Tries to deliver a webhook once; if that fails, the next attempt is queued.
     async fn deliver(&self, job: Job) {
         if self.ledger.durable(job.event.position).await.is_err() {
             return;
@@ -171,7 +173,7 @@ impl WebhookSender {
         }
     }
 
-    /// Whether the endpoint acknowledged it.
+    /// Sends a webhook, and returns whether the endpoint acknowledged it.
     async fn send(&self, endpoint: &Endpoint, body: &str) -> bool {
         let signed_secs = now().secs();
         let Some(tag) = sign(&endpoint.secret, signed_secs, body) else { return false };
@@ -208,7 +210,7 @@ fn late(news: &PaymentNews<'_>, faults: &Faults) -> Duration {
 }
 
 fn client() -> Result<reqwest::Client, reqwest::Error> {
-    // Another thread may have installed one; the result says only that.
+    // An error only means that another thread has installed a provider.
     drop(rustls::crypto::ring::default_provider().install_default());
     let builder = || {
         reqwest::Client::builder()
@@ -218,11 +220,11 @@ fn client() -> Result<reqwest::Client, reqwest::Error> {
             .connect_timeout(TIMEOUT)
             .tcp_nodelay(true)
     };
-    // Without the system's certificates, endpoints on http can still be reached.
+    // If the system has no certificates, http endpoints can still be reached.
     builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }
 
-/// The hex hmac-sha256 of `{secs}.{body}`.
+/// Returns the HMAC-SHA256 of `{secs}.{body}`, in hex.
 fn sign(secret: &str, secs: i64, body: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).ok()?;
     mac.update(secs.to_string().as_bytes());
@@ -232,7 +234,7 @@ fn sign(secret: &str, secs: i64, body: &str) -> Option<String> {
 }
 
 impl Ord for Job {
-    /// The earliest due one is the greatest, because the heap returns the greatest.
+    /// The job that is due first is the greatest, because the heap returns its greatest element.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.serial).cmp(&(self.due, self.serial))
     }
