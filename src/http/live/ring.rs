@@ -362,7 +362,7 @@ mod tests {
         ring.push(full(0, 1, 2));
         assert_eq!(told(&ring, &begin), None, "the first is gone");
         assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
-        // Known already, with more after it, and after a gap.
+        // Batches that the ring already has, that overlap with it, and that follow a gap.
         ring.push(full(1, 0, 1));
         assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
         ring.push(full(1, 0, 3));
