@@ -88,7 +88,8 @@ impl Store {
     /// transaction; `false`, with nothing written, if a cursor is not at its expected position.
     ///
     /// # Errors
-    /// [`Error`] of the store; nothing is written then.
+    /// [`Error`] of the store. Nothing is written then, unless the outcome of the commit is
+    /// unknown.
     pub async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
         let mut write = self.begin_relaxed().await?;
         if !move_all(&mut write, steps).await? {
@@ -108,7 +109,8 @@ impl Store {
     /// overwrites its rows (a rebuild).
     ///
     /// # Errors
-    /// [`Error`] of the store; nothing is deleted then.
+    /// [`Error`] of the store. Nothing is deleted then, unless the outcome of the commit is
+    /// unknown.
     pub async fn reset_projection(&self, name: &str) -> Result<(), Error> {
         let mut write = self.begin_relaxed().await?;
         execute!(write, sqlx::query("DELETE FROM projection WHERE name = $1").bind(name))?;

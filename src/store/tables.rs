@@ -17,8 +17,9 @@ use super::{Error, FoundRow, Store, shard};
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 
-/// The tables of a store. Every fallible method returns the store's [`Error`]; nothing is written
-/// then.
+/// The tables of a store. Every fallible method returns the store's [`Error`]. Nothing is written
+/// then, unless the connection to the database broke during a commit, so that its outcome is
+/// unknown.
 #[async_trait]
 pub trait Tables: Send + Sync + 'static {
     /// The journal.

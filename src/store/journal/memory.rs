@@ -84,7 +84,7 @@ struct State {
     entities: HashMap<EntityId, Vec<(u16, usize)>>,
     timers: BTreeMap<EntityId, (u16, Timestamp)>,
     snapshots: HashMap<EntityId, StateSnapshot>,
-    /// By table name and key.
+    /// The versioned rows, by table name and key.
     rows: BTreeMap<&'static str, BTreeMap<Key, RowChange>>,
     faults: VecDeque<AppendFault>,
     unreadable: u32,
