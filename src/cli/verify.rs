@@ -24,7 +24,8 @@ const COULD_NOT_CHECK: u8 = 2;
 #[command(after_help = "\
 Replays every event and checks:
   I1  every acknowledged order exists, and its lines add up
-  I2  nothing was done twice: one order per key, one capture per number, order numbers without gaps
+  I2  nothing was done twice: one order per idempotency key, one capture per number, and order
+      numbers without gaps
   I3  captured minus refunded equals the amount due, also at the provider with --sandbox-psp
   I4  stock adds up after every event, and orders have the stock that they were promised
   I5  the journal has no gaps, and every entity with unfinished work has a timer

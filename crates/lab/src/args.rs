@@ -1,4 +1,4 @@
-//! Arguments that several commands share: which server, as whom, and lengths of time.
+//! Arguments that several commands share: the server, the API key, and durations.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kontor_client::{Client, Error};
 
-/// A key or token, which is hidden in debug output and errors.
+/// An API key or a payment token, which is hidden in debug output and errors.
 #[derive(Clone)]
 pub struct HiddenArg(String);
 
@@ -32,7 +32,7 @@ impl fmt::Debug for HiddenArg {
     }
 }
 
-/// Which server a command speaks to, and as whom.
+/// The server that a command uses, and the API key for it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TargetArgs {
     /// The server's URL
@@ -44,7 +44,7 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// A client for it.
+    /// Creates a client for this server, with this API key.
     ///
     /// # Errors
     /// [`Error::Address`], [`Error::Key`] and [`Error::Setup`].
@@ -53,7 +53,7 @@ impl TargetArgs {
     }
 }
 
-/// Parses a duration: `500ms`, `30s`, `5m`, `1h`.
+/// Parses a duration: `500ms`, `30s`, `5m`, `1h`. A number without a unit is in seconds.
 ///
 /// # Errors
 /// The expected format.

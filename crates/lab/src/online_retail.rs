@@ -28,10 +28,10 @@ pub const COLUMNS: [&str; 8] = [
 /// The most rows that are read, so that a wrong file cannot fill the memory.
 pub const ROWS_MAX: usize = 5_000_000;
 
-/// One row: a line of an invoice.
+/// One row of the file: one item of an invoice.
 #[derive(Clone, Debug)]
 pub struct RetailRow {
-    /// Its line in the file; the header is line 1.
+    /// The number of its line in the file; the header is line 1.
     pub line: u64,
     /// The invoice number; `C` is the prefix of a cancellation, `A` of an adjustment.
     pub invoice: Arc<str>,
@@ -130,7 +130,7 @@ fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<RetailR
     })
 }
 
-/// Each text once.
+/// Stores each distinct text once, to save memory.
 #[derive(Default)]
 struct Texts(HashSet<Arc<str>>);
 
@@ -205,7 +205,7 @@ pub fn sells_goods(row: &RetailRow) -> bool {
 /// A product derived from the file.
 #[derive(Clone, Debug)]
 pub struct Implied {
-    /// The first line with its code.
+    /// The number of the file's first line with this code.
     pub line: u64,
     /// The product to import.
     pub product: Product,
@@ -222,8 +222,8 @@ struct Seen<'a> {
 }
 
 /// A product for every stock code that is sold at least once, in the order of their codes: its most
-/// frequent name and its most frequent price. Of equally frequent ones, the first in the alphabet
-/// and the lowest.
+/// frequent name and its most frequent price. Among equally frequent names, the first in
+/// alphabetical order is used; among equally frequent prices, the lowest.
 #[must_use]
 pub fn catalog(rows: &[RetailRow]) -> Vec<Implied> {
     let mut seen: BTreeMap<&str, Seen<'_>> = BTreeMap::new();

@@ -18,7 +18,7 @@ use crate::{Error, import, shopkeepers, shoppers, stdout};
 
 /// Period of the status line.
 const TICK: Duration = Duration::from_millis(500);
-/// The line shows the latency of the checkouts of this time.
+/// The status line shows the latency of checkouts in the last period of this length.
 const LATENCY_WINDOW: Duration = Duration::from_secs(10);
 
 /// Counters of the demo's people.
@@ -47,8 +47,8 @@ pub struct People {
 }
 
 impl People {
-    /// Starts people at a shop's URL, the shopkeepers with a key, buyers with a rate of carts per
-    /// second; prints a status line unless `quiet`.
+    /// Starts the simulated people at a shop's URL: shopkeepers with the API key, and buyers who
+    /// create `carts_per_sec` carts per second in all. Prints a status line unless `quiet`.
     ///
     /// # Errors
     /// [`Error::Client`]: the URL or the key is invalid.
@@ -131,7 +131,7 @@ pub async fn stock_up(url: &str, key: &str, quiet: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// Prints the status line: over itself on a terminal, from time to time elsewhere.
+/// Prints the status line: on a terminal in place, elsewhere as a new line every 5 s.
 async fn figures(counters: Counters, started: Instant) {
     let terminal = std::io::stdout().is_terminal();
     let period = if terminal { TICK } else { TICK * 10 };

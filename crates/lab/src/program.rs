@@ -30,7 +30,7 @@ impl Kontor {
         Self(path)
     }
 
-    /// A command of it, without kontor's settings in the environment.
+    /// Creates a command of the program, without kontor's settings in its environment.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.0);
@@ -45,7 +45,7 @@ impl Kontor {
     /// Creates an administrator's API key, and the store if there is none.
     ///
     /// # Errors
-    /// [`Error`]: the program cannot be run, or its message.
+    /// [`Error`]: the program cannot be run, or it failed, with its message.
     pub fn create_key(&self, store: StoreLocation<'_>, name: &str) -> Result<String, Error> {
         #[derive(Deserialize)]
         struct Created {
@@ -75,7 +75,8 @@ impl Kontor {
         }
     }
 
-    /// Runs a command to its end. Ctrl-C reaches only this process.
+    /// Runs a command to its end. Its process group is its own, so Ctrl-C reaches only this
+    /// process.
     fn ended(&self, words: &[&str], store: StoreLocation<'_>) -> Result<Output, Error> {
         let mut command = self.command();
         command.args(words).process_group(0);

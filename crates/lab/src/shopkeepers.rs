@@ -19,9 +19,9 @@ use tokio::time::MissedTickBehavior;
 
 use super::shoppers::skus;
 
-/// One of this many SKUs, from the most popular one on, may sell out.
+/// Of each group of this many SKUs, in the order of popularity, the first SKU may sell out.
 const SCARCE_EACH: usize = 25;
-/// The most levels, and the most orders, of one turn.
+/// The most stock levels, and the most orders, that are read in one turn.
 const PAGE: &str = "200";
 /// The most orders that are shipped in one turn.
 const PARCELS_MAX: usize = 50;
@@ -92,7 +92,8 @@ impl ShopkeeperCounters {
     }
 }
 
-/// Works with the server of `client`, which has a key, until `shutdown` is true or dropped.
+/// Runs the shopkeepers at the server of `client`, which has an API key, until `shutdown` is true
+/// or dropped.
 ///
 /// # Errors
 /// [`Error`] when the products cannot be read; later failures are counted.
@@ -237,7 +238,8 @@ impl Staff {
         Ok(())
     }
 
-    /// Whether it was done. "Nothing is left to do" is no failure, because lists lag.
+    /// Sends a change; returns whether it was made. A refusal because nothing is left to do is not
+    /// an error, because lists lag behind.
     async fn change(&self, path: &str, body: &Value) -> Result<bool, Error> {
         match self.client.post::<Value>(path).json(body).send().await {
             Ok(_) => Ok(true),

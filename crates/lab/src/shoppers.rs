@@ -1,7 +1,7 @@
 //! Simulated buyers for `kontor demo`: they browse, fill carts, pay, and change their minds.
 //!
-//! What deliberately is not here: the demo's screen (it reads [`BuyerCounters`]) and any check of what
-//! the server did: load, not proof.
+//! Deliberately not here: the demo's output, which reads [`BuyerCounters`], and checks of the
+//! server's answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -33,9 +33,9 @@ pub struct Options {
     pub buyers: usize,
     /// Carts per second of all buyers together.
     pub carts_per_sec: f64,
-    /// The longest pause between two steps.
+    /// The longest pause between two actions of a buyer.
     pub think_max: Duration,
-    /// The seed of their choices.
+    /// The seed of the buyers' random choices.
     pub seed: u64,
 }
 
@@ -87,7 +87,7 @@ pub struct BuyerCounts {
 pub struct Latencies([u64; LATENCY_BUCKETS_MS.len() + 1]);
 
 impl Latencies {
-    /// Those after `before`.
+    /// The checkouts since `before`, an earlier reading.
     #[must_use]
     pub fn since(mut self, before: Self) -> Self {
         for (count, before) in self.0.iter_mut().zip(before.0) {
@@ -112,7 +112,7 @@ impl Latencies {
 }
 
 impl BuyerCounters {
-    /// What they say now.
+    /// The current totals.
     #[must_use]
     pub fn read(&self) -> BuyerCounts {
         let latencies = self.latencies();
@@ -175,7 +175,7 @@ pub async fn run(
         };
         buyers.spawn(buyer.shop());
     }
-    // A dropped sender ends it as well.
+    // If the sender is dropped, the buyers stop, too.
     let _ = shutdown.wait_for(|stop| *stop).await;
     buyers.shutdown().await;
     Ok(())
@@ -230,7 +230,7 @@ impl Buyer {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// An index in the catalogue: a few products at its start are in most carts.
+    /// A random SKU; those at the start of the catalogue are much more likely than others.
     fn favorite(&mut self) -> String {
         let luck: f64 = self.rng.random_range(0.0..1.0);
         #[expect(

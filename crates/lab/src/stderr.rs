@@ -1,7 +1,7 @@
 //! What commands print to standard error: progress, warnings and errors.
 //!
-//! Nothing ends because nobody reads it: a terminal that was closed, or a pipe whose reader has gone,
-//! changes no outcome.
+//! If this output cannot be written, because the terminal or the pipe was closed, the command
+//! continues and its result is the same.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};

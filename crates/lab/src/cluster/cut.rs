@@ -40,7 +40,7 @@ impl TcpProxy {
     /// Opens a forwarding proxy to a server, on a free loopback port.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub async fn to(server: SocketAddr) -> std::io::Result<Self> {
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
         let addr = listener.local_addr()?;
@@ -49,13 +49,13 @@ impl TcpProxy {
         Ok(Self { addr, state, work })
     }
 
-    /// Its address for clients.
+    /// The proxy's address for clients.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// A URL of the server with the proxy's address instead.
+    /// Returns the URL with the server's address `of` replaced by the proxy's address.
     #[must_use]
     pub fn instead(&self, url: &str, of: SocketAddr) -> String {
         url.replacen(&of.to_string(), &self.addr.to_string(), 1)

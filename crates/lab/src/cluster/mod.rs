@@ -149,7 +149,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts nodes again that have ended without being told to, and answers what became of each.
+    /// Restarts nodes that have ended unexpectedly; returns a message about each.
     pub fn restart_ended(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         for (node, around) in self.nodes.iter_mut().zip(&self.around) {
@@ -163,7 +163,7 @@ impl Cluster {
         lines
     }
 
-    /// Waits until each node that runs answers; one that has ended is no longer counted on.
+    /// Waits until each node answers; a node that does not answer in time is killed.
     pub fn settle(&mut self) {
         for node in &mut self.nodes {
             if blocking(|| node.answers()).is_err() {
@@ -172,7 +172,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until the balancer sends requests to the nodes as it should.
+    /// Waits until the nodes to which the balancer sends requests are as `wanted`.
     ///
     /// # Errors
     /// [`Error::Failed`] after a timeout.
@@ -240,7 +240,8 @@ async fn lines(
     })
 }
 
-/// The same addresses through a node's own proxies, and with a database user of its own.
+/// Replaces the addresses by those of the node's own proxies, and the database user by the node's
+/// own.
 fn by(
     lines: &NodeProxies,
     plain: &Surroundings,

@@ -60,7 +60,7 @@ impl ServerNode {
             .args(["serve", "--listen", &self.addr.to_string(), "--data"])
             .arg(&self.dir)
             .args(["--sandbox-psp", &around.psp])
-            // A folder without a configuration file.
+            // This folder has no configuration file.
             .current_dir(&self.dir)
             .env("KONTOR__STORE__URL", &around.store)
             .env("KONTOR__BUS__URL", &around.bus)
@@ -130,7 +130,7 @@ impl ServerNode {
         if status.success() { Ok(()) } else { Err(Error::ended(&self.name, status, log)) }
     }
 
-    /// How it ended, if nobody told it to. It can be started again then.
+    /// Returns the exit status if the node has ended by itself; it can then be started again.
     pub fn take_ended(&mut self) -> Option<ExitStatus> {
         let status = self.process.as_mut()?.ended().ok()??;
         self.process = None;

@@ -28,7 +28,7 @@ pub fn install() -> Result<(), Error> {
             command.arg("apt-get");
         }
         command.args(args).env("DEBIAN_FRONTEND", "noninteractive");
-        // Its output is not the command's result.
+        // Standard output is for the result of kontor's command.
         command.stdout(std::io::stderr());
         command.status().map_err(|error| by_hand(format!("cannot run apt-get: {error}")))
     };

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 /// Concurrent buyers, and concurrent checks.
 const BUYERS: usize = 24;
-/// Products.
+/// The number of products.
 const SKUS: usize = 4;
-/// Their payment tokens, in turn.
+/// The buyers' payment tokens, used in turn.
 const TOKENS: [&str; 4] = ["tok_ok", "tok_ok", "tok_500", "tok_declined"];
 /// Units of each SKU that are received before every round: fewer than are wanted.
 const UNITS: i64 = 60;
-/// The recorded status of an answer that asks to retry.
+/// The status that is recorded for an answer after which the request may be repeated.
 const LATER: u16 = 503;
 /// The pause of a buyer after a failure.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
@@ -74,7 +74,7 @@ impl Buyers {
     /// Adds a few units of stock, so that some buyers come too late.
     ///
     /// # Errors
-    /// The server's.
+    /// The server's error.
     pub async fn fill(&self, admin: &Client) -> Result<(), Error> {
         for number in 0..SKUS {
             let sku = format!("P{number}");
@@ -101,8 +101,8 @@ impl Buyers {
         join_all(all).await;
     }
 
-    /// One buyer's carts, one after the other, as long as `go_on` says, which gets whether the last
-    /// one was answered.
+    /// One buyer, who checks out one cart after the other as long as `go_on` returns true. Its
+    /// argument is whether the last checkout was answered.
     async fn shop_alone(
         &self,
         anybody: &Client,
@@ -148,7 +148,7 @@ impl Buyers {
         let call = anybody.post::<Value>(&path).idempotency_key(&key).prefer_wait(20).json(&body);
         let (status, number) = match call.send().await {
             Ok(answer) => (answer.status, answer.body["number"].as_i64()),
-            // Also while the first one is still in progress.
+            // This is also the answer while the first request is still in progress.
             Err(error @ Error::Problem(_)) if error.retryable() => (LATER, None),
             Err(Error::Problem(problem)) => (problem.status, None),
             Err(_) => return None,
@@ -165,8 +165,9 @@ impl Buyers {
         Some(status)
     }
 
-    /// The check after a kill: unanswered checkouts are repeated with their keys; answered orders
-    /// of the last two rounds, and some of the earlier ones, must equal their answers.
+    /// The check after a kill: unanswered checkouts are repeated with their idempotency keys;
+    /// answered orders of the last two rounds, and some of the earlier ones, must equal their
+    /// answers.
     pub async fn check(&self, anybody: &Client, admin: &Client, round: usize) {
         let carts: Vec<String> = {
             let tries = self.tries();

@@ -49,11 +49,11 @@ pub struct Struck {
 pub struct ClusterCrashReport {
     /// Whether there were no violations.
     pub ok: bool,
-    /// The seed of nodes and times.
+    /// The seed that selects nodes and times.
     pub seed: u64,
     /// The faults.
     pub faults: Vec<Struck>,
-    /// Checkouts sent, each with its own key.
+    /// Checkouts sent, each with its own idempotency key.
     pub checkouts: u64,
     /// Of these, those with a final answer: confirmed, declined or refused.
     pub acknowledged: u64,
@@ -114,7 +114,7 @@ impl fmt::Display for Struck {
     }
 }
 
-/// Several rounds of one fault as one: sums, and the longest times.
+/// Combines several rounds of one fault: sums of the counts, and the longest times.
 fn worst<'a>(mut struck: impl Iterator<Item = &'a Struck>) -> Option<Struck> {
     let mut sum = struck.next()?.clone();
     for one in struck {

@@ -42,9 +42,9 @@ const VERIFIED: u32 = 10;
 #[command(after_help = "\
 Starts this program as a server in its own process, with a sandbox payment provider, lets 24 buyers
 shop, and kills the server (kill -9) at a random moment. After each start, unanswered requests are
-repeated under their keys, and the orders of the last two rounds and 500 of the earlier ones must be
-as reported; at the end, all orders must be. kontor verify, with the provider's ledger, must pass
-about ten times during the test and at the end.
+repeated with their idempotency keys, and the orders of the last two rounds and 500 of the earlier
+ones must be as reported; at the end, all orders must be. kontor verify, with the provider's ledger,
+must pass about ten times during the test and at the end.
 
 With --cluster there are three servers behind HAProxy, with PostgreSQL, NATS and Redis, and each
 round causes one fault after the other: kills, freezes, cut connections, restarts, deleted data. The
@@ -94,7 +94,7 @@ pub struct CrashReport {
     pub seed: u64,
     /// The number of kills.
     pub kills: u32,
-    /// Checkouts sent, each with its own key.
+    /// Checkouts sent, each with its own idempotency key.
     pub checkouts: u64,
     /// Of these, those with a final answer: confirmed, declined or refused.
     pub acknowledged: u64,
@@ -282,7 +282,7 @@ impl CrashRun {
         }
     }
 
-    /// Rewrites its line on a terminal; prints a line from time to time elsewhere.
+    /// Shows progress: on a terminal in one line, elsewhere in about ten lines per run.
     fn progress(&self, kills: u32, of: u32) {
         let terminal = std::io::stderr().is_terminal();
         if !terminal && !kills.is_multiple_of(of.div_ceil(VERIFIED)) {

@@ -1,4 +1,4 @@
-//! This program as a server in a process of its own, to be killed. The load is elsewhere.
+//! A kontor server as a process of its own, which the crash test kills. The load is in `buyers`.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -19,14 +19,14 @@ impl ServeProcess {
     /// environment.
     ///
     /// # Errors
-    /// The system's; also when it ends before it listens.
+    /// The system's error; also if the server ends before it listens.
     pub fn start(program: &Kontor, data: &Path, psp: &str) -> std::io::Result<Self> {
         let data = std::path::absolute(data)?;
         let mut command = program.command();
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--sandbox-psp", psp, "--data"])
             .arg(&data)
-            // A folder without a configuration file.
+            // This folder has no configuration file.
             .current_dir(&data)
             .env("KONTOR__LOG__FILTER", "error")
             .env("KONTOR__SHOP__TIMER_POLL_MS", "20")
@@ -48,7 +48,7 @@ impl ServeProcess {
     /// Kills it at once, as `kill -9` does.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's error.
     pub fn kill(mut self) -> std::io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
@@ -57,7 +57,7 @@ impl ServeProcess {
 
 impl Drop for ServeProcess {
     fn drop(&mut self) {
-        // It has ended already, or cannot be ended.
+        // These fail only if it has ended already, or cannot be ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

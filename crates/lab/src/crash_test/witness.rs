@@ -71,12 +71,12 @@ pub struct ShardCounts {
     pub owned: u64,
     /// The number of owners.
     pub owners: u64,
-    /// Shards of one node, or of it before its lease ended.
+    /// Shards whose current or last owner is the given node, even if its lease has ended.
     pub of_node: u64,
 }
 
 impl ShardCounts {
-    /// Whether each has an owner.
+    /// Whether each shard has an owner.
     #[must_use]
     pub fn all_owned(self) -> bool {
         self.all > 0 && self.owned == self.all

@@ -1,5 +1,5 @@
-//! A CSV reader for files as shops save them: it treats every kind of line break as a line feed,
-//! counts lines as an editor does, and refuses unmatched quotes.
+//! A tolerant CSV reader: it treats LF, CRLF and CR as line breaks, counts lines as an editor does,
+//! and refuses unmatched quotes.
 //!
 //! Deliberately not here: the meaning of columns (`rows`, `online_retail`).
 
@@ -7,7 +7,8 @@ use std::io::Read;
 
 use super::source;
 
-/// Why a file's quotes are invalid. Reading on would treat rows as a part of a field.
+/// Why a file's quotes are invalid. If the reader continued, it would treat rows as a part of a
+/// field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuotes {
     /// The file ends inside quotes.
@@ -49,14 +50,14 @@ pub fn check<'a>(input: impl Read + 'a) -> Result<(), source::Error> {
 /// The line in the file, from 1, where the record begins that was just read.
 #[must_use]
 pub fn line(reader: &Reader<'_>, record: &csv::ByteRecord) -> u64 {
-    // The reader stands behind the line feed that ends the record. (The record's own position is
-    // before the blank lines above it.)
+    // The reader's position is after the line feed that ends the record. (The record's own position
+    // cannot be used: it is before any blank lines above the record.)
     let breaks = record.as_slice().iter().filter(|byte| **byte == b'\n').count();
     reader.position().line().saturating_sub(1 + u64::try_from(breaks).unwrap_or(u64::MAX))
 }
 
 fn text<'a>(input: impl Read + 'a) -> Result<Box<dyn Read + 'a>, source::Error> {
-    // The last line ends like any other.
+    // A line feed at the end, so that the last line ends like any other.
     let input = LineFeeds { input: source::plain(input)?.chain(&b"\n"[..]), after_return: false };
     Ok(Box::new(Quotes { input, at: QuoteState::FieldStart, line: 1 }))
 }
@@ -80,7 +81,7 @@ impl<R: Read> Read for LineFeeds<R> {
                 }
                 self.after_return = byte == b'\r';
             }
-            // Nothing kept of something read is not the end.
+            // A result of 0 would mean the end of the input, so if nothing was kept, read on.
             if kept > 0 || count == 0 {
                 return Ok(kept);
             }
@@ -186,7 +187,7 @@ mod tests {
         for ending in ["\n", "\r\n", "\r"] {
             for last in ["", ending] {
                 let text = text.replace('\n', ending) + last;
-                // One byte at a time, so that each CRLF is cut once.
+                // With a buffer of one byte, every CRLF is divided between two reads.
                 for capacity in [1, 8_192] {
                     let input = std::io::BufReader::with_capacity(capacity, text.as_bytes());
                     let mut reader = csv::ReaderBuilder::new()

@@ -62,7 +62,7 @@ pub struct Args {
     /// The file: CSV or JSON Lines, plain or gzip
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Which server, and as whom
+    /// The server and the API key
     #[command(flatten)]
     pub target: TargetArgs,
     /// The format; by default it follows from the file name
@@ -141,7 +141,7 @@ async fn import(client: &Client, args: &Args) -> Result<(ImportTally, u64), Erro
     let bar = progress(file.metadata().map_or(0, |data| data.len()), args.json);
     let rows = rows::read(bar.wrap_read(file), format, &args.location)?;
     if !args.dry_run {
-        // Before the first batch, so that a run that breaks off in it is known, too.
+        // Stored before the first batch, so that an interruption during that batch is known, too.
         position.save(&tally).map_err(Error::Position)?;
     }
     let mut batch = RowBatch::default();

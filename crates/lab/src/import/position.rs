@@ -35,14 +35,14 @@ pub struct ImportTally {
     pub stock_set: u64,
     /// Rows that were refused.
     pub refused: u64,
-    /// The first faults, at most [`ERRORS_MAX`].
+    /// The first refused rows, at most [`ERRORS_MAX`].
     pub errors: Vec<RefusedRow>,
-    /// The number of further faults.
+    /// The number of further refusals.
     pub errors_left_out: u64,
 }
 
 impl ImportTally {
-    /// Adds a fault.
+    /// Records a refused row.
     pub fn error(&mut self, error: RefusedRow) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
@@ -94,7 +94,8 @@ impl PositionFile {
         &self.run
     }
 
-    /// What an earlier run has done, if it was broken off; this one goes on with it.
+    /// Loads the results of an earlier, interrupted run of the same import, which this run
+    /// continues; `None` if there was none.
     pub fn load(&mut self) -> Option<ImportTally> {
         let kept = self.places.iter().find_map(|place| {
             let bytes = std::fs::read(place).ok()?;
@@ -105,17 +106,17 @@ impl PositionFile {
         Some(kept.tally)
     }
 
-    /// Stores it, at the first location that is writable.
+    /// Stores the results, at the first location that is writable.
     ///
     /// # Errors
-    /// The last one, when none can be.
+    /// The error of the last location, if none is writable.
     pub fn save(&self, tally: &ImportTally) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(&Keeping { import: &self.import, run: &self.run, tally })?;
         let [beside, elsewhere] = &self.places;
         replace(beside, &bytes).or_else(|_| replace(elsewhere, &bytes))
     }
 
-    /// Deletes it.
+    /// Deletes the stored position.
     pub fn clear(&self) {
         for place in &self.places {
             // It may not exist.

@@ -40,7 +40,7 @@ const ROW_MAX_BYTES: usize = 256 * 1024;
 const NO_SKU: &str =
     "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed";
 
-/// Whether the server accepts it as a SKU.
+/// Whether the server accepts the text as a SKU.
 fn is_sku(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.trim() == text
@@ -48,13 +48,13 @@ fn is_sku(text: &str) -> bool {
         && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'))
 }
 
-/// Whether it is a fraction from 0 to 1 with at most six decimals.
+/// Whether the text is a tax rate: a fraction from 0 to 1 with at most six decimals.
 fn is_tax_rate(text: &str) -> bool {
     let read = UnitPrice::from_major(text, "GBP");
     read.is_ok_and(|rate| (0..=100 * UnitPrice::SCALE).contains(&rate.raw()))
 }
 
-/// What kind of file it is.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum FileFormat {
     /// Comma-separated, with a header.
@@ -66,8 +66,8 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// What the name of the file says: `.jsonl` and `.ndjson` (also with `.gz`) are JSON Lines,
-    /// all else is CSV.
+    /// Returns the format for a file name: JSON Lines for `.jsonl` and `.ndjson` (also with `.gz`),
+    /// CSV for all others.
     #[must_use]
     pub fn of_name(name: &str) -> Self {
         let name = name.to_ascii_lowercase();

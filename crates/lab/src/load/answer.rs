@@ -65,7 +65,7 @@ pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// What a refused checkout says about its order; `None` if there is no order.
+/// What the answer to a refused checkout says about the order; `None` if there is no order.
 #[must_use]
 pub fn refused_outcome(status: u16, body: &[u8]) -> Option<Said> {
     if status >= 500 {

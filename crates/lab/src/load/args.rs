@@ -39,7 +39,7 @@ pub struct Args {
     pub scenario: Scenario,
 }
 
-/// What clients do.
+/// The scenarios.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Scenario {
     /// Fill a cart of two lines and buy it
@@ -57,7 +57,7 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    /// Its name on the command line.
+    /// The scenario's name on the command line.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Scenario {
         }
     }
 
-    /// How it tells.
+    /// The options of the output.
     #[must_use]
     pub const fn output(&self) -> &Output {
         match self {
@@ -83,7 +83,7 @@ impl Scenario {
     }
 }
 
-/// A scenario on a shelf of products.
+/// The arguments of a scenario with products.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Shopping {
     /// The server.
@@ -128,7 +128,7 @@ impl FlashSale {
 /// A mix of flows.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Mixed {
-    /// All that the parts share.
+    /// The arguments that all flows of the mix share.
     #[command(flatten)]
     pub all: Shopping,
     /// The weight of reads
@@ -142,7 +142,7 @@ pub struct Mixed {
     pub checkouts: u32,
 }
 
-/// Far more than can be done.
+/// The overload test: more flows than the server can handle.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OverloadArgs {
     /// The server.
@@ -210,7 +210,7 @@ impl OverloadArgs {
     }
 }
 
-/// Echoes, to compare with a bare server.
+/// The echo scenario, for comparison with a bare server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Echo {
     /// The URL to post to; without a path, /echo is tried, too
@@ -250,7 +250,7 @@ pub struct ServerArgs {
     pub patience: Duration,
 }
 
-/// What is sold.
+/// The products of a run.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Shelf {
     /// Number of SKUs for the carts; missing ones are created
@@ -264,7 +264,7 @@ pub struct Shelf {
     pub stepwise: bool,
 }
 
-/// When flows begin.
+/// When flows start.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PaceArgs {
     /// Measured time; 30s if there is no --count either
@@ -331,7 +331,7 @@ impl fmt::Display for PaceArgs {
     }
 }
 
-/// How it tells.
+/// The output.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Output {
     /// Print the report as one JSON document

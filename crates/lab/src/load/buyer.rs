@@ -28,8 +28,8 @@ const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// What one simulated client does: a sequence of requests, elsewhere called a scenario; unrelated
-/// to the flows in `actors::flows`.
+/// The kind of a flow. A flow is a sequence of requests of one simulated client; it is unrelated to
+/// the flows in kontor's `actors::flows`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScenarioKind {
     /// Fills a cart and checks out.
@@ -87,7 +87,7 @@ impl Default for CheckoutOptions {
     }
 }
 
-/// State shared by all clients of a run, on their one thread.
+/// State shared by all clients of a run, which are tasks on one thread.
 pub struct LoadRun {
     /// The name of the run: the `reference` of its carts, and the prefix of their idempotency keys.
     pub name: String,
@@ -101,7 +101,7 @@ pub struct LoadRun {
     pub mix: Mix,
     /// The measurements.
     pub recorder: RefCell<Recorder>,
-    /// The server's answers about orders.
+    /// What the server has answered about each order.
     pub told: RefCell<Vec<ServerAnswer>>,
     /// The number of carts so far.
     pub carts: Cell<u64>,
@@ -153,7 +153,7 @@ impl LoadBuyer {
         self.link.connect().await
     }
 
-    /// Runs one flow that was due at `due`.
+    /// Runs one flow that should have started at `due`; latencies are measured from then.
     pub async fn flow(mut self, due: Instant) -> Self {
         self.run.recorder.borrow_mut().start(due, Instant::now());
         let kind = self.run.mix.draw(&mut self.random);

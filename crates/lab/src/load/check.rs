@@ -1,9 +1,9 @@
 //! The final check: compares the server's orders of this run with its answers.
 //!
 //! The answers are sorted by id once, and every row of the server's list is looked up in them, page
-//! by page, so memory holds only 33 bytes per order. The list is a read model that lags behind the
-//! orders: differences are checked again until the timeout. Deliberately not here: whether the
-//! server's data are consistent in themselves; `kontor verify` checks that.
+//! by page, so memory holds only about 40 bytes per order. The list is a projection that lags
+//! behind the orders: differences are checked again until the timeout. Deliberately not here:
+//! whether the server's data are consistent in themselves; `kontor verify` checks that.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::progress::ProgressOutput;
 const NAMED_MAX: usize = 20;
 /// Rows of a page.
 const PAGE: &str = "200";
-/// Orders without an answer that are read before the check stops.
+/// If the server lists more orders than this without an answer, the check stops.
 const UNTOLD_MAX: u64 = 10_000;
 /// The polling interval.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -28,22 +28,22 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The server's answer about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// 201.
+    /// Status 201.
     Confirmed,
-    /// 202.
+    /// Status 202.
     Undecided,
-    /// 402.
+    /// Status 402.
     Declined,
-    /// 409, with a cancelled order.
+    /// Status 409, with a cancelled order.
     Cancelled,
     /// No answer that says whether there is an order.
     Nothing,
-    /// 201 or 202 with another id, total or number of lines than the cart.
+    /// Status 201 or 202, but with another id, total or number of lines than the cart.
     Otherwise,
 }
 
 impl Said {
-    /// Whether an order may have this status; for an undecided one, at the end.
+    /// Whether an order with this answer may have this status at the end of the run.
     fn allows(self, status: &str) -> bool {
         let decided = matches!(status, "confirmed" | "cancelled" | "awaiting_payment");
         match self {
@@ -156,7 +156,7 @@ pub struct Comparison<'a> {
 }
 
 impl<'a> Comparison<'a> {
-    /// `told` must be sorted by order.
+    /// Starts a comparison with these answers, which must be sorted by order.
     #[must_use]
     pub fn new(told: &'a [ServerAnswer]) -> Self {
         let open = told.iter().filter(|told| told.said == Said::Nothing).count();
@@ -168,7 +168,7 @@ impl<'a> Comparison<'a> {
         Self { told, seen: vec![false; told.len()], found }
     }
 
-    /// Compares a row; a repeated one is unknown.
+    /// Compares a row with its answer. A second row of the same order counts as unknown.
     pub fn row(&mut self, row: &ListedOrder) {
         self.found.listed += 1;
         self.found.confirmed += u64::from(row.status == "confirmed");

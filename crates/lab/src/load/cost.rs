@@ -21,7 +21,8 @@ impl Cost {
             .unwrap_or_default()
     }
 
-    /// The 14th and 15th field; the second is in parentheses and may have blanks.
+    /// Parses the 14th and 15th field of `/proc/self/stat`. The second field, the program's name,
+    /// is in parentheses and may contain blanks.
     fn read(text: &str, ticks: f64) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
         let mut seconds = || fields.next()?.parse::<f64>().ok().map(|count| count / ticks);

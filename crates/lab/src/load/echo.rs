@@ -1,4 +1,4 @@
-//! Where a bare server sends back what it gets, and what is sent to it.
+//! The URL of an echo server, and the document that is posted to it.
 
 use reqwest::header::CONTENT_TYPE;
 
@@ -14,11 +14,11 @@ pub fn document(number: u64) -> String {
     )
 }
 
-/// The place that echoes: the URL, or `/echo` there if the URL has no path. One request is sent to
-/// find out.
+/// Finds the URL that echoes: the given one, or its path `/echo` if it has no path and its server
+/// refuses a request without one.
 ///
 /// # Errors
-/// The URL is none, or its server refuses the request.
+/// [`Error`]: the URL is not valid, or its server refuses the request.
 pub async fn find(args: &Echo) -> Result<RequestTarget, Error> {
     let place = RequestTarget::parse(&args.url, args.timeout)?;
     let Err(answer) = ask(args, &args.url).await else {
@@ -31,7 +31,7 @@ pub async fn find(args: &Echo) -> Result<RequestTarget, Error> {
     Err(Error::NoEcho { url: args.url.clone(), answer })
 }
 
-/// Sends one document; what is not answered is for the run to count.
+/// Sends one document. A request without an answer is not an error here: the run counts those.
 async fn ask(args: &Echo, url: &str) -> Result<(), String> {
     kontor_client::install_tls();
     let request = reqwest::Client::new().post(url).timeout(args.timeout);

@@ -118,10 +118,10 @@ pub async fn sell(ready: Ready, due: Instant) -> Duration {
     took
 }
 
-/// The server's stock, once no unit is reserved any more or patience is over.
+/// Waits until no unit of the SKU is reserved any more, at most for `patience`; returns the stock.
 ///
 /// # Errors
-/// The client's.
+/// The client's error.
 pub async fn stock(client: &Client, sku: &str, patience: Duration) -> Result<StockItem, Error> {
     let started = Instant::now();
     loop {

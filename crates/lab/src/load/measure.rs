@@ -24,11 +24,11 @@ const CODES_MAX: usize = 100;
 pub enum RequestStep {
     /// Creates a cart.
     CreateCart,
-    /// Adds lines to it.
+    /// Adds lines to the cart.
     AddLines,
     /// Sets address and delivery option.
     SetDetails,
-    /// Checks it out, and waits for the outcome.
+    /// Checks the cart out, and waits for the outcome.
     Checkout,
     /// Reads a page of products.
     ListProducts,
@@ -45,7 +45,7 @@ pub enum RequestStep {
 }
 
 impl RequestStep {
-    /// Whether it is one request.
+    /// Whether the step is a single request.
     #[must_use]
     pub const fn is_request(self) -> bool {
         !matches!(self, Self::WholeCheckout | Self::StartDelay)
@@ -221,7 +221,7 @@ impl Recorder {
         self.shed += u64::from(due >= self.from);
     }
 
-    /// Whether what is due now is measured.
+    /// Whether the warm-up is over.
     #[must_use]
     pub fn warm(&self, now: Instant) -> bool {
         now >= self.from

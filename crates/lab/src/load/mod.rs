@@ -64,15 +64,15 @@ pub enum Error {
     /// The URL is invalid.
     #[error(transparent)]
     Place(#[from] wire::BadPlace),
-    /// Nothing is echoed there.
+    /// The server at the URL does not echo.
     #[error("{url} does not echo: {answer}; name its path, as in http://127.0.0.1:9000/echo")]
     NoEcho {
         /// The URL.
         url: String,
-        /// What came instead.
+        /// What the server answered instead.
         answer: String,
     },
-    /// Nothing can be delivered.
+    /// The server has no delivery option in GBP.
     #[error("the server has no delivery option in GBP")]
     NoDelivery,
     /// The server refuses a product.

@@ -34,7 +34,7 @@ struct Look {
     resident: u64,
 }
 
-/// Samples the server during the overload, as its operators do.
+/// Samples the server during the test: lists orders and reads the metrics, as operators do.
 pub struct ServerWatch {
     looks: RefCell<Vec<Look>>,
     operators: RefCell<(u64, u64)>,
@@ -42,14 +42,14 @@ pub struct ServerWatch {
 }
 
 impl ServerWatch {
-    /// Without any samples.
+    /// Creates a watch without samples.
     #[must_use]
     pub fn new() -> Rc<Self> {
         let none = || RefCell::new((0, 0));
         Rc::new(Self { looks: RefCell::default(), operators: none(), health: none() })
     }
 
-    /// Takes samples until it is dropped.
+    /// Takes samples until the returned future is dropped.
     pub async fn keep_looking(self: Rc<Self>, run: Rc<LoadRun>, key: String) {
         let mut link = HttpLink::new(run.place.clone());
         let begin = Instant::now();
@@ -91,7 +91,7 @@ fn count(tally: &RefCell<(u64, u64)>, good: bool) {
     tally.1 += u64::from(!good);
 }
 
-/// A value of the server's metrics.
+/// Finds the value of a metric in the text of `/metrics`.
 pub fn figure(metrics: &[u8], name: &str) -> Option<u64> {
     let text = std::str::from_utf8(metrics).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -118,7 +118,7 @@ pub struct OverloadReport {
     pub offered_per_second: f64,
     /// Confirmed checkouts per second in the overload.
     pub flood_per_second: f64,
-    /// The ratio of that to the peak.
+    /// `flood_per_second` divided by `peak_per_second`.
     pub goodput: f64,
     /// The share of each class that was refused in the overload.
     pub refused: BTreeMap<&'static str, f64>,
@@ -227,7 +227,7 @@ fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
 }
 
 impl OverloadReport {
-    /// Whether the criteria hold that apply on any machine.
+    /// Whether the criteria hold that do not depend on the speed of the machine.
     #[must_use]
     pub fn ok(&self) -> bool {
         self.in_order && self.operators.1 == 0 && self.health.1 == 0 && self.after.good > 0

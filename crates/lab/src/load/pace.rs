@@ -21,11 +21,11 @@ pub enum Arrivals {
     /// Like buyers who know nothing of each other (a Poisson process)
     #[default]
     Poisson,
-    /// At equal distances
+    /// At equal intervals
     Even,
 }
 
-/// When no further flow is started.
+/// The conditions under which no further flow is started.
 #[derive(Clone, Debug)]
 pub struct FlowLimits {
     /// At this time.
@@ -60,7 +60,8 @@ pub enum Ending {
     Stopped,
 }
 
-/// Each worker runs one flow after the other. Returns when the last flow has ended.
+/// Runs flows in a closed loop: each worker runs one flow after the other. Returns when the last
+/// flow has ended.
 pub async fn closed<W, F>(
     workers: Vec<W>,
     limits: &FlowLimits,
@@ -97,7 +98,7 @@ where
 /// The schedule of the open loop.
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivalSchedule {
-    /// The first arrival is due one interval after this.
+    /// The time from which arrivals are scheduled; the first is due one interval later.
     pub from: Instant,
     /// Arrivals per second.
     pub rate: f64,
@@ -109,7 +110,7 @@ pub struct ArrivalSchedule {
     pub seed: u64,
 }
 
-/// Starts flows when they are due. Returns when the last flow has ended.
+/// Runs flows in an open loop: starts each when it is due. Returns when the last flow has ended.
 pub async fn open<W, F>(
     schedule: ArrivalSchedule,
     limits: &FlowLimits,

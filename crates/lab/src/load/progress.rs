@@ -1,7 +1,7 @@
 //! Progress lines, on standard error.
 
 use crate::stderr;
-/// Where progress goes; quiet for tests and scripts that want none.
+/// The output of progress lines; quiet for tests and scripts.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgressOutput {
     /// Whether nothing is printed.

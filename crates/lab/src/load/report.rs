@@ -58,7 +58,7 @@ pub struct Generator {
     pub cpu: Cost,
     /// CPU microseconds per request, including the warm-up.
     pub cpu_us_per_request: f64,
-    /// The share of one core.
+    /// CPU seconds per second: 1 is one fully used core.
     pub cores: f64,
 }
 
@@ -69,7 +69,7 @@ pub struct LoadReport {
     pub scenario: &'static str,
     /// The pace, in words.
     pub pace: String,
-    /// The run's own reference, which its orders have.
+    /// The reference that all carts and orders of this run have.
     pub run: String,
     /// Why it ended.
     pub ended: &'static str,

@@ -26,7 +26,7 @@ const CARTS: usize = 100;
 /// The most units that stock can have, so that no run sells out.
 pub const PLENTY: i64 = 1_000_000_000;
 
-/// The products, and what there is to read.
+/// The products of a run, and the pages and carts that clients read.
 #[derive(Clone, Debug, Default)]
 pub struct Goods {
     /// The number of products, from `LOAD-000000` on.
@@ -73,7 +73,7 @@ struct Way {
 /// A delivery option with a price in pounds.
 ///
 /// # Errors
-/// [`Error`]: the server's, or that there is none.
+/// [`Error`]: the server fails, or has no such option.
 pub async fn delivery(client: &Client) -> Result<String, Error> {
     let options = client.get::<Options>("/v1/store/delivery-options").send().await?.body;
     let offered =
@@ -85,7 +85,7 @@ pub async fn delivery(client: &Client) -> Result<String, Error> {
 /// Creates the first `skus` products and sets `units` of each on hand.
 ///
 /// # Errors
-/// [`Error`]: the server's, or that it refuses a product.
+/// [`Error`]: the server fails, or refuses a product.
 pub async fn stock_up(
     client: &Client,
     skus: u32,
@@ -114,7 +114,7 @@ pub async fn stock_up(
 /// Creates one product.
 ///
 /// # Errors
-/// [`Error`]: the server's, or that it refuses it.
+/// [`Error`]: the server fails, or refuses the product.
 pub async fn single(client: &Client, sku: &str, units: i64) -> Result<(), Error> {
     import(client, vec![row(sku.to_owned(), 1_000, units)]).await.map(|_| ())
 }
@@ -147,7 +147,7 @@ async fn import(client: &Client, rows: Vec<ImportRow>) -> Result<Imported, Error
 /// Finds product pages, and creates carts to read.
 ///
 /// # Errors
-/// [`Error`]: the server's.
+/// [`Error`]: the server fails.
 pub async fn reading_matter(
     client: &Client,
     goods: &mut Goods,

@@ -141,9 +141,9 @@ impl HttpLink {
         Ok(())
     }
 
-    /// Sends a request and reads the answer; returns its status. It is sent once: only if it could
-    /// not be sent at all, because the server had closed an idle connection, a new connection is
-    /// used.
+    /// Sends a request and reads the answer; returns its status. The request is sent once. Only if
+    /// nothing of it could be sent, because the server had closed an idle connection, it is sent
+    /// over a new connection.
     ///
     /// # Errors
     /// [`RequestFault`].
@@ -215,7 +215,8 @@ async fn talk(
         Ok(status)
     });
     poll_fn(|context| {
-        // Sent bytes are ready for the connection, and received bytes for the caller.
+        // Twice: the first poll of the request may give the connection bytes to send, and the poll
+        // of the connection may give the request bytes that were received.
         for _ in 0..2 {
             if let Poll::Ready(outcome) = talk.as_mut().poll(context) {
                 return Poll::Ready(outcome);

@@ -3,9 +3,9 @@
 //!
 //! `plan` and `run` decide when to match; `run` makes the refunds.
 //!
-//! A cancellation rarely names its invoice. It is matched to what the same customer bought of the
-//! same code before: first at the same price, newest first, since the last delivery is the one that
-//! is returned; then at other prices, newest first.
+//! A cancellation rarely names the invoice that it cancels. It is matched to earlier
+//! purchases of the same code by the same customer: first to those at the same price, newest first,
+//! because customers usually return the last delivery; then to those at other prices, newest first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Lot {
     pub price: UnitPrice,
     /// Units left.
     pub units: i64,
-    /// Pence left of their value.
+    /// The part of their value that was not refunded, in pence.
     pub pence: i64,
 }
 

@@ -62,9 +62,9 @@ pub struct BoughtOrder {
 pub struct Bought {
     /// The order, unless nothing was left to buy.
     pub placed: Option<BoughtOrder>,
-    /// Orders that were cancelled before.
+    /// Earlier orders of this invoice that were cancelled for lack of stock.
     pub cancelled: Vec<String>,
-    /// Totals of the server that differ from ours.
+    /// Totals of the server that differ from those computed here.
     pub mismatches: Vec<String>,
     /// How long each checkout took.
     pub latencies: Vec<Duration>,
@@ -87,7 +87,7 @@ enum Tried {
 }
 
 impl<'a> InvoiceBuyer<'a> {
-    /// Buys for a step; every request has an idempotency key that begins with `key`.
+    /// Prepares to buy an invoice; the idempotency key of every request begins with `key`.
     #[must_use]
     pub fn new(
         client: &'a Client,
@@ -99,7 +99,7 @@ impl<'a> InvoiceBuyer<'a> {
         Self { client, step, order, key, want, bought: Bought::default() }
     }
 
-    /// Buys as much as is available.
+    /// Buys as many of the invoice's units as are available.
     ///
     /// # Errors
     /// [`PurchaseFailure`].
@@ -239,13 +239,14 @@ impl<'a> InvoiceBuyer<'a> {
         Ok(Tried::Confirmed(Box::new(order), delivery))
     }
 
-    /// Takes over the order that an earlier, interrupted run has placed from this cart.
+    /// Continues with the order that an earlier, interrupted run has placed from this cart.
     async fn adopt(&mut self, order: &str, delivery: i64) -> Result<Tried, PurchaseFailure> {
         let order = self.client.get_order(order).send().await?.body;
         self.decided(order, delivery).await
     }
 
-    /// Reduces the wanted units to the available ones; returns whether that changed anything.
+    /// Reduces the wanted units to the available ones that a refusal names; returns whether any
+    /// were reduced.
     fn reduce(&mut self, problem: Option<&Problem>) -> bool {
         let lines = problem.and_then(|problem| problem.document.get("lines"));
         let shortages: Vec<Shortage> =

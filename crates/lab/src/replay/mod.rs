@@ -53,7 +53,7 @@ pub struct Args {
     /// The Online Retail file, plain or gzip
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Which server, and as whom
+    /// The server and the API key
     #[command(flatten)]
     pub target: TargetArgs,
     /// Opening stock: exact is what the file sells, 90% is that share of it, rounded down
@@ -176,8 +176,8 @@ fn name(args: &Args) -> Result<String, Error> {
     if good { Ok(name.clone()) } else { Err(Error::Name) }
 }
 
-/// Imports the products and their opening stock; returns the stock by code. It happens once per
-/// run: when the run is repeated, the server only repeats its answers.
+/// Imports the products and sets their opening stock; returns the stock by code. A repeated run
+/// sets the stock again, because a server does not apply idempotency keys to `on_hand`.
 async fn stock_up(
     client: &Client,
     catalog: Vec<Implied>,

@@ -19,7 +19,7 @@ use crate::online_retail::{NotGoods, RetailRow, not_goods};
 pub enum SkipReason {
     /// Its code is not a product.
     NotGoods(NotGoods),
-    /// Because of its content, or of its outcome.
+    /// A row of a product: because of its content, or of the outcome of its order or refund.
     Row(RowReason),
 }
 
@@ -39,7 +39,7 @@ pub enum RowReason {
     SaleOnCancellation,
     /// A cancellation without a customer, so that no sale can be found for it.
     UnmatchedRefundNoCustomer,
-    /// A cancellation of more than the customer has bought of it before.
+    /// A cancellation of more units than the customer has bought before.
     UnmatchedRefund,
     /// The part of a refund beyond the value of the sale.
     RefundExceedsSale,
@@ -60,7 +60,7 @@ impl SkipReason {
     }
 }
 
-/// A line of an order: all rows of the invoice with this code and price.
+/// A line of an order: it joins all rows of the invoice with the same code and price.
 #[derive(Clone, Debug)]
 pub struct PlannedLine {
     /// The stock code.
@@ -98,7 +98,7 @@ pub struct RefundRow {
 pub struct PlannedRefund {
     /// The returned rows.
     pub rows: Vec<RefundRow>,
-    /// The steps that must be done before it can be matched.
+    /// The steps that must be done before this refund can be matched to sales.
     pub after: Vec<usize>,
 }
 
@@ -124,7 +124,7 @@ pub struct InvoiceStep {
     pub work: InvoiceWork,
 }
 
-/// What is to be done for the whole file.
+/// The plan for the whole file.
 #[derive(Debug)]
 pub struct ReplayPlan {
     /// The steps, in the order of the file.

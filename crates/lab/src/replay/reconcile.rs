@@ -26,7 +26,7 @@ pub struct Expected {
     pub opening: i64,
     /// Wanted by all orders.
     pub wanted: i64,
-    /// Sold to them.
+    /// Sold to all orders.
     pub sold: i64,
     /// Returned, and written off.
     pub returned: i64,

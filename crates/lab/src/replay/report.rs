@@ -47,9 +47,9 @@ pub struct ReplayReport {
     pub checkout_latency: Latency,
     /// The comparison of booked and refused rows with the file.
     pub identity: Identity,
-    /// The difference in pence because joined lines are rounded differently than their rows.
+    /// The rounding difference, in pence: an order line that joins several rows is rounded once.
     pub rounding_pence: i64,
-    /// Totals of the server that differ from ours.
+    /// Totals of the server that differ from those computed here.
     pub mismatches: FaultLog,
     /// Other faults.
     pub faults: FaultLog,

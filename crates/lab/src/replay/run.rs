@@ -59,20 +59,20 @@ pub struct ReplayState {
     pub refunds: BTreeMap<usize, Worth>,
     /// Returned units, by step and line of their order.
     pub returned: BTreeMap<LinePosition, Worth>,
-    /// Orders that were cancelled before.
+    /// Orders that were cancelled for lack of stock before fewer units were bought.
     pub cancelled: Vec<String>,
     /// The latency of each checkout.
     pub latencies: Vec<Duration>,
-    /// Totals of the server that differ from ours.
+    /// Totals of the server that differ from those computed here.
     pub mismatches: FaultLog,
     /// Other faults.
     pub faults: FaultLog,
-    /// The difference in pence because joined lines are rounded differently than their rows.
+    /// The rounding difference, in pence: an order line that joins several rows is rounded once.
     pub rounding: i64,
 }
 
 impl ReplayState {
-    /// Without progress, except for the ledger.
+    /// Starts with this ledger, and without orders and refunds.
     #[must_use]
     pub fn new(ledger: RowLedger) -> Self {
         Self {
@@ -129,8 +129,8 @@ impl ReplayState {
         }
     }
 
-    /// Matches a cancellation: what to give back, by order, each with the row that asks for it.
-    /// What has no match is refused.
+    /// Matches a cancellation to earlier orders: returns the portions to refund, by order, each
+    /// with its row of the cancellation. Units without a match are recorded as refused.
     pub fn match_refund(
         &mut self,
         index: usize,
@@ -188,7 +188,7 @@ pub struct ReplayRun<'a> {
 }
 
 impl<'a> ReplayRun<'a> {
-    /// A run with a `name`, which is part of its idempotency keys.
+    /// Prepares a run; `name` is part of its idempotency keys.
     #[must_use]
     pub fn new(
         client: &'a Client,
@@ -275,7 +275,7 @@ impl<'a> ReplayRun<'a> {
         refund: &PlannedRefund,
     ) -> Result<(), kontor_client::Error> {
         for earlier in &refund.after {
-            // It never gets a permit; it is only closed.
+            // The semaphore never has a permit: this waits until it is closed.
             let _ = self.done[*earlier].acquire().await;
         }
         let matched = self.state().match_refund(index, step, refund);
@@ -327,7 +327,7 @@ impl<'a> ReplayRun<'a> {
     }
 }
 
-/// The lines of one refund: what several rows take from one line is one.
+/// The lines of one refund; portions of the same order line are joined.
 fn lines(
     portions: &[(usize, Portion)],
     placed: &BoughtOrder,
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
     use crate::online_retail::RetailRow;
 
-    /// Books a plan in the order of the file, as a shop would that has `stock` of each code.
+    /// Books a plan in the order of the file, for a shop with a limited stock of each code.
     pub(crate) fn simulate(
         rows: &[RetailRow],
         mut stock: impl FnMut(&str, i64) -> i64,

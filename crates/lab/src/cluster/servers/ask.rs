@@ -10,7 +10,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// Gets a path; returns the status and the whole answer, with its head.
 ///
 /// # Errors
-/// The system's, also when the answer is not HTTP.
+/// The system's error; also if the answer is not HTTP.
 pub fn get(addr: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&addr, ANSWER)?;
     stream.set_read_timeout(Some(ANSWER))?;

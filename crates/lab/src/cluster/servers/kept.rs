@@ -1,5 +1,5 @@
-//! A small server that keeps its port and folder when it is killed and restarted. Its program, and
-//! the check that it answers, are in its own file.
+//! A server (NATS or Redis) that keeps its port and folder when it is killed and restarted. The
+//! program of each, and the check that it answers, are in a file of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

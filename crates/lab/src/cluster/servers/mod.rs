@@ -59,7 +59,7 @@ pub enum Error {
     /// No port is free.
     #[error("no port from {} to {} is free", PORTS.start, PORTS.end)]
     NoPort,
-    /// The system's.
+    /// An operation of the system failed.
     #[error("{what}: {source}")]
     Io {
         /// The operation.

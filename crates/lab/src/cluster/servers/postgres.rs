@@ -12,20 +12,21 @@ use std::time::{Duration, Instant};
 use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Program, Signal, free_port, local, make};
 
-/// The user that exists from the start.
+/// The database user that exists from the start.
 const USER: &str = "postgres";
 
 /// Settings that differ from PostgreSQL's defaults.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether commits are synced. Without, they survive the death of any process, but not that of
-    /// the machine.
+    /// Whether commits are synced. Without syncs, commits survive the end of any process, but not a
+    /// crash of the machine.
     pub fsync: bool,
     /// The most connections.
     pub connections: u16,
     /// More settings, each `name=value`.
     pub settings: Vec<String>,
-    /// Whether its folder is removed when its starter is killed or ends without stopping it.
+    /// Whether the server's folder is removed when its starter is killed or ends without stopping
+    /// it.
     pub remove: bool,
 }
 
@@ -66,7 +67,7 @@ impl PostgresServer {
         Self::start_with(dir, Options::default())
     }
 
-    /// The same, with settings.
+    /// Creates a server with these options in a folder and starts it.
     ///
     /// # Errors
     /// [`Error`].
@@ -236,7 +237,7 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Without environment variables for other servers, and in English.
+/// Removes environment variables for other PostgreSQL servers, and sets the language to English.
 fn plain(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PG") {

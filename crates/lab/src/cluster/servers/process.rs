@@ -42,10 +42,10 @@ pub struct ServerProcess {
     log: PathBuf,
 }
 
-/// Options of a process.
+/// How a process ends when its starter has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Care<'a> {
-    /// The signal that ends it when the starter has ended.
+    /// The signal that ends the process.
     pub end: Signal,
     /// The folder that is then removed.
     pub remove: Option<&'a Path>,

@@ -46,7 +46,7 @@ impl Program {
         }
     }
 
-    /// The path of it.
+    /// Finds the program's path.
     ///
     /// # Errors
     /// [`Error::Missing`].
@@ -61,7 +61,8 @@ impl Program {
         let missing = Error::Missing { program: self.name(), package: self.package() };
         let found = all.find(|file| file.is_file()).ok_or(missing)?;
         if self == Self::Postgres {
-            // The target of a link in the path is in the folder with the other programs.
+            // The found program may be a link; its target is in the folder with PostgreSQL's other
+            // programs.
             return found.canonicalize().map_err(Error::io(found.display().to_string()));
         }
         Ok(found)
