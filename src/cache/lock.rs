@@ -1,4 +1,4 @@
-//! Short locks, which usually prevent that two nodes do the same work. A lock may expire while its
+//! Short locks, which usually keep two nodes from doing the same work. A lock may expire while its
 //! holder works, and its state is unknown while Redis is unreachable, so correctness must never
 //! depend on a lock.
 

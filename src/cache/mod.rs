@@ -1,5 +1,6 @@
 //! Floor 1: state that nodes share and may lose at any time: cached answers, counters of rate
-//! limits, short locks and revocations. It is in Redis if one is configured, else in this process.
+//! limits, short locks and revocations. This state is in Redis if a server is configured, else in
+//! this process.
 //!
 //! Nothing here is authoritative. Redis may be unreachable, hang or be emptied; kontor then reads
 //! answers from the store, each node counts rate limits for itself, and work runs without a lock.
@@ -283,7 +284,7 @@ impl Cache {
     }
 
     /// Announces to all nodes that something is revoked, such as a session. The TTL of the
-    /// revocation must be at least as long as nodes rely on what they have cached. `false` if the
+    /// revocation must be at least as long as any node may use what it has cached. `false` if the
     /// other nodes could not be informed.
     pub async fn revoke(&self, what: &str, lasts: Duration) -> bool {
         self.inner.local.revoke(what, lasts);

@@ -1,8 +1,8 @@
 //! Background jobs: work outside of requests that one node does for all. This module defines a job,
 //! its retry delays, and the times of a schedule.
 //!
-//! A job is not a noun. It is in `domain` because `store::job` (the rows) and
-//! `bus::queue` (the workers) use the same rules but may not depend on each other.
+//! A job is not a noun. It is in `domain` because `store::job` (the rows) and `bus::queue` (the
+//! workers) use the same rules, but may not depend on each other.
 
 use std::cmp::Ordering;
 
@@ -78,7 +78,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that is due at once.
+    /// Creates a job that is due at once.
     #[must_use]
     pub fn new(id: String, kind: &str, payload: String, asked_by: String, now: Timestamp) -> Self {
         Self {

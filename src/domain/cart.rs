@@ -104,7 +104,7 @@ pub mod double_option {
     }
 }
 
-/// A cart; the default is a cart that does not exist.
+/// A cart; the default value is a cart that does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cart {
     currency: Option<Currency>,
@@ -183,10 +183,10 @@ impl Cart {
         self.updated_at + LIFETIME
     }
 
-    /// Checks that it can still be changed.
+    /// Checks that the cart can still be changed.
     ///
     /// # Errors
-    /// [`Rejection`]: it does not exist, is spent, or has expired.
+    /// [`Rejection`]: the cart does not exist, is spent, or has expired.
     pub fn open(&self, now: Timestamp) -> Result<(), Rejection> {
         if self.currency.is_none() {
             return Err(Rejection::NotFound);
@@ -252,9 +252,9 @@ impl Cart {
 #[derive(Clone, Debug, Serialize, Deserialize, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Command {
-    /// Creates it.
+    /// Creates the cart.
     Create {
-        /// The currency of all its prices.
+        /// The currency of all prices of the cart.
         currency: Currency,
         /// The details that are known already.
         details: Box<Details>,
@@ -283,7 +283,7 @@ pub enum Command {
         /// The changes.
         details: Box<Details>,
     },
-    /// Spends it on an order.
+    /// Spends the cart on an order, even if it has expired.
     Spend {
         /// The order.
         order: OrderId,
@@ -298,7 +298,7 @@ pub enum Command {
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the commands say what each field means")]
 pub enum Event {
-    /// It was created.
+    /// The cart was created.
     Created {
         currency: Currency,
         #[serde(default)]
@@ -312,7 +312,7 @@ pub enum Event {
     LineRemoved { line: u32 },
     /// The details were changed.
     Updated { details: Box<Details> },
-    /// It was spent on an order.
+    /// The cart was spent on an order.
     Spent { order: OrderId },
 }
 

@@ -170,8 +170,7 @@ pub trait Noun:
     fn evolve(&mut self, event: &Self::Event, at: Timestamp);
 
     /// Returns the effects that the state requires. The host performs each effect once the state is
-    /// durable, and again after a crash, until an event changes the state so that it is no longer
-    /// required.
+    /// durable, and again after a crash, until the state no longer requires it.
     fn effects(&self) -> Vec<Self::Effect> {
         Vec::new()
     }
@@ -223,8 +222,8 @@ pub trait Noun:
 /// A function that copies a state, or a part of it.
 pub type Excerpt<N> = Arc<dyn Fn(&N, Timestamp) -> N + Send + Sync>;
 
-/// The events of a noun, an enum: the names of its variants are the kinds of events. Kind and
-/// version are stored with each event in the journal.
+/// The event type of a noun: an enum whose variants are the kinds of events. The kind and the
+/// version of each event are stored with it in the journal.
 pub trait Event:
     VariantNames + Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
 {

@@ -1,8 +1,8 @@
 //! Floor 0: the rules of the shop, without IO.
 //!
 //! Every noun is a state, its commands and its events: `decide` returns a command's events,
-//! `evolve` folds an event. Money, time and ids are arguments. No clock, no randomness, no tokio,
-//! no SQL and no tracing on this floor.
+//! `evolve` applies an event to the state. The current time and new ids are arguments. No clock, no
+//! randomness, no tokio, no SQL and no tracing on this floor.
 
 pub mod address;
 pub mod background_job;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// client's 64-bit float represents exactly.
 pub const AMOUNT_MAX: i64 = 9_007_199_254_740_991;
 
-/// A [`UnitPrice`] is a number of ten-thousandths of a minor unit.
+/// The number of parts into which a [`UnitPrice`] divides a minor unit.
 pub const PRICE_SCALE: i64 = 10_000;
 
 /// An amount in minor units (pence, cents, yen) of one currency.

@@ -21,8 +21,8 @@ use crate::domain::time::Timestamp;
 /// The client of an account at a payment provider. "Our reference" is a text that kontor chooses
 /// for a payment attempt or an operation. The requirements of every implementation:
 ///
-/// 1. A call that changes something has an idempotency key. A repeated key with the same content
-///    has no further effect, and gets the same answer.
+/// 1. `authorize`, `capture`, `void` and `refund` have an idempotency key. A repeated key with the
+///    same content has no further effect, and gets the same answer.
 /// 2. A decline is final for its reference: another attempt needs another idempotency key and
 ///    reference.
 /// 3. A pending answer, whether or not the buyer must act, is decided later: `find` and a webhook
@@ -30,7 +30,7 @@ use crate::domain::time::Timestamp;
 /// 4. [`Error::Rejected`] and [`Error::Unavailable`] say that nothing was done. Every other failure
 ///    is [`Error::Unknown`]: the outcome can be looked up by our reference.
 /// 5. No more is captured than was authorized, and no more is refunded than was captured.
-/// 6. After `reverse` nothing is authorized or captured under a reference, nor ever will be.
+/// 6. After `reverse`, nothing is authorized or captured under the reference, nor ever will be.
 /// 7. `find` and `list` change nothing, and their answers contain everything that earlier answers
 ///    reported.
 /// 8. Every payment and operation is reported by webhook, at least once, in any order. The webhook
@@ -111,7 +111,7 @@ pub trait Provider: Send + Sync {
     fn reread_webhook(&self, body: &[u8]) -> Result<PaymentNotice, WebhookError>;
 }
 
-/// A webhook's whole HTTP request, because each provider signs other parts of it.
+/// A webhook's whole HTTP request, because providers sign different parts of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookRequest<'a> {
     /// The method.
@@ -166,7 +166,8 @@ pub struct AccountId(String);
 pub struct InvalidAccountId;
 
 impl Default for AccountId {
-    /// The account of a shop that has only one account at this provider; its name is not shown.
+    /// The account of a shop that has only one account at this provider; it is left out of the text
+    /// of [`ProviderAccount`].
     fn default() -> Self {
         Self("default".to_owned())
     }
@@ -243,8 +244,8 @@ pub enum Authorization {
         /// The provider's id of the payment.
         payment: String,
     },
-    /// Pending until the buyer has taken an action. The same call with the same key returns the
-    /// same action.
+    /// Pending until the buyer has taken an action. A repeated call with the same idempotency
+    /// key returns the same action.
     ActionRequired {
         /// The provider's id of the payment.
         payment: String,
@@ -341,7 +342,7 @@ pub enum OperationKind {
 /// A page of payments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentPage {
-    /// In the order of their creation.
+    /// The payments, in the order of their creation.
     pub payments: Vec<Payment>,
     /// The cursor of the next page; `None` on the last page.
     pub next: Option<String>,

@@ -78,7 +78,7 @@ pub struct Desk {
     pub closing: watch::Receiver<bool>,
 }
 
-/// How an answer is sent: after these webhooks, never, or after a delay.
+/// How an answer is sent: after the webhooks in `early`, and after `delay`; never if `silent`.
 #[derive(Default)]
 struct SimulatedBehavior {
     early: Vec<JoinHandle<()>>,

@@ -1,8 +1,8 @@
 //! The ledger's file: facts are queued, appended in batches, and read at the start.
 //!
 //! A fact is in the book as soon as it is decided, and in the file a little later; an answer that
-//! depends on the book waits for [`SandboxLedger::durable`]. The meaning of facts is defined
-//! elsewhere.
+//! depends on the book waits for [`SandboxLedger::durable`]. What the facts mean is
+//! defined in `fact` and `book`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -47,14 +47,14 @@ const SHUTDOWN_SECS: u64 = 5;
 #[command(
     about = "Run the sandbox payment provider",
     after_help = "\
-It moves no money. Its ledger is DIR/ledger.jsonl, with one line per fact. Every line is written
-before the request is answered.
+It moves no money. Its ledger is DIR/ledger.jsonl, with one line per change. Every line is written
+to the file before the request is answered.
 
 The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_insufficient_funds
 are declined; tok_timeout succeeds without an answer; tok_timeout_lost does nothing and gives no
-answer; tok_500 fails twice; tok_slow takes 2 seconds; tok_webhook_only reports only by webhook;
-tok_action reports by webhook after the buyer has visited a page; tok_mismatch authorizes another
-amount. PUT /v1/faults sets fault rates.
+answer; tok_500 answers 500 twice; tok_slow takes 2 seconds; tok_webhook_only reports only by
+webhook; tok_action waits for the buyer, assumes after 200 ms that the buyer has acted, and reports
+by webhook; tok_mismatch authorizes another amount. PUT /v1/faults sets fault rates.
 
 Example:
   kontor sandbox-psp --data psp --listen 127.0.0.1:8081"

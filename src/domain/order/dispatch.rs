@@ -2,9 +2,8 @@
 //! `decide` requests the captures, `effect` has them carried out.
 //!
 //! Each shipment captures the price of the units that it ships, and the first one the price of the
-//! delivery, too. Units
-//! that were refunded before they were shipped and captured are never charged: once nothing is left
-//! to ship, the rest of the authorization is released.
+//! delivery, too. Units that were refunded before they were shipped and captured are never charged:
+//! once nothing is left to ship, the rest of the authorization is voided.
 
 use super::{CapturePolicy, Order, Phase, step};
 use crate::domain::pricing::QuotedLine;
@@ -50,8 +49,8 @@ impl Order {
         (lines.sum::<i64>() + delivery).clamp(0, (self.total() - self.captured()).max(0))
     }
 
-    /// What was captured, or is being captured, before it was shipped, in minor units; no limit
-    /// under policies that do not capture by shipment.
+    /// The amount that was captured, or is being captured, for units that are not shipped yet, in
+    /// minor units. `i64::MAX` under other policies, because it limits refunds of unshipped units.
     pub(super) fn captured_ahead_of_shipments(&self) -> i64 {
         if !self.captures_at_dispatch() {
             return i64::MAX;

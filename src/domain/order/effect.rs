@@ -65,7 +65,7 @@ pub enum Effect {
         provider: String,
         /// The provider's id for the payment.
         payment: String,
-        /// The authorized amount.
+        /// The authorized amount less the captured one.
         amount: Money,
     },
     /// Reverse an attempt that is not decided yet.
@@ -94,7 +94,7 @@ pub enum Effect {
         refund: u32,
         /// Unshipped and shipped units by SKU.
         units: BTreeMap<Sku, (i64, i64)>,
-        /// Whether they become available to sell.
+        /// Whether the goods become sellable.
         restock: bool,
     },
     /// Record a shipment in the stock.
@@ -228,7 +228,7 @@ impl Order {
     }
 
     /// Whether the policy captures the whole authorization in one capture, and this capture is due.
-    /// Under `AtDispatch` this is so only for fulfillments from before each captured its share.
+    /// Under `AtDispatch`, this is so only for fulfillments stored in version 1 of their event.
     pub(super) fn policy_captures(&self) -> bool {
         match self.placed.as_ref().map(|placed| placed.capture) {
             Some(CapturePolicy::AtOnce) => true,

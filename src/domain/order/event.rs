@@ -17,7 +17,7 @@ use crate::domain::entity;
 #[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the ledger and the commands say what each field means")]
 pub enum Event {
-    /// It was placed, with all its data fixed.
+    /// The order was placed, with all its data fixed.
     Placed {
         #[serde(flatten)]
         placed: Arc<Placed>,
@@ -54,7 +54,7 @@ pub enum Event {
     PaymentReversed { attempt: u32 },
     /// An authorization was voided.
     PaymentVoided { attempt: u32 },
-    /// The hold had expired when the money was authorized.
+    /// A hold had expired when it was to be turned into an allocation.
     HoldLapsed {
         #[serde(rename = "gen")]
         generation: u32,

@@ -1,5 +1,5 @@
 //! The money of an order: attempts, captures and refunds, each with its state, and their limits.
-//! Shipped and returned goods are recorded with the money that they move.
+//! The goods of shipments and refunds are recorded here, too, because they determine amounts.
 
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ pub struct Capture {
 pub struct Refund {
     /// Its number, 1 for the first.
     pub number: u32,
-    /// Its lines.
+    /// The refunded units, by line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<RefundLine>,
     /// The refunded part of the delivery's price, in minor units.
@@ -194,15 +194,15 @@ impl RefundLine {
 pub struct Fulfillment {
     /// Its number, 1 for the first.
     pub number: u32,
-    /// Its contents.
+    /// The shipped units, by line.
     pub lines: Vec<FulfillmentLine>,
     /// The tracking data of the parcel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking: Option<Tracking>,
-    /// When it was made.
+    /// When it was requested.
     #[serde(default)]
     pub created_at: Timestamp,
-    /// Whether the stock has recorded it.
+    /// Whether the stock has recorded the shipment.
     #[serde(default)]
     pub shipped: bool,
     /// Whether the price of its units is captured by a `capture_requested` of its own, if the order
@@ -261,7 +261,7 @@ impl Order {
         self.captures.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// The amount of pending captures, in minor units.
+    /// The amount of the captures that are requested, not done and not skipped, in minor units.
     #[must_use]
     pub fn capturing(&self) -> i64 {
         let open = self.captures.iter().filter(|one| one.operation.is_none());
@@ -276,13 +276,13 @@ impl Order {
         self.refunds.iter().filter(|one| one.operation.is_some()).map(|one| one.amount).sum()
     }
 
-    /// The amount of all refunds, done or requested, in minor units; without skipped ones.
+    /// The amount of all refunds that are done, or requested and not skipped, in minor units.
     #[must_use]
     pub fn refunds_requested(&self) -> i64 {
         self.refunds_that_count().map(|one| one.amount).sum()
     }
 
-    /// The refunds that are done or pending; without skipped ones.
+    /// The refunds that are done, or requested and not skipped.
     pub(super) fn refunds_that_count(&self) -> impl Iterator<Item = &Refund> {
         self.refunds.iter().filter(|one| {
             one.operation.is_some() || !self.skipped.contains(&step::refund(one.number))

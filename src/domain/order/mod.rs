@@ -1,4 +1,4 @@
-//! An order with its payment ledger and its checkout saga.
+//! An order with its payment ledger and its saga.
 //!
 //! `decide` (in `decide.rs`) returns a command's events, `evolve` (in `evolve.rs`) applies an event
 //! to the state, `wanted` (in `effect.rs`) returns the effects that the state requires. The effects
@@ -111,7 +111,7 @@ pub struct Placed {
     pub hold: Span,
 }
 
-/// The phase of the checkout saga.
+/// The phase of an order's saga.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {

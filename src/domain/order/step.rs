@@ -2,12 +2,12 @@
 //!
 //! The steps themselves are in `effect`.
 
-/// The step of a capture.
+/// The name of the step of a capture.
 pub(super) fn capture(number: u32) -> String {
     format!("capture:{number}")
 }
 
-/// The step of a refund.
+/// The name of the step of a refund.
 pub(super) fn refund(number: u32) -> String {
     format!("refund:{number}")
 }

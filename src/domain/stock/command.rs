@@ -125,7 +125,7 @@ pub enum Event {
         #[serde(rename = "until")]
         hold_until: Timestamp,
     },
-    /// A later attempt of the order reserves the same units, until a later time.
+    /// A later attempt of the order reserves the same units: the hold is extended.
     Extended {
         order: OrderId,
         #[serde(rename = "gen")]
