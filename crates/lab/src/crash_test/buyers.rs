@@ -71,7 +71,7 @@ pub struct Buyers {
 }
 
 impl Buyers {
-    /// Adds a few units of stock, so that some buyers come too late.
+    /// Adds a few units of stock, fewer than the buyers want, so that some find it sold out.
     ///
     /// # Errors
     /// The server's error.

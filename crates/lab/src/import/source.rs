@@ -38,7 +38,7 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// Not CSV.
+    /// The file is not CSV.
     #[error("{0}")]
     Csv(String),
     /// CSV with unmatched quotes.
@@ -76,7 +76,7 @@ pub fn not_utf8(error: std::str::Utf8Error) -> String {
     format!("is not UTF-8 at byte {}", error.valid_up_to() + 1)
 }
 
-/// Reads a file to its end: one that is cut off is refused as a whole.
+/// Reads a file to its end before any row is used, so that a truncated file is refused as a whole.
 ///
 /// # Errors
 /// [`Error::Io`].

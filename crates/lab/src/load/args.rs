@@ -89,13 +89,13 @@ pub struct Shopping {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// What it sells.
+    /// The products.
     #[command(flatten)]
     pub shelf: Shelf,
-    /// When flows begin.
+    /// When flows start.
     #[command(flatten)]
     pub pace: PaceArgs,
-    /// How it tells.
+    /// The output.
     #[command(flatten)]
     pub output: Output,
 }
@@ -112,7 +112,7 @@ pub struct FlashSale {
     /// Number of buyers; each has its own connection and wants one unit
     #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub buyers: u32,
-    /// How it tells.
+    /// The output.
     #[command(flatten)]
     pub output: Output,
 }
@@ -148,7 +148,7 @@ pub struct OverloadArgs {
     /// The server.
     #[command(flatten)]
     pub server: ServerArgs,
-    /// What it sells.
+    /// The products.
     #[command(flatten)]
     pub shelf: Shelf,
     /// How long to search for the peak
@@ -178,7 +178,7 @@ pub struct OverloadArgs {
     /// The weight of checkouts
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub checkouts: u32,
-    /// How it tells.
+    /// The output.
     #[command(flatten)]
     pub output: Output,
 }
@@ -219,10 +219,10 @@ pub struct Echo {
     /// Time limit of one request
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = duration)]
     pub timeout: Duration,
-    /// When flows begin.
+    /// When flows start.
     #[command(flatten)]
     pub pace: PaceArgs,
-    /// How it tells.
+    /// The output.
     #[command(flatten)]
     pub output: Output,
 }

@@ -8,10 +8,10 @@ use super::ask::get;
 use super::process::{Care, PATIENCE, ServerProcess};
 use super::{Error, Program, Signal, free_port, local, make};
 
-/// The same file that administrators use.
+/// The configuration that administrators use, too.
 const CONFIG: &str = include_str!("../../../../../deploy/haproxy.cfg");
 
-/// All addresses.
+/// The addresses of the balancer and of the nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct ProxyPlan {
     /// The balancer.
@@ -23,7 +23,7 @@ pub struct ProxyPlan {
 }
 
 impl ProxyPlan {
-    /// A balancer on free ports.
+    /// A plan for a balancer on free ports in front of these nodes.
     ///
     /// # Errors
     /// [`Error::NoPort`].
@@ -31,7 +31,7 @@ impl ProxyPlan {
         Ok(Self { balancer: local(free_port()?), stats: local(free_port()?), nodes })
     }
 
-    /// The environment variables of the configuration.
+    /// The environment variables that the configuration reads.
     fn names(&self) -> [(&'static str, SocketAddr); 5] {
         let [one, two, three] = self.nodes;
         [
@@ -53,7 +53,8 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts one in a folder. It answers at once; nodes are detected within half a second.
+    /// Starts a balancer in a folder. It answers at once; it detects ready nodes within half a
+    /// second.
     ///
     /// # Errors
     /// [`Error`].
@@ -89,13 +90,13 @@ impl Haproxy {
         format!("http://{}", self.plan.balancer)
     }
 
-    /// The address of its statistics page.
+    /// The URL of the balancer's statistics page.
     #[must_use]
     pub fn stats_url(&self) -> String {
         format!("http://{}", self.plan.stats)
     }
 
-    /// Whether it sends requests to each node, in the order of the plan.
+    /// For each node, in the order of the plan: whether the balancer sends requests to it.
     ///
     /// # Errors
     /// [`Error::Io`] if its statistics cannot be read.
