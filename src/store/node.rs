@@ -65,9 +65,9 @@ impl Store {
 
     /// Renews a node's lease, by the store's clock; returns whether it should drain. A restarted
     /// node does not drain any more. If another live process at another address or on another
-    /// machine has the node's name, nothing is written and the answer is `None`. If the row is of
-    /// the same address on the same machine, where only one process can listen, the process in the
-    /// row is dead, and is replaced.
+    /// machine has the node's name, nothing is written and the answer is `None`. If the row has
+    /// the same address and machine, the process that wrote it must be dead, because only one can
+    /// listen there; the row is overwritten.
     ///
     /// # Errors
     /// [`Error`] of the store.

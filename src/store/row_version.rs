@@ -1,6 +1,6 @@
 //! The version of an entity up to which its projected rows are current, for clients that want to
-//! read their own writes. It is read from the same database as lists, a replica if there is one,
-//! because that is what such a client must wait for.
+//! read their own writes. It is read from the database from which lists are read (a replica, if
+//! there is one): such a client waits until its write has arrived there.
 
 use sqlx::AssertSqlSafe;
 

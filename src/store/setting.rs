@@ -5,7 +5,7 @@ use super::both::{change, fetch_optional};
 use super::{Error, Store};
 
 impl Store {
-    /// The setting with this name.
+    /// The value with this name, if there is one.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -15,7 +15,7 @@ impl Store {
         Ok(found.map(|found| found.try_get(0)).transpose()?)
     }
 
-    /// Writes a setting.
+    /// Writes the value with this name.
     ///
     /// # Errors
     /// [`Error`] of the store.

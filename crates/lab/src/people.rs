@@ -104,7 +104,7 @@ impl fmt::Display for Day {
         write!(
             f,
             "  {} carts, {} orders, {:.2} GBP in {seconds:.0} s; {} declined, {} sold out\n  \
-             {} shipped, {} refunded, {} cancelled; {} deliveries received",
+             {} shipped, {} refunded, {} cancelled; {} stock deliveries received",
             buyers.carts,
             buyers.confirmed,
             buyers.revenue as f64 / 100.0,

@@ -254,8 +254,9 @@ impl ClusterMember {
                 let until = asked + self.options.lease_trusted_for();
                 for fence in &fences {
                     if standing.contains(fence) {
-                        // A lease that was renewed too late has ended for the shard's entities: the
-                        // shard is dropped.
+                        // If this node's nine tenths of the lease ended before the renewal arrived,
+                        // the shard's entities have stopped answering: the lease is not extended,
+                        // and `drop_ended` drops the shard.
                         if let Some(held) = self.held().get(&fence.shard)
                             && held.lease.is_valid()
                         {

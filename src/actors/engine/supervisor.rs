@@ -1,5 +1,5 @@
-//! The root supervisor of a node's actors. When the actor of a shard fails, it asks the shard's
-//! host to restart the actor.
+//! The root supervisor of a node's actors. When the actor that runs a noun's entities of
+//! one shard fails, the supervisor asks the noun's host to restart it.
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 

@@ -19,10 +19,10 @@ use crate::store::journal::{Journal, ReadError, Timer};
 const AT_ONCE: u32 = 500;
 /// The most pages of a shard's timers that are read in one period.
 const PAGES_MAX: u32 = 20;
-/// How long an entity has to change the row of a fired timer, before the timer fires again.
+/// A timer that is still due this long after it fired is fired again.
 const PATIENCE: Span = Span::from_secs(10);
 
-/// Where the reading of a shard's due timers continues, and when timers have fired lately.
+/// How far a shard's due timers have been read, and which timers fired lately, and when.
 #[derive(Default)]
 struct Round {
     after: Option<Timer>,
@@ -57,7 +57,8 @@ pub(in crate::actors) async fn run(
     }
 }
 
-/// Fires a shard's due timers from the current position, and starts over at the end.
+/// Fires a shard's due timers, beginning after `round.after`. When all have been read, the next
+/// call begins with the first one again.
 async fn fire(
     shards: &Shards,
     now: Timestamp,

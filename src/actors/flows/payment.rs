@@ -1,4 +1,4 @@
-//! The payment steps of an order: calls to its provider, and the effect of the answers.
+//! The payment steps of an order: calls to its provider, whose answers are reported to the order.
 //!
 //! A call without an answer may have been carried out. So it is repeated with the same idempotency
 //! key; then the provider is asked for the payment with our reference; then the attempt is
@@ -70,7 +70,7 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// Providers, and the retry limits of calls to them.
+    /// The accounts at these providers, and the retry limits of calls to them.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
         let providers = providers.into_iter().map(|one| (one.account().to_string(), one)).collect();
@@ -304,9 +304,10 @@ impl PaymentSteps {
         }
     }
 
-    /// Asks the provider for the outcome of an attempt; `None` if it is not known yet. An attempt
-    /// that the provider does not know is reversed by the order's next step, once the order has
-    /// decided so: until then a webhook may still report the authorization.
+    /// Asks the provider for the outcome of an attempt; `None` if it is not known yet. If the
+    /// provider does not know the attempt, the answer is `Unheard`, and nothing is reversed here:
+    /// the order gives up the attempt, and its next step reverses it. Until then a webhook may
+    /// still report the authorization.
     async fn find_out(
         &self,
         step: &str,
@@ -377,8 +378,8 @@ impl PaymentSteps {
         }
     }
 
-    /// Whether an operator must look: the provider rejected the call, or was reached too often
-    /// without an answer. While it cannot be reached, the call is retried without limit.
+    /// Whether the step is stuck: the provider rejected the call, or left too many calls
+    /// unanswered. While it cannot be reached, the call is retried without limit.
     fn hopeless(&self, error: &Error, unanswered: &mut u32) -> bool {
         match error {
             Error::Unavailable => false,

@@ -277,7 +277,7 @@ impl Order {
         self.placed.as_ref().map_or(0, |placed| placed.totals.total)
     }
 
-    /// Whether the buyer who waits for the outcome can be answered.
+    /// Whether a request that waits for the outcome of a checkout or payment can be answered now.
     #[must_use]
     pub fn settled(&self) -> bool {
         match self.phase {

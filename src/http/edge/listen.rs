@@ -35,7 +35,7 @@ pub struct Options {
     pub keep_alive: Duration,
     /// How long a request head may take to arrive.
     pub head_timeout: Duration,
-    /// How long a client may read nothing of its answer.
+    /// How long a client may go without reading any of its response.
     pub answer_timeout: Duration,
     /// How long requests in progress may take when the server stops, in seconds.
     pub shutdown_timeout_secs: u64,

@@ -114,8 +114,7 @@ impl MemoryJournal {
         Self { state: Arc::new(Mutex::new(state)), shards, now }
     }
 
-    /// Injects a fault into the next append, or after the faults that were injected before, one per
-    /// append.
+    /// Queues a fault. Each append takes the oldest queued fault, so each fault affects one append.
     pub fn inject(&self, fault: AppendFault) {
         self.state().faults.push_back(fault);
     }
@@ -132,7 +131,7 @@ impl MemoryJournal {
         }
     }
 
-    /// Blocks the next append that no fault was injected into, until the gate is opened.
+    /// Queues a fault that blocks one append until the gate is opened.
     #[must_use]
     pub fn hold(&self) -> AppendGate {
         let (reached_tx, reached) = oneshot::channel();
@@ -148,7 +147,7 @@ impl MemoryJournal {
         self.state().row(table, &key).map(found)
     }
 
-    /// Rows of a table in order of their keys after `after`, at most `limit`.
+    /// At most `limit` rows of a table whose keys are greater than `after`, in order of their keys.
     #[must_use]
     pub fn rows_behind(
         &self,

@@ -4,8 +4,9 @@
 //! `plan` and `run` decide when to match; `run` makes the refunds.
 //!
 //! A cancellation rarely names the invoice that it cancels. It is matched to earlier
-//! purchases of the same code by the same customer: first to those at the same price, newest first,
-//! because customers usually return the last delivery; then to those at other prices, newest first.
+//! purchases of the same stock code by the same customer: first to those at the same price, newest
+//! first, because customers usually return the last delivery; then to those at other prices, newest
+//! first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -35,7 +35,7 @@ pub struct ReplayReport {
     pub sold: Worth,
     /// Units and pence refunded, positive.
     pub given_back: Worth,
-    /// By the country's name in the file, highest revenue first.
+    /// The part of each country, highest revenue first.
     pub countries: Vec<CountryReport>,
     /// Why rows were not booked.
     pub refused: Vec<RefusalCount>,
@@ -77,7 +77,7 @@ pub struct CountryReport {
 pub struct RefusalCount {
     /// The reason's name.
     pub reason: String,
-    /// The amount.
+    /// The rows, units and value that were refused.
     #[serde(flatten)]
     pub sum: RefusedSum,
 }

@@ -59,7 +59,7 @@ pub struct ReplayState {
     pub refunds: BTreeMap<usize, Worth>,
     /// Returned units, by step and line of their order.
     pub returned: BTreeMap<LinePosition, Worth>,
-    /// Orders that were cancelled for lack of stock before fewer units were bought.
+    /// Orders that were cancelled for lack of stock; fewer units, or none, were bought instead.
     pub cancelled: Vec<String>,
     /// The latency of each checkout.
     pub latencies: Vec<Duration>,
@@ -89,7 +89,8 @@ impl ReplayState {
         }
     }
 
-    /// Books the sold units of an order, and refuses the rest of its rows for `reason`.
+    /// Records the sold units of an order in the ledger and in the book of lots, and the rest of
+    /// its rows in the ledger as refused for `reason`.
     pub fn settle(
         &mut self,
         index: usize,
@@ -157,7 +158,7 @@ impl ReplayState {
         matched
     }
 
-    /// Books or refuses the refund of one order.
+    /// Records the refund of one order in the ledger: as booked if `done`, otherwise as refused.
     pub fn settle_refund(&mut self, index: usize, portions: &[(usize, Portion)], done: bool) {
         for (row, portion) in portions {
             let worth = Worth::new(-portion.units, -portion.pence);
@@ -202,10 +203,11 @@ impl<'a> ReplayRun<'a> {
     }
 
     /// Runs all steps, `concurrency` at a time, in the order of the file. A refund waits only for
-    /// earlier steps, so all of them end.
+    /// earlier steps, so there is no deadlock.
     ///
     /// # Errors
-    /// [`kontor_client::Error`] when the server is unreachable or the key is not sufficient.
+    /// [`kontor_client::Error`] when the server is unreachable or overloaded, or the API key
+    /// is invalid or lacks a scope.
     pub async fn run(self, concurrency: usize) -> Result<ReplayState, kontor_client::Error> {
         let this = &self;
         stream::iter(0..this.plan.steps.len())
@@ -357,7 +359,8 @@ mod tests {
     use super::*;
     use crate::online_retail::RetailRow;
 
-    /// Books a plan in the order of the file, for a shop with a limited stock of each code.
+    /// Settles the steps of a plan without a server, in the order of the file; `stock` returns how
+    /// many of the wanted units of a code are sold.
     pub(crate) fn simulate(
         rows: &[RetailRow],
         mut stock: impl FnMut(&str, i64) -> i64,

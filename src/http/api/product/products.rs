@@ -197,8 +197,8 @@ pub async fn find(call: &RequestParts, path: &str) -> Result<std::sync::Arc<Row>
     call.node().catalog.get(&sku).await?.ok_or_else(|| Error::not_found("product"))
 }
 
-/// Parses the query of a list of products, and waits until the rows contain the positions that the
-/// request names.
+/// Parses the query of a list of products, and waits until the rows include the writes that the
+/// request names in `Kontor-After`.
 async fn asked(
     call: &RequestParts,
     request: &HttpRequest,
