@@ -21,9 +21,9 @@ use super::{Error, verify};
 /// Move a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
-Stop the server first. Everything is copied: events, open orders, products, keys, sessions, secrets,
-settings and parked webhooks; projections are rebuilt from the events. The copy is then checked as
-by `kontor verify`. The folder is not changed: keep it until you are sure.
+Stop the server first. Everything is copied: events, products, API keys, sessions, secrets,
+settings, jobs and parked webhooks; projections are rebuilt from the events. The copy is
+then checked as by `kontor verify`. The folder is not changed: keep it until you are sure.
 
 The database must be empty. An interrupted move leaves it empty, and can be started again.
 

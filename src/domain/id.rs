@@ -95,7 +95,8 @@ typed_id!(
     "ord"
 );
 
-/// A stock keeping unit: 1 to 64 visible ASCII characters, inner single spaces allowed.
+/// A stock keeping unit: 1 to 64 visible ASCII characters other than `/`; single spaces are allowed
+/// between them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Sku(std::sync::Arc<str>);

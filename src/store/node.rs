@@ -12,8 +12,8 @@ pub struct NodeRow {
     pub id: String,
     /// The URL at which other nodes call it.
     pub url: String,
-    /// The identity of its machine, which changes when the machine restarts. On one machine only
-    /// one process can listen at an address.
+    /// The identity of its machine, which changes when the machine restarts. Two live processes
+    /// cannot have the same machine and URL, because only one of them can listen there.
     pub machine: String,
     /// The version of its program.
     pub version: String,
@@ -21,7 +21,7 @@ pub struct NodeRow {
     pub started_at: Timestamp,
 }
 
-/// A node's row.
+/// A node in the list of nodes: its description of itself, and what the store knows about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Its description of itself.
@@ -65,9 +65,9 @@ impl Store {
 
     /// Renews a node's lease, by the store's clock; returns whether it should drain. A restarted
     /// node does not drain any more. If another live process at another address or on another
-    /// machine has the node's name, nothing is written and the answer is `None`. If the row has
-    /// the same address and machine, the process that wrote it must be dead, because only one can
-    /// listen there; the row is overwritten.
+    /// machine has the node's name, nothing is written and the answer is `None`. A row with the
+    /// same address and machine is overwritten: this process wrote it, or one that must be dead,
+    /// because only one can listen there.
     ///
     /// # Errors
     /// [`Error`] of the store.

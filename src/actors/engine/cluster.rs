@@ -254,9 +254,9 @@ impl ClusterMember {
                 let until = asked + self.options.lease_trusted_for();
                 for fence in &fences {
                     if standing.contains(fence) {
-                        // If this node's nine tenths of the lease ended before the renewal arrived,
-                        // the shard's entities have stopped answering: the lease is not extended,
-                        // and `drop_ended` drops the shard.
+                        // If this node's nine tenths of the lease ended before the journal answered
+                        // the renewal, the shard's entities have stopped answering: the lease is
+                        // not extended, and `drop_ended` drops the shard.
                         if let Some(held) = self.held().get(&fence.shard)
                             && held.lease.is_valid()
                         {
@@ -270,11 +270,7 @@ impl ClusterMember {
                 match alive {
                     Ok(alive) => self.note(running, alive).await,
                     Err(error) => {
-                        tracing::warn!(
-                            error,
-                            "cannot notify the other nodes that this node is \
-                                               alive"
-                        );
+                        tracing::warn!(error, "cannot renew this node's membership");
                     }
                 }
             }
@@ -283,8 +279,8 @@ impl ClusterMember {
         }
     }
 
-    /// Handles the outcome of a heartbeat. `alive` says whether this node is marked as draining; it
-    /// is `None` if this node is not listed, because another process has its name.
+    /// Handles the outcome of a heartbeat. `alive` is `None` if this node is not listed, because
+    /// another process has its name; otherwise it says whether this node is marked as draining.
     async fn note(&self, running: &Shards, alive: Option<bool>) {
         let before = self.listed.swap(alive.is_some(), Ordering::AcqRel);
         match alive {

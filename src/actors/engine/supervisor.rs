@@ -51,7 +51,7 @@ impl Actor for Supervisor {
         let SupervisionEvent::ActorFailed(shard, why) = event else {
             return Ok(());
         };
-        tracing::error!(%why, "a shard failed and is restarted");
+        tracing::error!(%why, "the actor of a shard failed and is restarted");
         for host in state.iter().flat_map(Hosts::iter) {
             if host.restart(&shard).await {
                 break;

@@ -26,7 +26,7 @@ use crate::providers::payment::{
 };
 use crate::seeded_fault::{self, SeededFault};
 
-/// Retry limits of calls to payment providers.
+/// Options of payments: the retries of calls to providers, the sweep, and the address for webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Options {

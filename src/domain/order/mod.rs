@@ -122,7 +122,8 @@ pub enum Phase {
     Reserving,
     /// The outcome of a payment attempt is awaited from the provider.
     Paying,
-    /// The last payment attempt failed, and the buyer may make another one.
+    /// The last payment attempt was declined, reversed or given up. The buyer may make another one
+    /// when no attempt is left to reverse.
     AwaitingPayment,
     /// The order is paid, and its stock is being allocated.
     Committing,

@@ -79,7 +79,7 @@ impl TrustedProxies {
 
 /// The client's address. If the connection comes from a trusted proxy, it is the last address in
 /// `X-Forwarded-For` that is not a trusted proxy's. Of an IPv6 address only the /64 network is
-/// kept, because one household usually has a whole one.
+/// kept, because a household usually has all addresses of such a network.
 fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
         return IpAddr::V6(Ipv6Addr::UNSPECIFIED);

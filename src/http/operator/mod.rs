@@ -1,7 +1,7 @@
 //! Routes for operators: nodes and shards, jobs, dead letters, settings, health and metrics,
 //! sessions, and the admin page.
 //!
-//! The routes of orders, stock and products are in `api`, also those for operators.
+//! All routes of orders, stock and products, including those for operators, are in `api`.
 
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;

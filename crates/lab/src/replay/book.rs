@@ -53,7 +53,7 @@ pub struct Match {
     pub portions: Vec<Portion>,
     /// Returned units whose value was refunded already.
     pub worthless_units: i64,
-    /// Pence beyond the value of the sale.
+    /// Pence of the cancellation beyond what was left to refund of the matched sales.
     pub exceeding_pence: i64,
     /// Units for which no sale was found.
     pub unmatched_units: i64,

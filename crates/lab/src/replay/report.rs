@@ -35,7 +35,7 @@ pub struct ReplayReport {
     pub sold: Worth,
     /// Units and pence refunded, positive.
     pub given_back: Worth,
-    /// The part of each country, highest revenue first.
+    /// The orders and the money of each country, highest revenue first.
     pub countries: Vec<CountryReport>,
     /// Why rows were not booked.
     pub refused: Vec<RefusalCount>,
@@ -57,7 +57,7 @@ pub struct ReplayReport {
     pub server: Reconciled,
 }
 
-/// One country's part.
+/// The orders and the money of one country.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct CountryReport {
     /// Its name in the file.
@@ -271,7 +271,7 @@ impl ReplayReport {
         )?;
         let server = &self.server;
         let sums = format!(
-            "{} orders keep {} of {} booked",
+            "{} orders: captured less refunded {}, booked {}",
             server.orders,
             pounds(server.server_pence),
             pounds(server.booked_pence)

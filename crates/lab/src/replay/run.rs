@@ -304,7 +304,7 @@ impl<'a> ReplayRun<'a> {
     ) -> Result<(), PurchaseFailure> {
         let placed = self.state().orders.get(&order).cloned();
         let placed =
-            placed.ok_or_else(|| PurchaseFailure::Fault("its order is not there".to_owned()))?;
+            placed.ok_or_else(|| PurchaseFailure::Fault("its order was not placed".to_owned()))?;
         if !placed.captured {
             self.wait_for_capture(&placed).await?;
         }
@@ -325,7 +325,7 @@ impl<'a> ReplayRun<'a> {
             }
             pause(attempt).await;
         }
-        Err(PurchaseFailure::Fault(format!("the money of order {} does not come in", placed.id)))
+        Err(PurchaseFailure::Fault(format!("the money of order {} was not captured", placed.id)))
     }
 }
 
