@@ -97,16 +97,17 @@ impl Local {
         let now = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
         let mut callers = locked(&self.callers);
         if callers.len() >= CALLERS_MAX && !callers.contains_key(key) {
-            callers.retain(|_, whole_at| *whole_at > now);
+            callers.retain(|_, full_at| *full_at > now);
         }
         let room = callers.len() < CALLERS_MAX || callers.contains_key(key);
         let key = if room { key } else { "" };
-        let (next, taken) = rate::count(callers.get(key).copied().unwrap_or(0), now, limit, cost);
+        let (next, decision) =
+            rate::count(callers.get(key).copied().unwrap_or(0), now, limit, cost);
         match callers.get_mut(key) {
-            Some(whole_at) => *whole_at = next,
+            Some(full_at) => *full_at = next,
             None => drop(callers.insert(key.to_owned(), next)),
         }
-        taken
+        decision
     }
 
     pub(super) fn lock(&self, name: &str, token: &str, lasts: Duration) -> bool {

@@ -276,9 +276,9 @@ impl Cache {
 
     async fn count(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
         if let Some(remote) = &self.inner.remote
-            && let Some(taken) = remote.count(key, limit, cost).await
+            && let Some(decision) = remote.count(key, limit, cost).await
         {
-            return taken;
+            return decision;
         }
         self.inner.local.count(key, limit, cost)
     }

@@ -34,30 +34,30 @@ pub struct RateDecision {
     /// Calls that are left.
     pub left: u32,
     /// The time until the allowance is full.
-    pub whole_in: Duration,
+    pub full_in: Duration,
     /// The time until a retry is allowed; zero if this call is allowed.
     pub retry_in: Duration,
 }
 
-/// Counts `cost` calls (negative to take calls back). `whole_at` is the time at which the allowance
-/// is full again; times are in microseconds. Returns the new `whole_at` and the outcome.
-pub(super) fn count(whole_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {
+/// Counts `cost` calls (negative to take calls back). `full_at` is the time at which the allowance
+/// is full again; times are in microseconds. Returns the new `full_at` and the outcome.
+pub(super) fn count(full_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
-    let from = whole_at.max(now);
+    let from = full_at.max(now);
     let next = (from + cost * apart).max(now);
     let allowed = cost <= 0 || next - now <= per;
-    let whole_at = if allowed { next } else { from };
-    (whole_at, taken(allowed, whole_at - now, limit))
+    let full_at = if allowed { next } else { from };
+    (full_at, decision(allowed, full_at - now, limit))
 }
 
 /// The outcome if the allowance is full again in `debt` microseconds.
-pub(super) fn taken(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
+pub(super) fn decision(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
     let micros = |span: i64| Duration::from_micros(u64::try_from(span).unwrap_or(0));
     RateDecision {
         allowed,
         left: u32::try_from((per - debt).max(0) / apart).unwrap_or(u32::MAX).min(limit.count),
-        whole_in: micros(debt),
+        full_in: micros(debt),
         retry_in: if allowed { Duration::ZERO } else { micros(debt + apart - per) },
     }
 }
@@ -69,20 +69,20 @@ mod tests {
     #[test]
     fn rate_limit_allows_a_burst_and_refills_evenly() {
         let limit = Limit { count: 3, per: Duration::from_secs(3) };
-        let mut whole_at = 0;
+        let mut full_at = 0;
         let mut take = |now: i64, cost: i64| {
-            let (next, taken) = count(whole_at, now, limit, cost);
-            whole_at = next;
-            taken
+            let (next, decision) = count(full_at, now, limit, cost);
+            full_at = next;
+            decision
         };
         for left in [2, 1, 0] {
-            let taken = take(1_000_000, 1);
-            assert_eq!((taken.allowed, taken.left), (true, left));
+            let decision = take(1_000_000, 1);
+            assert_eq!((decision.allowed, decision.left), (true, left));
         }
         let refused = take(1_000_000, 1);
         assert_eq!((refused.allowed, refused.left), (false, 0));
         assert_eq!(refused.retry_in, Duration::from_secs(1));
-        assert_eq!(refused.whole_in, Duration::from_secs(3));
+        assert_eq!(refused.full_in, Duration::from_secs(3));
         assert!(!take(1_999_999, 1).allowed);
         assert!(take(2_000_000, 1).allowed, "one has come back");
         assert!(!take(2_000_000, 1).allowed);

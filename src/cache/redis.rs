@@ -123,7 +123,7 @@ struct Link {
     /// When the connection was lost.
     since: Instant,
     /// Spaces that must be dropped before the server is used again.
-    owed: BTreeSet<&'static str>,
+    to_drop: BTreeSet<&'static str>,
 }
 
 impl Remote {
@@ -131,7 +131,7 @@ impl Remote {
         options: &Options,
         tally: Arc<CacheTally>,
     ) -> Result<Arc<Self>, CacheOpenError> {
-        let link = Link { connection: None, since: Instant::now(), owed: BTreeSet::new() };
+        let link = Link { connection: None, since: Instant::now(), to_drop: BTreeSet::new() };
         let remote = Arc::new(Self {
             client: client(&options.url)?,
             prefix: options.prefix.clone(),
@@ -163,8 +163,8 @@ impl Remote {
         }
     }
 
-    /// Connects, drops the spaces in `owed`, and lets calls use the connection. The error omits the
-    /// address.
+    /// Connects, drops the spaces in `to_drop`, and lets calls use the connection. The error omits
+    /// the address.
     async fn connect(&self) -> Result<(), String> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.patience * 10))
@@ -175,7 +175,7 @@ impl Remote {
         loop {
             let space = {
                 let mut link = self.link();
-                let Some(space) = link.owed.first().copied() else {
+                let Some(space) = link.to_drop.first().copied() else {
                     link.connection = Some(connection);
                     self.late.store(0, Ordering::Relaxed);
                     return Ok(());
@@ -184,7 +184,7 @@ impl Remote {
             };
             let drop_space = self.drop_command(space);
             self.within(drop_space.query_async::<()>(&mut connection)).await?;
-            self.link().owed.remove(space);
+            self.link().to_drop.remove(space);
         }
     }
 
@@ -207,7 +207,7 @@ impl Remote {
     }
 
     /// Checks the connection and reads revocations; reconnects if there is no connection.
-    async fn look(&self) -> Duration {
+    async fn check(&self) -> Duration {
         let connection = self.link().connection.clone();
         match connection {
             Some(mut connection) => {
@@ -335,7 +335,7 @@ impl Remote {
     /// Records that a space must be dropped, and disconnects, so that no value is read from the
     /// server before the space is dropped.
     fn owe(&self, space: &'static str) {
-        self.link().owed.insert(space);
+        self.link().to_drop.insert(space);
         self.lost("cannot invalidate a space of the cache");
     }
 
@@ -345,7 +345,7 @@ impl Remote {
         call.key(self.key("rate", key));
         call.arg(limit.apart_micros()).arg(limit.per_micros()).arg(cost);
         let (allowed, debt): (i64, i64) = self.outcome(call.invoke_async(&mut connection)).await?;
-        Some(rate::taken(allowed == 1, debt, limit))
+        Some(rate::decision(allowed == 1, debt, limit))
     }
 
     /// Whether the lock was taken; `None` if that is unknown.
@@ -411,7 +411,7 @@ async fn watch(remote: Weak<Remote>) {
         let Some(here) = remote.upgrade() else {
             return;
         };
-        let pause = here.look().await.saturating_sub(pause);
+        let pause = here.check().await.saturating_sub(pause);
         drop(here);
         sleep(pause).await;
     }

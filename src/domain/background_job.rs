@@ -136,7 +136,7 @@ impl Job {
             return self.give_up(error, now);
         }
         self.state = JobState::Waiting;
-        self.due_at = now + pause(self.attempts);
+        self.due_at = now + retry_delay(self.attempts);
         self.last_error = Some(error.to_owned());
     }
 
@@ -161,7 +161,7 @@ impl Job {
 
 /// The delay before the next attempt, after this number of attempts.
 #[must_use]
-pub fn pause(attempts: i64) -> Span {
+pub fn retry_delay(attempts: i64) -> Span {
     let doubled = attempts.saturating_sub(1).clamp(0, 20);
     Span::from_millis((PAUSE.millis() << doubled).min(PAUSE_MAX.millis()))
 }
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(pauses[3], 8_000);
         assert!(!job.can_begin(now));
         assert!(job.retry(now) && job.can_begin(now));
-        assert_eq!(pause(1_000), PAUSE_MAX);
+        assert_eq!(retry_delay(1_000), PAUSE_MAX);
     }
 
     #[test]

@@ -279,7 +279,7 @@ async fn answer<T: DeserializeOwned>(call: &str, request: RequestBuilder) -> Res
 }
 
 async fn exchange<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
-    let response = request.send().await.map_err(|error| meaning(&error))?;
+    let response = request.send().await.map_err(|error| error_of(&error))?;
     let status = response.status();
     let body = read_body(response).await?;
     // A decline (402) has the same body as a success.
@@ -287,12 +287,12 @@ async fn exchange<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Err
         return serde_json::from_slice(&body)
             .map_err(|error| Error::Unknown(format!("the {status} answer is broken: {error}")));
     }
-    Err(refusal(status, &body))
+    Err(error_of_status(status, &body))
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| meaning(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| error_of(&error))? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {
             return Err(Error::Unknown("the answer is too large".into()));
         }
@@ -303,7 +303,7 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
 
 /// Maps a failure to send or to receive to an [`Error`] whose text contains no address, token or
 /// secret.
-fn meaning(error: &reqwest::Error) -> Error {
+fn error_of(error: &reqwest::Error) -> Error {
     if error.is_connect() {
         return Error::Unavailable;
     }
@@ -319,7 +319,7 @@ fn meaning(error: &reqwest::Error) -> Error {
 
 /// Maps an answer with an error status to an [`Error`]. It is a final rejection only if its body
 /// has the format of the sandbox: the 404 of a proxy is not one.
-fn refusal(status: StatusCode, body: &[u8]) -> Error {
+fn error_of_status(status: StatusCode, body: &[u8]) -> Error {
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Error::Unavailable;
     }

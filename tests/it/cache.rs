@@ -106,7 +106,7 @@ async fn rate_limit_is_shared() {
         assert_eq!((refused.allowed, refused.left), (false, 0));
         let tenth = LONG / 10;
         assert!(refused.retry_in > tenth / 2 && refused.retry_in <= tenth, "{refused:?}");
-        assert!(refused.whole_in > LONG / 2 && refused.whole_in <= LONG, "{refused:?}");
+        assert!(refused.full_in > LONG / 2 && refused.full_in <= LONG, "{refused:?}");
         assert!(one.consume_limit("y", limit).await.allowed, "another caller");
         one.give_back("x", limit).await;
         assert!(two.consume_limit("x", limit).await.allowed);

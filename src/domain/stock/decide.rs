@@ -35,14 +35,14 @@ impl Stock {
             }
             Command::Ship { order, id, quantity } => {
                 positive(*quantity)?;
-                let parts = self.take(*order, *quantity)?;
+                let parts = self.parts_of_allocation(*order, *quantity)?;
                 Ok(vec![Event::Shipped { order: *order, id: id.clone(), parts }])
             }
             Command::TakeBack { order, id, unshipped, shipped, restock } => {
                 let (order, id) = (*order, id.clone());
                 within(0, *unshipped)?;
                 within(0, *shipped)?;
-                let unshipped = self.take(order, *unshipped)?;
+                let unshipped = self.parts_of_allocation(order, *unshipped)?;
                 if !restock {
                     return Ok(vec![Event::WrittenOff { order, id, parts: unshipped }]);
                 }
@@ -225,7 +225,11 @@ impl Stock {
     }
 
     /// Chooses `quantity` of the units that are allocated to an order, location by location.
-    fn take(&self, order: OrderId, quantity: i64) -> Result<Vec<LocationUnits>, Rejection> {
+    fn parts_of_allocation(
+        &self,
+        order: OrderId,
+        quantity: i64,
+    ) -> Result<Vec<LocationUnits>, Rejection> {
         let mut left = quantity;
         let mut parts = Vec::new();
         for part in self.claims.get(&order).map_or(&[][..], |claim| &claim.allocated) {

@@ -1,7 +1,7 @@
 //! `evolve` of a stock: applies an event to the state. An event has already happened, so nothing is
 //! rejected here.
 
-use super::{Claim, Event, Hold, Level, LocationUnits, MEMORY, RETURNS_MEMORY, Stock};
+use super::{CLAIM_TTL, Claim, Event, Hold, Level, LocationUnits, RETURNED_CLAIM_TTL, Stock};
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
@@ -139,11 +139,11 @@ impl Stock {
     /// and removes the claims whose time has come.
     fn remember(&mut self, order: OrderId, at: Timestamp) {
         if let Some(claim) = self.claims.get_mut(&order).filter(|claim| claim.settled()) {
-            let memory = if claim.returned.is_empty() { MEMORY } else { RETURNS_MEMORY };
-            if let Some(before) = claim.forget_at.replace(at + memory) {
+            let ttl = if claim.returned.is_empty() { CLAIM_TTL } else { RETURNED_CLAIM_TTL };
+            if let Some(before) = claim.forget_at.replace(at + ttl) {
                 self.settled.remove(&(before, order));
             }
-            self.settled.insert((at + memory, order));
+            self.settled.insert((at + ttl, order));
         }
         while let Some((forget_at, order)) = self.settled.first().copied() {
             if forget_at > at {

@@ -31,12 +31,12 @@ pub const CLAIMS_SHOWN_MAX: usize = 1_000;
 
 /// How long the claim of an order without hold and allocation is kept in the state, so that late
 /// and repeated commands of the order's saga are recognized.
-const MEMORY: Span = Span::from_secs(24 * 3600);
+const CLAIM_TTL: Span = Span::from_secs(24 * 3600);
 
 /// How long such a claim is kept if goods of the order were returned: the same goods must not be
 /// returned a second time, even if the command is repeated after a long outage. Such orders are
 /// few.
-const RETURNS_MEMORY: Span = Span::from_secs(90 * 24 * 3600);
+const RETURNED_CLAIM_TTL: Span = Span::from_secs(90 * 24 * 3600);
 
 /// The maximum number of expired holds that a command or timer drops; a command that needs the
 /// units of more holds drops more.

@@ -57,7 +57,7 @@ impl RateLimitState {
         let class = class.as_str();
         [
             ("ratelimit-policy", format!("\"{class}\";q={};w={}", limit.count, PER.as_secs())),
-            ("ratelimit", format!("\"{class}\";r={};t={}", taken.left, secs(taken.whole_in))),
+            ("ratelimit", format!("\"{class}\";r={};t={}", taken.left, secs(taken.full_in))),
         ]
     }
 }
