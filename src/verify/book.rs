@@ -78,12 +78,13 @@ pub struct WantedTimer {
 pub struct NounBook<N: Noun> {
     name: &'static str,
     invariant: Invariant,
-    check: StepCheck<N>,
+    check: ChangeCheck<N>,
     entries: HashMap<EntityId, Entry<N>>,
 }
 
 /// Checks an event, given the states before and after it.
-pub type StepCheck<N> = fn(before: &N, event: &<N as Noun>::Event, after: &N) -> Result<(), String>;
+pub type ChangeCheck<N> =
+    fn(before: &N, event: &<N as Noun>::Event, after: &N) -> Result<(), String>;
 
 /// An entity of a noun.
 struct Entry<N> {
@@ -102,7 +103,7 @@ impl<N: Noun> NounBook<N> {
     /// A book whose entities are counted as `name` in the report. An event that `check` rejects
     /// violates `invariant`.
     #[must_use]
-    pub fn new(name: &'static str, invariant: Invariant, check: StepCheck<N>) -> Self {
+    pub fn new(name: &'static str, invariant: Invariant, check: ChangeCheck<N>) -> Self {
         Self { name, invariant, check, entries: HashMap::new() }
     }
 

@@ -110,7 +110,7 @@ impl Books {
 
     /// Checks that an order has all its units allocated when it is confirmed.
     fn check_allocated(&mut self, key: Key, record: &Record) {
-        let Some(order) = self.orders.awake(key) else { return };
+        let Some(order) = self.orders.whole(key) else { return };
         for (sku, units) in order.units() {
             let item = stock::entity_id(&sku);
             let allocated = self.stock.allocated(&item, OrderId(key));

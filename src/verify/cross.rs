@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::books::Books;
-use super::order::{OrderEntry, Standing, Summary};
+use super::order::{OrderEntry, OrderProgress, Summary};
 use super::report::{Invariant, count};
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
@@ -20,10 +20,10 @@ impl Books {
         for (key, entry) in &self.orders.all {
             let Some(summary) = entry.summary() else { continue };
             self.checked.orders += 1;
-            match summary.standing {
-                Standing::InFlight => self.checked.in_flight += 1,
-                Standing::Confirmed => self.checked.confirmed += 1,
-                Standing::Cancelled => self.checked.cancelled += 1,
+            match summary.progress {
+                OrderProgress::InFlight => self.checked.in_flight += 1,
+                OrderProgress::Confirmed => self.checked.confirmed += 1,
+                OrderProgress::Cancelled => self.checked.cancelled += 1,
             }
             self.checked.stuck += u64::from(summary.stuck);
             self.checked.overruled += u64::from(entry.overruled);
@@ -87,10 +87,10 @@ impl Books {
             if there.faulty || entry.overruled {
                 continue;
             }
-            let owed = match summary.standing {
-                Standing::InFlight => continue,
-                Standing::Confirmed => *unshipped,
-                Standing::Cancelled => 0,
+            let owed = match summary.progress {
+                OrderProgress::InFlight => continue,
+                OrderProgress::Confirmed => *unshipped,
+                OrderProgress::Cancelled => 0,
             };
             if has != owed || held {
                 let id = order::entity_id(OrderId(key));

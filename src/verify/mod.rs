@@ -27,7 +27,7 @@ mod timers;
 
 use std::collections::BTreeMap;
 
-pub use book::{EntityBook, ListedBook, NounBook, StepCheck, WantedTimer};
+pub use book::{ChangeCheck, EntityBook, ListedBook, NounBook, WantedTimer};
 pub use books::Books;
 pub use report::{CheckedCounts, Invariant, VIOLATIONS_MAX, VerifyReport, Violation, Violations};
 pub use row_book::{ReportCounts, RowBook};

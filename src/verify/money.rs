@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::books::Books;
-use super::order::{OrderEntry, Standing, Summary, closed};
+use super::order::{OrderEntry, OrderProgress, Summary, closed};
 use super::replay::replay;
 use super::report::Invariant;
 use super::{Error, VerifyProgress};
@@ -322,20 +322,23 @@ fn paid_difference(
     if told.captured < captured || told.refunded < refunded {
         return Some(ledgers());
     }
-    if summary.standing == Standing::InFlight || entry.overruled {
+    if summary.progress == OrderProgress::InFlight || entry.overruled {
         return None;
     }
     if (told.captured, told.refunded) != (captured, refunded) {
         return Some(ledgers());
     }
     let voided = attempt.state == AttemptState::Voided;
-    if (summary.standing == Standing::Cancelled || voided) && told.live() {
+    if (summary.progress == OrderProgress::Cancelled || voided) && told.live() {
         let left = told.amount - told.captured;
         return Some(format!(
             "nothing should be authorized any more, but the provider still has {left} authorized"
         ));
     }
-    if summary.standing == Standing::Confirmed && told.voided && !voided && captured < summary.total
+    if summary.progress == OrderProgress::Confirmed
+        && told.voided
+        && !voided
+        && captured < summary.total
     {
         return Some(
             "the authorization is void at the provider, but not in the journal".to_owned(),

@@ -22,7 +22,7 @@ use crate::domain::time::Timestamp;
 use crate::store;
 
 /// The number of whole orders in memory beyond which finished ones are reduced to summaries.
-const AWAKE_MAX: usize = 100_000;
+const WHOLE_MAX: usize = 100_000;
 
 /// An order, and further data for its checks.
 pub(super) struct OrderEntry {
@@ -35,19 +35,19 @@ pub(super) struct OrderEntry {
     /// more.
     pub overruled: bool,
     pub row_seen: bool,
-    pub life: OrderLife,
+    pub data: OrderData,
 }
 
 /// A whole order, or its summary.
-pub(super) enum OrderLife {
-    Awake(Box<Order>),
-    Asleep(Box<Summary>),
+pub(super) enum OrderData {
+    Whole(Box<Order>),
+    Reduced(Box<Summary>),
 }
 
 /// How far an order is, for the final checks: in flight means that it has unfinished work or an
 /// alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum OrderProgress {
     InFlight,
     Confirmed,
     Cancelled,
@@ -56,7 +56,7 @@ pub(super) enum Standing {
 /// The data of an order that the final checks need.
 #[derive(Clone, Debug)]
 pub(super) struct Summary {
-    pub standing: Standing,
+    pub progress: OrderProgress,
     pub stuck: bool,
     pub number: Option<i64>,
     pub currency: Currency,
@@ -106,10 +106,10 @@ impl Summary {
         };
         let set_aside: i64 = order.attempts().iter().map(Attempt::authorized).sum();
         Self {
-            standing: match order.phase() {
-                Phase::Confirmed if rest => Standing::Confirmed,
-                Phase::Cancelled if rest => Standing::Cancelled,
-                _ => Standing::InFlight,
+            progress: match order.phase() {
+                Phase::Confirmed if rest => OrderProgress::Confirmed,
+                Phase::Cancelled if rest => OrderProgress::Cancelled,
+                _ => OrderProgress::InFlight,
             },
             stuck: !order.stuck().is_empty() || order.alert().is_some(),
             number: order.number(),
@@ -146,30 +146,32 @@ impl Summary {
     /// What is wrong with the amounts of an order that has no unfinished work, if anything.
     fn fault(&self, entry: &OrderEntry) -> Option<String> {
         let Self { total, captured, refunded, due, .. } = self;
-        match self.standing {
-            Standing::InFlight => None,
+        match self.progress {
+            OrderProgress::InFlight => None,
             _ if entry.overruled => None,
-            Standing::Cancelled if captured != refunded => Some(format!(
+            OrderProgress::Cancelled if captured != refunded => Some(format!(
                 "it is cancelled, but {captured} were captured and {refunded} refunded"
             )),
-            Standing::Cancelled if self.set_aside > 0 => Some(format!(
+            OrderProgress::Cancelled if self.set_aside > 0 => Some(format!(
                 "it is cancelled, but {} of the buyer's money are still authorized",
                 self.set_aside
             )),
-            Standing::Cancelled => None,
-            Standing::Confirmed if *captured < self.due_at_dispatch => Some(format!(
+            OrderProgress::Cancelled => None,
+            OrderProgress::Confirmed if *captured < self.due_at_dispatch => Some(format!(
                 "{captured} were captured, but what was shipped comes to {}",
                 self.due_at_dispatch
             )),
-            Standing::Confirmed if self.takes_all && captured - refunded != *due => Some(format!(
-                "it has no unfinished work, with {captured} captured and {refunded} refunded, but \
+            OrderProgress::Confirmed if self.takes_all && captured - refunded != *due => {
+                Some(format!(
+                    "it has no unfinished work, with {captured} captured and {refunded} refunded, but \
                      {due} of {total} are due"
-            )),
-            Standing::Confirmed if self.released && self.set_aside > 0 => Some(format!(
+                ))
+            }
+            OrderProgress::Confirmed if self.released && self.set_aside > 0 => Some(format!(
                 "nothing is left to ship, but {} of the buyer's money are still authorized",
                 self.set_aside
             )),
-            Standing::Confirmed => (captured > total || refunded > captured)
+            OrderProgress::Confirmed => (captured > total || refunded > captured)
                 .then(|| format!("{captured} were captured and {refunded} refunded of {total}")),
         }
     }
@@ -181,28 +183,28 @@ pub(super) struct AllOrders {
     pub all: HashMap<Key, OrderEntry>,
     pub keys: HashMap<u128, Key>,
     pub operations: HashSet<u128>,
-    awake: usize,
-    awake_max: usize,
+    whole: usize,
+    whole_max: usize,
 }
 
 impl AllOrders {
     /// Whether an order must be read again before its next event is folded.
     pub(super) fn asleep(&self, key: Key) -> bool {
-        self.all.get(&key).is_some_and(|entry| matches!(entry.life, OrderLife::Asleep(_)))
+        self.all.get(&key).is_some_and(|entry| matches!(entry.data, OrderData::Reduced(_)))
     }
 
     pub(super) fn wake(&mut self, key: Key, order: Order) {
         if let Some(entry) = self.all.get_mut(&key) {
-            entry.life = OrderLife::Awake(Box::new(order));
-            self.awake += 1;
+            entry.data = OrderData::Whole(Box::new(order));
+            self.whole += 1;
         }
     }
 
     /// The whole order, if it is in memory.
-    pub(super) fn awake(&self, key: Key) -> Option<&Order> {
-        match &self.all.get(&key)?.life {
-            OrderLife::Awake(order) => Some(order),
-            OrderLife::Asleep(_) => None,
+    pub(super) fn whole(&self, key: Key) -> Option<&Order> {
+        match &self.all.get(&key)?.data {
+            OrderData::Whole(order) => Some(order),
+            OrderData::Reduced(_) => None,
         }
     }
 
@@ -220,10 +222,10 @@ impl AllOrders {
         findings: &mut Violations,
     ) {
         let entry = self.all.entry(key).or_insert_with(|| {
-            self.awake += 1;
+            self.whole += 1;
             OrderEntry::new(record.pos)
         });
-        let OrderLife::Awake(order) = &mut entry.life else {
+        let OrderData::Whole(order) = &mut entry.data else {
             return;
         };
         let mut add = |(invariant, message): (Invariant, String)| {
@@ -265,31 +267,31 @@ impl AllOrders {
 
     /// Reduces finished orders to summaries, if there are many whole ones.
     pub(super) fn shrink(&mut self) {
-        if self.awake <= self.awake_max.max(AWAKE_MAX) {
+        if self.whole <= self.whole_max.max(WHOLE_MAX) {
             return;
         }
-        self.awake = 0;
+        self.whole = 0;
         for (key, entry) in &mut self.all {
-            if let OrderLife::Awake(order) = &entry.life {
+            if let OrderData::Whole(order) = &entry.data {
                 let summary = Summary::of(&EntityId::new(&format!("ord_{key}")), order, entry.seq);
-                if summary.standing == Standing::InFlight {
-                    self.awake += 1;
+                if summary.progress == OrderProgress::InFlight {
+                    self.whole += 1;
                 } else {
-                    entry.life = OrderLife::Asleep(Box::new(summary));
+                    entry.data = OrderData::Reduced(Box::new(summary));
                 }
             }
         }
-        self.awake_max = 2 * self.awake;
+        self.whole_max = 2 * self.whole;
     }
 
     /// Reduces all orders to summaries, and checks each by itself, after the last event.
     pub(super) fn finish(&mut self, findings: &mut Violations) {
         for (key, entry) in &mut self.all {
             let id = EntityId::new(&format!("ord_{key}"));
-            if let OrderLife::Awake(order) = &entry.life {
-                entry.life = OrderLife::Asleep(Box::new(Summary::of(&id, order, entry.seq)));
+            if let OrderData::Whole(order) = &entry.data {
+                entry.data = OrderData::Reduced(Box::new(Summary::of(&id, order, entry.seq)));
             }
-            let OrderLife::Asleep(summary) = &entry.life else { continue };
+            let OrderData::Reduced(summary) = &entry.data else { continue };
             if entry.broken {
                 continue;
             }
@@ -314,15 +316,15 @@ impl OrderEntry {
             broken: false,
             overruled: false,
             row_seen: false,
-            life: OrderLife::Awake(Box::default()),
+            data: OrderData::Whole(Box::default()),
         }
     }
 
     /// The summary of the order; always there after [`AllOrders::finish`].
     pub(super) fn summary(&self) -> Option<&Summary> {
-        match &self.life {
-            OrderLife::Asleep(summary) => Some(summary),
-            OrderLife::Awake(_) => None,
+        match &self.data {
+            OrderData::Reduced(summary) => Some(summary),
+            OrderData::Whole(_) => None,
         }
     }
 }

@@ -12,7 +12,7 @@ pub const VIOLATIONS_MAX: usize = 100;
 /// The most events that are printed below the first violation.
 const EVENTS_PRINTED_MAX: usize = 20;
 /// The most characters of an event's data that are printed.
-const DATA_BYTES_MAX: usize = 1_000;
+const DATA_CHARS_MAX: usize = 1_000;
 
 /// The invariants that are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -250,7 +250,7 @@ fn printable(data: &str) -> String {
         }
         Err(_) => data.to_owned(),
     };
-    match hidden.char_indices().nth(DATA_BYTES_MAX) {
+    match hidden.char_indices().nth(DATA_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &hidden[..end]),
         None => hidden,
     }
