@@ -175,7 +175,7 @@ pub enum StartError {
 
 /// The state that the handlers of a server share; a handler asks for a part by its type.
 #[derive(Clone)]
-struct Wings {
+struct SharedState {
     node: web::Data<Node>,
     store: web::Data<Store>,
     secret: web::Data<ServerSecret>,
@@ -194,7 +194,7 @@ struct Wings {
     document: web::Data<Document>,
 }
 
-impl Wings {
+impl SharedState {
     fn new(start: ServerStart, secret: ServerSecret) -> Self {
         let ServerStart { options, node, store, calls, routes, topics } = start;
         let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
@@ -276,15 +276,15 @@ pub struct Server {
 pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let secret = ServerSecret::new(start.store.secret("http").await?);
     let (options, routes) = (start.options.clone(), start.routes.clone());
-    let wings = Wings::new(start, secret);
-    let serving = wings.serving.clone().into_inner();
-    let (jobs, live) = (wings.jobs.clone().into_inner(), wings.live.clone().into_inner());
+    let shared = SharedState::new(start, secret);
+    let serving = shared.serving.clone().into_inner();
+    let (jobs, live) = (shared.jobs.clone().into_inner(), shared.live.clone().into_inner());
     let (started, begun) = oneshot::channel();
     let over = CancellationToken::new();
     let ended = over.clone().drop_guard();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         let system = actix_web::rt::System::new();
-        system.block_on(serve(&options, routes, wings, started));
+        system.block_on(serve(&options, routes, shared, started));
         drop(ended);
     })?;
     let lost = || {
@@ -307,22 +307,22 @@ fn mailboxes(node: &Node) -> Duration {
     node.carts.take_wait().max(node.orders.take_wait())
 }
 
-async fn serve(options: &Options, routes: Routes, wings: Wings, started: Started) {
-    let admission = wings.admission.clone().into_inner();
-    actix_web::rt::spawn(live::sample(wings.live.clone().into_inner()));
+async fn serve(options: &Options, routes: Routes, shared: SharedState, started: Started) {
+    let admission = shared.admission.clone().into_inner();
+    actix_web::rt::spawn(live::sample(shared.live.clone().into_inner()));
     let queues = Queues {
-        node: wings.node.clone().into_inner(),
-        store: Store::clone(&wings.store),
+        node: shared.node.clone().into_inner(),
+        store: Store::clone(&shared.store),
         mailboxes,
     };
     let watch = load_shedding::watch(Arc::clone(&admission), queues, options.overload.clone());
     actix_web::rt::spawn(watch);
     let cors_origins = options.cors_origins.clone();
     let served = listen::listen(&options.listening(), move || {
-        actix_web::rt::spawn(load_shedding::watch_turns(Arc::clone(&admission)));
-        let (wings, routes) = (wings.clone(), routes.clone());
+        actix_web::rt::spawn(load_shedding::watch_event_loop(Arc::clone(&admission)));
+        let (shared, routes) = (shared.clone(), routes.clone());
         App::new()
-            .configure(|app| wings.share(app))
+            .configure(|app| shared.share(app))
             .wrap(from_fn(observe))
             .wrap(Compat::new(Condition::new(!cors_origins.is_empty(), cors(&cors_origins))))
             .configure(|app| router::configure(&routes, app))

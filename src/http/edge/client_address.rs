@@ -100,10 +100,10 @@ fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
             }
         }
     }
-    household(from)
+    client_network(from)
 }
 
-fn household(ip: IpAddr) -> IpAddr {
+fn client_network(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V6(ip) => {
             let [a, b, c, d, ..] = ip.segments();

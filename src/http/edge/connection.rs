@@ -39,22 +39,22 @@ pub struct ConnectionLimits {
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doing {
+enum ConnectionState {
     /// Idle, since this instant.
-    Rests(Instant),
+    Idle(Instant),
     /// Receiving bytes while no request is in progress, since this instant: a request head, or the
     /// rest of a body that was not read.
-    Comes(Instant),
+    Receiving(Instant),
     /// A request is in progress.
-    Works,
+    Busy,
     /// The connection serves a live feed, which has deadlines of its own.
-    Streams,
+    Streaming,
 }
 
 /// A handle to a connection.
 pub struct ConnectionHandle {
-    doing: Cell<Doing>,
-    stuck: Cell<Option<Instant>>,
+    state: Cell<ConnectionState>,
+    write_blocked_since: Cell<Option<Instant>>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -70,20 +70,20 @@ impl ConnectionHandle {
 
     /// Marks the connection as serving a live feed: it has no deadlines here any more.
     pub fn stream(&self) {
-        self.doing.set(Doing::Streams);
+        self.state.set(ConnectionState::Streaming);
     }
 
     /// Marks the connection as idle after its live feed has ended, unless the next request has
     /// begun already.
-    pub fn rests(&self) {
-        if self.doing.get() == Doing::Streams {
-            self.doing.set(Doing::Rests(Instant::now()));
+    pub fn end_stream(&self) {
+        if self.state.get() == ConnectionState::Streaming {
+            self.state.set(ConnectionState::Idle(Instant::now()));
         }
     }
 
     /// Marks a request as in progress until the guard is dropped.
     fn works(self: &Rc<Self>) -> Works {
-        self.doing.set(Doing::Works);
+        self.state.set(ConnectionState::Busy);
         Works(self.clone())
     }
 }
@@ -93,8 +93,8 @@ pub struct Works(Rc<ConnectionHandle>);
 
 impl Drop for Works {
     fn drop(&mut self) {
-        if self.0.doing.get() == Doing::Works {
-            self.0.doing.set(Doing::Rests(Instant::now()));
+        if self.0.state.get() == ConnectionState::Busy {
+            self.0.state.set(ConnectionState::Idle(Instant::now()));
         }
     }
 }
@@ -111,8 +111,8 @@ pub fn works(request: &HttpRequest) -> Option<Works> {
 }
 
 /// Makes a new connection's handle available to its requests.
-pub fn connected(line: &ClientConnection, extensions: &mut Extensions) {
-    extensions.insert(line.hold());
+pub fn connected(connection: &ClientConnection, extensions: &mut Extensions) {
+    extensions.insert(connection.handle());
 }
 
 /// The connections of one worker.
@@ -129,9 +129,9 @@ impl WorkerConnections {
     /// Accepts a new connection. From nine tenths of the limit on, a twentieth of the limit is
     /// freed: the connections that have had no request in progress for longest are closed.
     pub fn accept(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
-        let hold = Rc::new(ConnectionHandle {
-            doing: Cell::new(Doing::Rests(Instant::now())),
-            stuck: Cell::new(None),
+        let handle = Rc::new(ConnectionHandle {
+            state: Cell::new(ConnectionState::Idle(Instant::now())),
+            write_blocked_since: Cell::new(None),
             cut: Cell::new(false),
             waker: RefCell::new(None),
         });
@@ -141,9 +141,9 @@ impl WorkerConnections {
         if held.all.len() >= limits.connections - limits.connections / 10 {
             held.make_room(limits.connections / 20 + 1);
         }
-        held.all.insert(number, Rc::downgrade(&hold));
+        held.all.insert(number, Rc::downgrade(&handle));
         drop(held);
-        ClientConnection { io, hold, limits, timer: None, of: self.clone(), number }
+        ClientConnection { io, handle, limits, timer: None, of: self.clone(), number }
     }
 }
 
@@ -153,14 +153,16 @@ impl Held {
             .all
             .values()
             .filter_map(Weak::upgrade)
-            .filter_map(|hold| match hold.doing.get() {
-                Doing::Rests(since) | Doing::Comes(since) => Some((since, hold)),
-                Doing::Works | Doing::Streams => None,
+            .filter_map(|handle| match handle.state.get() {
+                ConnectionState::Idle(since) | ConnectionState::Receiving(since) => {
+                    Some((since, handle))
+                }
+                ConnectionState::Busy | ConnectionState::Streaming => None,
             })
             .collect();
         resting.sort_by_key(|(since, _)| *since);
-        for (_, hold) in resting.into_iter().take(places) {
-            hold.cut();
+        for (_, handle) in resting.into_iter().take(places) {
+            handle.cut();
         }
     }
 }
@@ -168,7 +170,7 @@ impl Held {
 /// A client's connection.
 pub struct ClientConnection {
     io: TcpStream,
-    hold: Rc<ConnectionHandle>,
+    handle: Rc<ConnectionHandle>,
     limits: ConnectionLimits,
     timer: Option<Pin<Box<Sleep>>>,
     of: WorkerConnections,
@@ -183,27 +185,28 @@ impl Drop for ClientConnection {
 
 impl ClientConnection {
     /// The handle to this connection.
-    pub fn hold(&self) -> Rc<ConnectionHandle> {
-        self.hold.clone()
+    pub fn handle(&self) -> Rc<ConnectionHandle> {
+        self.handle.clone()
     }
 
     /// Returns an error if the connection was closed by its handle, or if a deadline has passed;
     /// otherwise wakes the task at the next deadline.
     fn check(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        if self.hold.cut.get() {
+        if self.handle.cut.get() {
             return Err(Error::new(ErrorKind::ConnectionAborted, "the connection was closed"));
         }
-        let mut waker = self.hold.waker.borrow_mut();
+        let mut waker = self.handle.waker.borrow_mut();
         if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
         drop(waker);
-        let doing = self.hold.doing.get();
-        let head = match doing {
-            Doing::Comes(since) => Some(since + self.limits.head + GRACE),
+        let state = self.handle.state.get();
+        let head = match state {
+            ConnectionState::Receiving(since) => Some(since + self.limits.head + GRACE),
             _ => None,
         };
-        let answer = self.hold.stuck.get().filter(|_| doing != Doing::Streams);
+        let answer =
+            self.handle.write_blocked_since.get().filter(|_| state != ConnectionState::Streaming);
         let answer = answer.map(|since| since + self.limits.answer);
         let Some(until) = head.into_iter().chain(answer).min() else {
             return Ok(());
@@ -228,9 +231,9 @@ impl AsyncRead for ClientConnection {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
         if buffer.filled().len() > before
-            && let Doing::Rests(_) = self.hold.doing.get()
+            && let ConnectionState::Idle(_) = self.handle.state.get()
         {
-            self.hold.doing.set(Doing::Comes(Instant::now()));
+            self.handle.state.set(ConnectionState::Receiving(Instant::now()));
         }
         self.check(cx)?;
         polled
@@ -245,9 +248,9 @@ impl AsyncWrite for ClientConnection {
     ) -> Poll<Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
         match &polled {
-            Poll::Ready(_) => self.hold.stuck.set(None),
-            Poll::Pending if self.hold.stuck.get().is_none() => {
-                self.hold.stuck.set(Some(Instant::now()));
+            Poll::Ready(_) => self.handle.write_blocked_since.set(None),
+            Poll::Pending if self.handle.write_blocked_since.get().is_none() => {
+                self.handle.write_blocked_since.set(Some(Instant::now()));
             }
             Poll::Pending => {}
         }
@@ -280,16 +283,16 @@ pub(in crate::http) mod tests {
         among(&WorkerConnections::default()).await
     }
 
-    async fn among(lines: &WorkerConnections) -> (ClientConnection, TcpStream) {
+    async fn among(connections: &WorkerConnections) -> (ClientConnection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (lines.accept(listener.accept().await.unwrap().0, LIMITS), client)
+        (connections.accept(listener.accept().await.unwrap().0, LIMITS), client)
     }
 
     /// Reads a connection until it ends; returns its error.
-    pub async fn drive(mut line: ClientConnection) -> Option<ErrorKind> {
+    pub async fn drive(mut connection: ClientConnection) -> Option<ErrorKind> {
         loop {
-            match line.read(&mut [0; 64]).await {
+            match connection.read(&mut [0; 64]).await {
                 Ok(0) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(error.kind()),
@@ -299,43 +302,44 @@ pub(in crate::http) mod tests {
 
     #[actix_web::test]
     async fn every_request_head_has_a_deadline() {
-        let (line, mut client) = pair().await;
-        let hold = line.hold();
-        let mut driven = actix_web::rt::spawn(drive(line));
-        drop(hold.works());
+        let (connection, mut client) = pair().await;
+        let handle = connection.handle();
+        let mut driven = actix_web::rt::spawn(drive(connection));
+        drop(handle.works());
         client.write_all(b"GET /").await.unwrap();
         assert_eq!((&mut driven).await.unwrap(), Some(ErrorKind::TimedOut));
 
-        let (line, mut client) = pair().await;
-        let works = line.hold().works();
+        let (connection, mut client) = pair().await;
+        let works = connection.handle().works();
         client.write_all(b"a body").await.unwrap();
         drop(client);
-        assert_eq!(drive(line).await, None, "what is worked on has its time elsewhere");
+        assert_eq!(drive(connection).await, None, "what is worked on has its time elsewhere");
         drop(works);
     }
 
     #[actix_web::test]
     async fn client_that_reads_no_answer_is_closed() {
-        let (mut line, _client) = pair().await;
+        let (mut connection, _client) = pair().await;
         let much = vec![0; 64 << 20];
-        assert_eq!(line.write_all(&much).await.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(connection.write_all(&much).await.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[actix_web::test]
     async fn longest_idle_connections_are_closed_first() {
-        let lines = WorkerConnections::default();
+        let connections = WorkerConnections::default();
         let mut all = Vec::new();
         for _ in 0..9 {
-            all.push(among(&lines).await);
+            all.push(among(&connections).await);
         }
-        let works = all[0].0.hold().works();
-        all[1].0.hold().stream();
-        assert!(all.iter().all(|(line, _)| !line.hold.cut.get()));
-        let _tenth = among(&lines).await;
-        let cut: Vec<bool> = all.iter().map(|(line, _)| line.hold.cut.get()).collect();
+        let works = all[0].0.handle().works();
+        all[1].0.handle().stream();
+        assert!(all.iter().all(|(connection, _)| !connection.handle.cut.get()));
+        let _tenth = among(&connections).await;
+        let cut: Vec<bool> =
+            all.iter().map(|(connection, _)| connection.handle.cut.get()).collect();
         assert_eq!(cut.iter().position(|cut| *cut), Some(2), "{cut:?}");
         assert_eq!(cut.iter().filter(|cut| **cut).count(), 1);
         drop((works, all));
-        assert_eq!(lines.0.borrow().all.len(), 1);
+        assert_eq!(connections.0.borrow().all.len(), 1);
     }
 }

@@ -24,13 +24,13 @@ use crate::store::Store;
 
 /// The period of the measurements, and of the changes of the limit.
 const EVERY: Duration = Duration::from_millis(100);
-/// How long each measurement of an HTTP worker's event loop sleeps. Of [`TURNS`] measurements, the
-/// shortest delay counts.
-const TURN: Duration = Duration::from_millis(25);
-const TURNS: u32 = 4;
+/// How long each measurement of an HTTP worker's event loop sleeps. Of [`LOOP_SAMPLES`]
+/// measurements, the shortest delay counts.
+const LOOP_SAMPLE: Duration = Duration::from_millis(25);
+const LOOP_SAMPLES: u32 = 4;
 /// The number of consecutive delays above the target that lower the limit: a single one may be a
 /// burst.
-const LOOKS: u32 = 2;
+const DELAYS_MAX: u32 = 2;
 /// The lowest value of the limit, unless `under_way_max` is lower.
 const LIMIT_MIN: usize = 64;
 /// The limit of an idle server: the size of a burst that is admitted. A higher limit has to grow,
@@ -44,7 +44,7 @@ const UNIDENTIFIED_MAX: usize = 4_096;
 const OPERATE_MIN: usize = 256;
 /// The number of full batches of appends, queued in a lane, that count as a delay equal to the
 /// target.
-const COMMITS: usize = 4;
+const BATCHES_AT_TARGET: usize = 4;
 
 /// Options of load shedding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -123,11 +123,11 @@ pub struct Admission {
     unidentified: AtomicUsize,
     limit: AtomicUsize,
     /// The longest delay of a worker's event loop since the last measurement, in microseconds.
-    turn: AtomicU64,
+    loop_delay: AtomicU64,
     /// The last measured delay, in microseconds.
     delay: AtomicU64,
     /// 1 if a request has arrived since the last measurement, or else 0.
-    came: AtomicUsize,
+    has_requests: AtomicUsize,
 }
 
 impl Admission {
@@ -139,9 +139,9 @@ impl Admission {
             operators: AtomicUsize::new(0),
             unidentified: AtomicUsize::new(0),
             limit: AtomicUsize::new(options.under_way_max.min(LIMIT_REST)),
-            turn: AtomicU64::new(0),
+            loop_delay: AtomicU64::new(0),
             delay: AtomicU64::new(0),
-            came: AtomicUsize::new(0),
+            has_requests: AtomicUsize::new(0),
         }
     }
 }
@@ -160,7 +160,7 @@ impl Drop for Admitted<'_> {
 impl Admission {
     /// Admits a request, or refuses it with `None`.
     pub fn admit(&self, class: Class) -> Option<Admitted<'_>> {
-        self.came.store(1, Ordering::Relaxed);
+        self.has_requests.store(1, Ordering::Relaxed);
         let under_way = match class {
             Class::Browse | Class::Cart | Class::Checkout => &self.buyers,
             Class::Operate => &self.operators,
@@ -236,13 +236,14 @@ pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) 
     let mut too_long = 0;
     loop {
         sleep(EVERY).await;
-        let asked = admission.came.swap(0, Ordering::Relaxed) > 0 || admission.under_way() > 0;
+        let asked =
+            admission.has_requests.swap(0, Ordering::Relaxed) > 0 || admission.under_way() > 0;
         let delay =
             if asked { longest_wait(&admission, &queues, target).await } else { Duration::ZERO };
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         admission.delay.store(micros, Ordering::Relaxed);
         too_long = if delay > target { too_long + 1 } else { 0 };
-        if too_long == 0 || too_long >= LOOKS {
+        if too_long == 0 || too_long >= DELAYS_MAX {
             let before = admission.limit.load(Ordering::Relaxed);
             let limit = next_limit(before, admission.under_way(), delay, &options);
             admission.limit.store(limit, Ordering::Relaxed);
@@ -252,25 +253,25 @@ pub async fn watch(admission: Arc<Admission>, queues: Queues, options: Options) 
 
 /// Measures the delay of the event loop of this thread, an HTTP worker, as long as it runs: how
 /// much longer than asked a sleep lasts.
-pub async fn watch_turns(admission: Arc<Admission>) {
+pub async fn watch_event_loop(admission: Arc<Admission>) {
     loop {
         let mut shortest = Duration::MAX;
-        for _ in 0..TURNS {
-            let due = Instant::now() + TURN;
-            sleep(TURN).await;
+        for _ in 0..LOOP_SAMPLES {
+            let due = Instant::now() + LOOP_SAMPLE;
+            sleep(LOOP_SAMPLE).await;
             shortest = shortest.min(due.elapsed());
         }
         let micros = u64::try_from(shortest.as_micros()).unwrap_or(u64::MAX);
-        admission.turn.fetch_max(micros, Ordering::Relaxed);
+        admission.loop_delay.fetch_max(micros, Ordering::Relaxed);
     }
 }
 
 /// The delay: the longest wait in any of the queues.
 async fn longest_wait(admission: &Admission, queues: &Queues, target: Duration) -> Duration {
-    let turn = Duration::from_micros(admission.turn.swap(0, Ordering::Relaxed));
+    let loop_delay = Duration::from_micros(admission.loop_delay.swap(0, Ordering::Relaxed));
     let mailboxes = (queues.mailboxes)(&queues.node);
     let reading = reading(&queues.store, target).await;
-    turn.max(mailboxes).max(lanes(&queues.node, target)).max(reading)
+    loop_delay.max(mailboxes).max(lanes(&queues.node, target)).max(reading)
 }
 
 /// The time of a short query: mostly the wait for a read connection. The result of the query does
@@ -281,12 +282,12 @@ async fn reading(store: &Store, target: Duration) -> Duration {
     began.elapsed()
 }
 
-/// The delay that the fullest lane counts as: the target if [`COMMITS`] full batches of appends are
-/// queued, and in proportion otherwise.
+/// The delay that the fullest lane counts as: the target if [`BATCHES_AT_TARGET`] full batches of
+/// appends are queued, and in proportion otherwise.
 fn lanes(node: &Node, target: Duration) -> Duration {
     let whole = node.lanes.iter().map(|lane| {
         let depth = u32::try_from(lane.depth()).unwrap_or(u32::MAX);
-        let most = u32::try_from(lane.batch_appends() * COMMITS).unwrap_or(u32::MAX);
+        let most = u32::try_from(lane.batch_appends() * BATCHES_AT_TARGET).unwrap_or(u32::MAX);
         f64::from(depth) / f64::from(most.max(1))
     });
     target.mul_f64(whole.fold(0.0, f64::max).min(1_000.0))

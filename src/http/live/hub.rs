@@ -27,7 +27,7 @@ use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
 use super::refusal::Wrong;
 use super::ring::Ring;
-use super::snapshot::{self, Past, SnapshotQuery, Stretches, TakenSnapshot};
+use super::snapshot::{self, Past, RangesInMemory, SnapshotQuery, TakenSnapshot};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
 use crate::http::edge::principal::Principal;
@@ -119,7 +119,7 @@ pub struct Hub {
     pub(super) budget: Budget,
     pub(super) taken: HashMap<SnapshotQuery, Option<Rc<TakenSnapshot>>>,
     pub(super) past: HashMap<Arc<[i64]>, Option<Past>>,
-    stretches: Stretches,
+    ranges: RangesInMemory,
     pub(super) looks: u64,
     /// The number of the socket that gets statistics first.
     pub(super) figures_turn: u64,
@@ -184,7 +184,7 @@ impl Hub {
             budget,
             taken: HashMap::new(),
             past: HashMap::new(),
-            stretches: Stretches::default(),
+            ranges: RangesInMemory::default(),
             looks: 0,
             figures_turn: 0,
             nodes_at: None,
@@ -394,14 +394,14 @@ impl Hub {
             return true;
         }
         let (live, until) = (self.live.clone(), Arc::clone(self.ring.heads()));
-        if !self.stretches.begin(from, &until, live.options.resume_events_max) {
+        if !self.ranges.begin(from, &until, live.options.resume_events_max) {
             return false;
         }
         self.past.insert(Arc::clone(from), None);
         let (from, behind) = (Arc::clone(from), Arc::clone(from));
         let read = async move { snapshot::past(&live, behind, until).await };
         ctx.spawn(read.into_actor(self).map(move |past, hub, ctx| {
-            hub.stretches.end(&from, past.as_ref().ok());
+            hub.ranges.end(&from, past.as_ref().ok());
             match past {
                 Ok(past) => drop(hub.past.insert(from, Some(past))),
                 Err(error) => {

@@ -10,13 +10,12 @@
 //! missed changes gets them from the journal, or a snapshot of the rows.
 
 pub mod asyncapi;
-mod figures;
 pub(super) mod filter;
 mod hub;
 pub(super) mod message;
 mod metrics;
 mod outbox;
-mod places;
+mod owner_slots;
 mod refusal;
 mod render;
 mod ring;
@@ -24,6 +23,7 @@ mod snapshot;
 pub mod socket;
 pub mod sse;
 mod stats;
+mod stats_sender;
 mod subscription;
 pub mod ticket;
 pub(super) mod token;
@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::hub::Slot;
 use self::metrics::LiveMetrics;
-use self::places::SocketSlots;
+use self::owner_slots::OwnerSlots;
 pub use self::refusal::Wrong;
 pub use self::stats::sample;
 use self::stats::{RequestCounts, Samples};
@@ -207,8 +207,8 @@ pub struct Live {
     serving: Arc<Serving>,
     topics: Topics,
     tickets: Tickets,
-    sockets: SocketSlots,
-    streams: SocketSlots,
+    sockets: OwnerSlots,
+    streams: OwnerSlots,
     counts: RequestCounts,
     samples: Samples,
 }
@@ -228,8 +228,8 @@ impl Live {
             stop: CancellationToken::new(),
             metrics: LiveMetrics::default(),
             tickets: Tickets::default(),
-            sockets: SocketSlots::new(options.sockets_max, socket::each_max(options.sockets_max)),
-            streams: SocketSlots::new(options.streams_max, sse::ORDER_MAX),
+            sockets: OwnerSlots::new(options.sockets_max, socket::each_max(options.sockets_max)),
+            streams: OwnerSlots::new(options.streams_max, sse::ORDER_MAX),
             counts: RequestCounts::default(),
             samples: Samples::default(),
             node,

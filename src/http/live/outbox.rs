@@ -132,7 +132,7 @@ pub struct SocketWriter {
     /// Shows what the connection has taken.
     pub gate: Rc<BodyGate>,
     /// A handle to the connection.
-    pub hold: Option<Rc<ConnectionHandle>>,
+    pub handle: Option<Rc<ConnectionHandle>>,
     /// The queue of frames.
     pub frames: mpsc::Receiver<ByteString>,
     /// Pings of the client, which are answered with pongs.
@@ -203,9 +203,9 @@ impl SocketWriter {
         };
         let _late = timeout_at(until, close).await;
         if timeout_at(until, self.gate.gone()).await.is_err()
-            && let Some(hold) = &self.hold
+            && let Some(handle) = &self.handle
         {
-            hold.cut();
+            handle.cut();
         }
     }
 }

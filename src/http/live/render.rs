@@ -12,7 +12,7 @@ pub(super) struct Rendered<'a> {
     /// The number of the last batch in the frame; `None` if the first batch is larger than a frame.
     pub(super) upto: Option<u64>,
     /// The number of changes that were examined, for the budget.
-    pub(super) looked: usize,
+    pub(super) examined: usize,
 }
 
 /// Collects the changes of consecutive batches, up to about `bytes_max` bytes. `steps` are the
@@ -24,7 +24,7 @@ pub(super) fn render<'a, 'c: 'a>(
     steps: impl Iterator<Item = (u64, Option<&'c Changed>)>,
     bytes_max: usize,
 ) -> Rendered<'a> {
-    let mut rendered = Rendered { gathered: filter.gather(), upto: None, looked: 0 };
+    let mut rendered = Rendered { gathered: filter.gather(), upto: None, examined: 0 };
     let mut bytes = 0;
     for (number, changed) in steps {
         if let Some(changed) = changed {
@@ -33,7 +33,7 @@ pub(super) fn render<'a, 'c: 'a>(
                 break;
             }
             bytes += more;
-            rendered.looked += changed.len();
+            rendered.examined += changed.len();
             rendered.gathered.take(changed);
         }
         rendered.upto = Some(number);

@@ -50,28 +50,30 @@ impl FeedPosition {
 struct RingEntry {
     /// The number of the entry's last batch.
     index: u64,
-    what: What,
+    content: EntryContent,
 }
 
 #[derive(Debug)]
-enum What {
-    Told(Arc<Changed>),
+enum EntryContent {
+    Changes(Arc<Changed>),
     /// Consecutive batches without changes, merged: for each shard, the positions before and after.
-    Quiet(Vec<(u16, i64, i64)>),
+    Empty(Vec<(u16, i64, i64)>),
 }
 
 impl RingEntry {
-    fn told(&self) -> Option<&Changed> {
-        match &self.what {
-            What::Told(changed) => Some(changed),
-            What::Quiet(_) => None,
+    fn changes(&self) -> Option<&Changed> {
+        match &self.content {
+            EntryContent::Changes(changed) => Some(changed),
+            EntryContent::Empty(_) => None,
         }
     }
 
     fn spans(&self) -> impl Iterator<Item = (u16, i64, i64)> + '_ {
-        let (one, many) = match &self.what {
-            What::Told(changed) => (Some((changed.shard, changed.after_pos, changed.pos)), &[][..]),
-            What::Quiet(spans) => (None, spans.as_slice()),
+        let (one, many) = match &self.content {
+            EntryContent::Changes(changed) => {
+                (Some((changed.shard, changed.after_pos, changed.pos)), &[][..])
+            }
+            EntryContent::Empty(spans) => (None, spans.as_slice()),
         };
         one.into_iter().chain(many.iter().copied())
     }
@@ -139,14 +141,15 @@ impl Ring {
         self.index += 1;
         Arc::make_mut(&mut self.heads)[usize::from(shard)] = pos;
         if changed.is_empty() {
-            return self.push_quiet((shard, after, pos));
+            return self.push_empty((shard, after, pos));
         }
         self.held += changed.len();
-        self.entries.push_back(RingEntry { index: self.index, what: What::Told(changed) });
+        self.entries
+            .push_back(RingEntry { index: self.index, content: EntryContent::Changes(changed) });
         while self.held > self.held_max
             && let Some(oldest) = self.entries.pop_front()
         {
-            self.held -= oldest.told().map_or(0, Changed::len);
+            self.held -= oldest.changes().map_or(0, Changed::len);
             self.first = oldest.index;
             for (shard, _, pos) in oldest.spans() {
                 self.base[usize::from(shard)] = pos;
@@ -154,8 +157,10 @@ impl Ring {
         }
     }
 
-    fn push_quiet(&mut self, span: (u16, i64, i64)) {
-        if let Some(RingEntry { index, what: What::Quiet(spans) }) = self.entries.back_mut() {
+    fn push_empty(&mut self, span: (u16, i64, i64)) {
+        if let Some(RingEntry { index, content: EntryContent::Empty(spans) }) =
+            self.entries.back_mut()
+        {
             *index = self.index;
             match spans.iter_mut().find(|one| one.0 == span.0) {
                 Some(one) => one.2 = span.2,
@@ -163,8 +168,8 @@ impl Ring {
             }
             return;
         }
-        let what = What::Quiet(vec![span]);
-        self.entries.push_back(RingEntry { index: self.index, what });
+        let content = EntryContent::Empty(vec![span]);
+        self.entries.push_back(RingEntry { index: self.index, content });
     }
 
     /// The number of events by which a subscriber is behind the feed.
@@ -208,12 +213,13 @@ impl Ring {
             let seen = place.seen.get(usize::from(changed.shard));
             seen.is_some_and(|seen| changed.after_pos < *seen && *seen < changed.pos)
         };
-        let mut rest = self.entries.range(at..).filter_map(RingEntry::told);
+        let mut rest = self.entries.range(at..).filter_map(RingEntry::changes);
         if !aligned && rest.any(half_seen) {
             return None;
         }
         let rest = self.entries.range(at..);
-        let steps = rest.map(move |entry| (entry.index, entry.told().filter(|told| is_new(told))));
+        let steps =
+            rest.map(move |entry| (entry.index, entry.changes().filter(|changed| is_new(changed))));
         Some(steps.chain(std::iter::once((self.index, None))))
     }
 
@@ -271,13 +277,13 @@ mod tests {
     /// The changes after a position, and the position after them.
     fn led(ring: &Ring, place: &FeedPosition) -> Option<(Vec<(u16, i64)>, FeedPosition)> {
         let steps: Vec<_> = ring.since(place)?.collect();
-        let told = steps.iter().filter_map(|step| step.1);
-        let told = told.map(|changed| (changed.shard, changed.pos)).collect();
+        let changes_after = steps.iter().filter_map(|step| step.1);
+        let changes_after = changes_after.map(|changed| (changed.shard, changed.pos)).collect();
         let last = steps.last().map_or_else(|| place.clone(), |step| ring.place(place, step.0));
-        Some((told, last))
+        Some((changes_after, last))
     }
 
-    fn told(ring: &Ring, place: &FeedPosition) -> Option<Vec<(u16, i64)>> {
+    fn changes_after(ring: &Ring, place: &FeedPosition) -> Option<Vec<(u16, i64)>> {
         led(ring, place).map(|led| led.0)
     }
 
@@ -293,16 +299,16 @@ mod tests {
         assert_eq!((none, late.seen().to_vec()), (vec![], vec![1_000]));
         ring.push(full(0, 1_000, 1_001));
         assert_eq!(ring.entries.len(), 3);
-        assert_eq!(told(&ring, &at(&[0])), Some(vec![(0, 1), (0, 1_001)]));
+        assert_eq!(changes_after(&ring, &at(&[0])), Some(vec![(0, 1), (0, 1_001)]));
         for within in [1, 500, 999, 1_000] {
-            assert_eq!(told(&ring, &at(&[within])), Some(vec![(0, 1_001)]), "{within}");
+            assert_eq!(changes_after(&ring, &at(&[within])), Some(vec![(0, 1_001)]), "{within}");
         }
         assert_eq!(
-            (told(&ring, &early), told(&ring, &late)),
+            (changes_after(&ring, &early), changes_after(&ring, &late)),
             (Some(vec![(0, 1_001)]), Some(vec![(0, 1_001)]))
         );
-        assert_eq!(told(&ring, &at(&[1_001])), Some(Vec::new()));
-        assert_eq!(told(&ring, &at(&[-1])), None);
+        assert_eq!(changes_after(&ring, &at(&[1_001])), Some(Vec::new()));
+        assert_eq!(changes_after(&ring, &at(&[-1])), None);
     }
 
     #[test]
@@ -328,11 +334,11 @@ mod tests {
         ring.push(full(2, 5, 6));
         let (some, caught) = led(&ring, &ahead).unwrap();
         assert_eq!((some, caught.aligned), (vec![(2, 6)], true));
-        assert_eq!(told(&ring, &place), Some(vec![(1, 24), (1, 25), (2, 6)]));
+        assert_eq!(changes_after(&ring, &place), Some(vec![(1, 24), (1, 25), (2, 6)]));
         // A subscriber that has received a part of a batch has to read the journal.
-        assert_eq!(told(&ring, &at(&[11, 20, 0])), None);
-        assert_eq!(told(&ring, &at(&[9, 20, 0])), None);
-        assert_eq!(told(&ring, &at(&[12, 22, 0])), None);
+        assert_eq!(changes_after(&ring, &at(&[11, 20, 0])), None);
+        assert_eq!(changes_after(&ring, &at(&[9, 20, 0])), None);
+        assert_eq!(changes_after(&ring, &at(&[12, 22, 0])), None);
     }
 
     #[test]
@@ -348,7 +354,7 @@ mod tests {
         for (step, seen) in steps.iter().zip([[1, 0], [1, 1], [2, 1], [2, 2]]) {
             let place = ring.place(&from, *step);
             assert_eq!(place.seen().to_vec(), seen);
-            assert_eq!(told(&ring, &place), told(&ring, &at(&seen)));
+            assert_eq!(changes_after(&ring, &place), changes_after(&ring, &at(&seen)));
         }
     }
 
@@ -360,19 +366,19 @@ mod tests {
         let (_, one) = led(&ring, &begin).unwrap();
         ring.push(full(1, 0, 1));
         ring.push(full(0, 1, 2));
-        assert_eq!(told(&ring, &begin), None, "the first is gone");
-        assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
+        assert_eq!(changes_after(&ring, &begin), None, "the first is gone");
+        assert_eq!(changes_after(&ring, &one), Some(vec![(1, 1), (0, 2)]));
         // Batches that the ring already has, that overlap with it, and that follow a gap.
         ring.push(full(1, 0, 1));
-        assert_eq!(told(&ring, &one), Some(vec![(1, 1), (0, 2)]));
+        assert_eq!(changes_after(&ring, &one), Some(vec![(1, 1), (0, 2)]));
         ring.push(full(1, 0, 3));
-        assert_eq!((told(&ring, &one), ring.heads().to_vec()), (None, vec![2, 3]));
-        assert_eq!(told(&ring, &at(&[2, 3])), Some(vec![]));
+        assert_eq!((changes_after(&ring, &one), ring.heads().to_vec()), (None, vec![2, 3]));
+        assert_eq!(changes_after(&ring, &at(&[2, 3])), Some(vec![]));
         ring.push(full(0, 5, 6));
-        assert_eq!((told(&ring, &at(&[2, 3])), ring.heads().to_vec()), (None, vec![6, 3]));
-        assert_eq!(told(&ring, &at(&[5, 3])), Some(vec![(0, 6)]));
+        assert_eq!((changes_after(&ring, &at(&[2, 3])), ring.heads().to_vec()), (None, vec![6, 3]));
+        assert_eq!(changes_after(&ring, &at(&[5, 3])), Some(vec![(0, 6)]));
         ring.push(quiet(1, 9, 9));
-        assert_eq!((told(&ring, &at(&[6, 3])), ring.heads().to_vec()), (None, vec![6, 9]));
+        assert_eq!((changes_after(&ring, &at(&[6, 3])), ring.heads().to_vec()), (None, vec![6, 9]));
         ring.push(full(9, 0, 1));
         assert_eq!(ring.heads().to_vec(), [6, 9], "there is no such shard");
     }

@@ -68,14 +68,14 @@ pub(super) async fn take_snapshot(
 /// A result of reading older changes from the journal.
 pub struct Past {
     /// The changes.
-    pub found: StretchLookup,
+    pub found: JournalRangeLookup,
     at: Instant,
 }
 
 /// The result of reading the journal.
-pub enum StretchLookup {
+pub enum JournalRangeLookup {
     /// All changes of the range.
-    All(Arc<Stretch>),
+    All(Arc<JournalRange>),
     /// The range has more events or entities than the limits allow.
     TooMuch,
     /// The positions are not in this journal: the client's token is from another store.
@@ -83,7 +83,7 @@ pub enum StretchLookup {
 }
 
 /// A range of the journal: the changes between two positions of each shard.
-pub struct Stretch {
+pub struct JournalRange {
     /// The batches of changes, shard by shard, oldest first.
     pub changed: Vec<Arc<Changed>>,
     /// The positions before the range.
@@ -92,7 +92,7 @@ pub struct Stretch {
     pub upto: Arc<[i64]>,
 }
 
-impl Stretch {
+impl JournalRange {
     /// The positions of a client that has received the first `shown` batches.
     #[must_use]
     pub fn seen(&self, shown: usize) -> Arc<[i64]> {
@@ -120,27 +120,28 @@ impl Past {
 /// The ranges of the journal that are in memory, because they are being read or sent. The number of
 /// their events is limited, because a slow client may keep a range for long.
 #[derive(Default)]
-pub struct Stretches(Vec<Room>);
+pub struct RangesInMemory(Vec<RangeInMemory>);
 
-struct Room {
+struct RangeInMemory {
     from: Arc<[i64]>,
     events: i64,
     /// `None` while the range is being read.
-    held: Option<Weak<Stretch>>,
+    held: Option<Weak<JournalRange>>,
 }
 
-impl Stretches {
+impl RangesInMemory {
     /// Registers the range between these positions, which is going to be read; `false` if the
     /// ranges would then have too many events.
     pub fn begin(&mut self, from: &Arc<[i64]>, until: &[i64], events_max: usize) -> bool {
-        let held = |one: &Room| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
+        let held =
+            |one: &RangeInMemory| one.held.as_ref().is_none_or(|held| held.strong_count() > 0);
         self.0.retain(held);
         let events = distance(from, until).max(1);
         let max = i64::try_from(events_max.saturating_mul(HELD_MAX)).unwrap_or(i64::MAX);
         let all = self.0.iter().fold(events, |all, one| all.saturating_add(one.events));
         let room = all <= max.max(1);
         if room {
-            self.0.push(Room { from: Arc::clone(from), events, held: None });
+            self.0.push(RangeInMemory { from: Arc::clone(from), events, held: None });
         }
         room
     }
@@ -148,15 +149,15 @@ impl Stretches {
     /// Records the result of reading a range; `None` if it failed.
     pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
         let held = past.and_then(|past| match &past.found {
-            StretchLookup::All(stretch) => Some(Arc::downgrade(stretch)),
-            StretchLookup::TooMuch | StretchLookup::OfAnotherStore => None,
+            JournalRangeLookup::All(range) => Some(Arc::downgrade(range)),
+            JournalRangeLookup::TooMuch | JournalRangeLookup::OfAnotherStore => None,
         });
         let at = self.0.iter().position(|one| *one.from == *from && one.held.is_none());
         match (at, held) {
             (Some(at), None) => drop(self.0.swap_remove(at)),
             (Some(at), held) => {
-                if let Some(room) = self.0.get_mut(at) {
-                    room.held = held;
+                if let Some(range) = self.0.get_mut(at) {
+                    range.held = held;
                 }
             }
             (None, _) => {}
@@ -178,47 +179,48 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
         // they will arrive here, too. But a position that the journal does not have belongs to
         // another store.
         if from > until && *from > journal.last_pos(shard).await? {
-            return found(StretchLookup::OfAnotherStore);
+            return found(JournalRangeLookup::OfAnotherStore);
         }
     }
     let bounds = Bounds { events, entities };
     let Some(changed) =
         changes::read(journal.as_ref(), &live.node.projections, (&from, &until), bounds).await?
     else {
-        return found(StretchLookup::TooMuch);
+        return found(JournalRangeLookup::TooMuch);
     };
     let upto = from.iter().zip(until.iter()).map(|(from, until)| *from.max(until)).collect();
-    found(StretchLookup::All(Arc::new(Stretch { changed, from, upto })))
+    found(JournalRangeLookup::All(Arc::new(JournalRange { changed, from, upto })))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn begin(stretches: &mut Stretches, from: i64, until: i64) -> bool {
-        stretches.begin(&vec![from, 7].into(), &[until, 7], 100)
+    fn begin(ranges: &mut RangesInMemory, from: i64, until: i64) -> bool {
+        ranges.begin(&vec![from, 7].into(), &[until, 7], 100)
     }
 
     #[test]
     fn journal_ranges_are_bounded_while_in_use() {
-        let mut stretches = Stretches::default();
+        let mut ranges = RangesInMemory::default();
         let mut pasts = Vec::new();
         for from in 0..4 {
-            assert!(begin(&mut stretches, from, from + 100), "{from}");
+            assert!(begin(&mut ranges, from, from + 100), "{from}");
             let (behind, upto) = (vec![from, 7].into(), vec![from + 100, 7].into());
-            let stretch = Arc::new(Stretch { changed: Vec::new(), from: behind, upto });
-            let past = Past { found: StretchLookup::All(Arc::clone(&stretch)), at: Instant::now() };
-            stretches.end(&[from, 7], Some(&past));
-            pasts.push((past, stretch));
+            let range = Arc::new(JournalRange { changed: Vec::new(), from: behind, upto });
+            let past =
+                Past { found: JournalRangeLookup::All(Arc::clone(&range)), at: Instant::now() };
+            ranges.end(&[from, 7], Some(&past));
+            pasts.push((past, range));
         }
-        assert!(!begin(&mut stretches, 9, 10));
+        assert!(!begin(&mut ranges, 9, 10));
         let shown = Arc::clone(&pasts[0].1);
         pasts.clear();
-        assert!(begin(&mut stretches, 5, 305));
-        assert!(!begin(&mut stretches, 6, 7), "one is shown, one is read");
-        stretches.end(&[5, 7], None);
+        assert!(begin(&mut ranges, 5, 305));
+        assert!(!begin(&mut ranges, 6, 7), "one is shown, one is read");
+        ranges.end(&[5, 7], None);
         drop(shown);
-        assert!(begin(&mut stretches, 6, 406));
+        assert!(begin(&mut ranges, 6, 406));
     }
 
     #[test]
@@ -227,8 +229,8 @@ mod tests {
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 1, 3), changed(0, 3, 4), changed(1, 7, 9)];
         let (from, upto) = (vec![1, 7].into(), vec![4, 9].into());
-        let stretch = Stretch { changed, from, upto };
-        let seen: Vec<Vec<i64>> = (0..4).map(|shown| stretch.seen(shown).to_vec()).collect();
+        let range = JournalRange { changed, from, upto };
+        let seen: Vec<Vec<i64>> = (0..4).map(|shown| range.seen(shown).to_vec()).collect();
         assert_eq!(seen, [[1, 7], [3, 7], [4, 7], [4, 9]]);
     }
 }

@@ -13,7 +13,7 @@ use super::Live;
 use super::hub::{self, Hub, HubMessage, Opened, Slot};
 use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, SocketWriter, WAITING_MAX};
-use super::places::SocketsFull;
+use super::owner_slots::SlotsFull;
 use crate::http::edge::access::Proof;
 use crate::http::edge::connection;
 use crate::http::edge::data::data;
@@ -94,13 +94,13 @@ pub async fn open_live(
     slot: web::Data<Slot>,
 ) -> Result<HttpResponse, Error> {
     let principal = request.extensions().get::<Principal>().cloned().unwrap_or_default();
-    let hold = connection::of(&request);
+    let handle = connection::of(&request);
     if live.stop.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "this server is stopping"));
     }
     let full = |full| match full {
-        SocketsFull::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
-        SocketsFull::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
+        SlotsFull::All => Error::new(Code::TooManyRequests, "there are too many live sockets"),
+        SlotsFull::Owner => Error::new(Code::TooManyRequests, "you have too many live sockets"),
     };
     let place = live.sockets.take(principal.owner()).map_err(full)?;
     let offered = actix_ws::handle_with_protocols(&request, payload, &[PROTOCOL]);
@@ -123,15 +123,15 @@ pub async fn open_live(
     let writer = SocketWriter {
         session,
         gate,
-        hold: hold.clone(),
+        handle: handle.clone(),
         frames: waiting,
         pings,
         farewell: end,
         ping_every: Duration::from_secs(options.ping_secs),
         patience: Duration::from_secs(options.silence_secs),
     };
-    if let Some(hold) = hold {
-        hold.stream();
+    if let Some(handle) = handle {
+        handle.stream();
     }
     let node = live.node.name().to_owned();
     let hello = Hello { version: env!("CARGO_PKG_VERSION"), node };

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Live;
 use super::outbox::{self, BodyGate, GOING, GOING_AT_STOP};
-use super::places::{SocketSlot, SocketsFull};
+use super::owner_slots::{OwnerSlot, SlotsFull};
 use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
@@ -57,8 +57,8 @@ pub async fn watch_my_order(
         return Ok(HttpResponse::NoContent().finish());
     }
     let full = |full| match full {
-        SocketsFull::All => Error::new(Code::TooManyRequests, "there are too many streams"),
-        SocketsFull::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
+        SlotsFull::All => Error::new(Code::TooManyRequests, "there are too many streams"),
+        SlotsFull::Owner => Error::new(Code::TooManyRequests, "this order has too many streams"),
     };
     let place = live.streams.take(&order.to_string()).map_err(full)?;
     live.metrics.streams.inc();
@@ -75,13 +75,13 @@ pub async fn watch_my_order(
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header(("x-accel-buffering", "no"))
         .streaming(events);
-    let hold = connection::of(&request);
-    if let Some(hold) = &hold {
-        hold.stream();
+    let handle = connection::of(&request);
+    if let Some(handle) = &handle {
+        handle.stream();
     }
     Ok(response.map_body(|_, body| {
         let (body, gate) = outbox::watch(body);
-        actix_web::rt::spawn(see_off(gate, hold, until, stop));
+        actix_web::rt::spawn(see_off(gate, handle, until, stop));
         body
     }))
 }
@@ -91,14 +91,14 @@ pub async fn watch_my_order(
 /// its body.
 async fn see_off(
     gate: Rc<BodyGate>,
-    hold: Option<Rc<ConnectionHandle>>,
+    handle: Option<Rc<ConnectionHandle>>,
     until: Instant,
     stop: CancellationToken,
 ) {
     let going = tokio::select! {
         () = gate.gone() => {
-            if let Some(hold) = hold {
-                hold.rests();
+            if let Some(handle) = handle {
+                handle.end_stream();
             }
             return;
         }
@@ -106,9 +106,9 @@ async fn see_off(
         () = stop.cancelled() => GOING_AT_STOP,
     };
     if timeout(going, gate.gone()).await.is_err()
-        && let Some(hold) = hold
+        && let Some(handle) = handle
     {
-        hold.cut();
+        handle.cut();
     }
 }
 
@@ -132,7 +132,7 @@ struct OrderWatch {
     version: i64,
     next: Option<Bytes>,
     until: Instant,
-    _place: SocketSlot,
+    _place: OwnerSlot,
 }
 
 impl OrderWatch {
@@ -195,10 +195,10 @@ mod tests {
     async fn deaf(until: Instant, stop: &CancellationToken) -> (BoxBody, TcpStream) {
         let (line, client) = connection::tests::pair().await;
         let (body, gate) = outbox::watch(BoxBody::new(()));
-        let hold = line.hold();
-        hold.stream();
+        let handle = line.handle();
+        handle.stream();
         actix_web::rt::spawn(connection::tests::drive(line));
-        actix_web::rt::spawn(see_off(gate, Some(hold), until, stop.clone()));
+        actix_web::rt::spawn(see_off(gate, Some(handle), until, stop.clone()));
         (body, client)
     }
 

@@ -13,7 +13,7 @@ use super::hub::{Hub, Socket};
 use super::message::{ChangeShape, Changes, ListMessage, Reason, Resync, ServerMessage};
 use super::render::render;
 use super::ring::{FeedPosition, Ring, Same};
-use super::snapshot::{Stretch, StretchLookup};
+use super::snapshot::{JournalRange, JournalRangeLookup};
 use super::token::LiveToken;
 use crate::actors::engine::changes::Changed;
 
@@ -22,7 +22,7 @@ use crate::actors::engine::changes::Changed;
 const TOKEN_EVERY: i64 = 2_000;
 /// How often a subscription may need changes from the journal, without having caught up in between,
 /// before it gets a snapshot.
-const FALLS_MAX: u32 = 5;
+const JOURNAL_READS_MAX: u32 = 5;
 
 /// A subscription of a socket.
 pub(super) struct Subscription {
@@ -30,7 +30,7 @@ pub(super) struct Subscription {
     pub(super) spec: Rc<Spec>,
     pub(super) at: At,
     /// The sum of the positions of the last token that was sent.
-    told: i64,
+    last_token_sum: i64,
     /// The positions up to which the client has received changes, if they are known to be of this
     /// store: no snapshot may be older.
     seen: Option<Arc<[i64]>>,
@@ -39,8 +39,8 @@ pub(super) struct Subscription {
     returning: bool,
     /// Whether the token that the client resumes from is known to belong to this store; always
     /// `true` without such a token.
-    vouched: bool,
-    falls: u32,
+    token_verified: bool,
+    journal_reads: u32,
 }
 
 /// The position of a subscription.
@@ -53,7 +53,7 @@ pub(super) enum At {
     /// It waits for changes from the journal after these positions.
     Behind(Arc<[i64]>),
     /// It gets a range of changes from the journal, and has received this number of batches of it.
-    Past(Arc<Stretch>, usize),
+    Past(Arc<JournalRange>, usize),
     /// It has received all samples of the statistics up to this number.
     Figures(u64),
     /// It has received this cluster state, as JSON; empty for none.
@@ -65,20 +65,28 @@ impl Subscription {
     /// `shards` is the store's number of shards.
     #[must_use]
     pub(super) fn new(spec: Spec, from: Option<LiveToken>, shards: usize) -> Self {
-        let mut told = 0;
+        let mut last_token_sum = 0;
         let at = match (&spec.subject, &from) {
             (Subject::Stats, _) => At::Figures(0),
             (Subject::Cluster, _) => At::Nodes(String::new()),
             (_, Some(LiveToken(seen))) if seen.len() == shards => {
-                told = sum(seen);
+                last_token_sum = sum(seen);
                 At::Here(FeedPosition::of(Arc::clone(seen)))
             }
             (_, Some(_)) => At::Wanting(Some((Reason::TooOld, 0))),
             (_, None) => At::Wanting(None),
         };
         let returning = from.is_some();
-        let (seen, vouched) = (None, !returning);
-        Self { spec: Rc::new(spec), at, told, seen, returning, vouched, falls: 0 }
+        let (seen, token_verified) = (None, !returning);
+        Self {
+            spec: Rc::new(spec),
+            at,
+            last_token_sum,
+            seen,
+            returning,
+            token_verified,
+            journal_reads: 0,
+        }
     }
 
     /// The position of a subscription that needs a snapshot because it has missed this number of
@@ -90,14 +98,14 @@ impl Subscription {
 
     /// The position of a subscription that has received `shown` batches of a range, `before` of
     /// them earlier than in this round.
-    fn past(&self, stretch: Arc<Stretch>, (before, shown): (usize, usize), ring: &Ring) -> At {
-        if shown >= stretch.changed.len() {
-            At::Here(FeedPosition::of(Arc::clone(&stretch.upto)))
+    fn past(&self, range: Arc<JournalRange>, (before, shown): (usize, usize), ring: &Ring) -> At {
+        if shown >= range.changed.len() {
+            At::Here(FeedPosition::of(Arc::clone(&range.upto)))
         } else if shown == before {
             // The next batch of the range is larger than a frame.
-            self.missed(ring.behind(&FeedPosition::of(stretch.seen(before))))
+            self.missed(ring.behind(&FeedPosition::of(range.seen(before))))
         } else {
-            At::Past(stretch, shown)
+            At::Past(range, shown)
         }
     }
 
@@ -112,7 +120,7 @@ impl Subscription {
 
     /// Records that the client has received everything and no longer counts as resuming.
     const fn is_up_to_date(&mut self) {
-        (self.returning, self.vouched, self.falls) = (false, true, 0);
+        (self.returning, self.token_verified, self.journal_reads) = (false, true, 0);
     }
 }
 
@@ -124,8 +132,8 @@ fn sum(seen: &[i64]) -> i64 {
 #[derive(PartialEq, Eq, Hash)]
 enum From {
     Ring(Same),
-    /// A range of the journal, by the address of its [`Stretch`], and the number of its batches
-    /// that were received.
+    /// A range of the journal, by the address of its [`JournalRange`], and the number of its
+    /// batches that were received.
     Past(usize, usize),
 }
 
@@ -145,7 +153,7 @@ struct Made {
     snapshots: HashMap<Rc<Spec>, ByteString>,
     /// The ranges that frames were made from. They are kept until the end of the round, because the
     /// keys of `changes` contain their addresses.
-    stretches: Vec<Arc<Stretch>>,
+    ranges: Vec<Arc<JournalRange>>,
 }
 
 impl Hub {
@@ -188,7 +196,7 @@ impl Hub {
                 break;
             }
             let mut give = Vec::new();
-            waits |= self.step(one, made, &mut give, ctx);
+            waits |= self.advance(one, made, &mut give, ctx);
             for frame in give {
                 bytes += frame.len();
                 // The queue has room for two frames; an error means that the socket's writer has
@@ -214,7 +222,7 @@ impl Hub {
 
     /// Serves a subscription once, and updates its position; `true` if it must be served again even
     /// if no event wakes the hub.
-    fn step(
+    fn advance(
         &mut self,
         one: &mut Subscription,
         made: &mut Made,
@@ -231,17 +239,17 @@ impl Hub {
                 let from = Arc::clone(from);
                 self.find_past(one, &from, ctx)
             }
-            At::Past(stretch, before) => {
-                let (stretch, before) = (Arc::clone(stretch), *before);
-                let shown = self.show_past(one, &stretch, before, made, give);
-                one.at = one.past(stretch, (before, shown), &self.ring);
+            At::Past(range, before) => {
+                let (range, before) = (Arc::clone(range), *before);
+                let shown = self.show_past(one, &range, before, made, give);
+                one.at = one.past(range, (before, shown), &self.ring);
                 true
             }
             At::Here(place) => {
                 let place = place.clone();
-                if !one.vouched && self.ring.is_ahead(place.seen()) {
+                if !one.token_verified && self.ring.is_ahead(place.seen()) {
                     one.at = At::Behind(Arc::clone(place.seen()));
-                    return self.step(one, made, give, ctx);
+                    return self.advance(one, made, give, ctx);
                 }
                 if self.ring.is_at_end(&place) {
                     one.is_up_to_date();
@@ -250,7 +258,7 @@ impl Hub {
                 let behind = self.ring.behind(&place);
                 if behind > self.live.options.behind_max && !one.returning {
                     one.at = At::Wanting(Some((Reason::Slow, behind)));
-                    return self.step(one, made, give, ctx);
+                    return self.advance(one, made, give, ctx);
                 }
                 match self.show_ring(one, &place, made, give) {
                     Some(Some(place)) => {
@@ -264,11 +272,11 @@ impl Hub {
                     // The next batch is larger than a frame.
                     Some(None) => {
                         one.at = At::Wanting(Some((Reason::Slow, behind)));
-                        self.step(one, made, give, ctx)
+                        self.advance(one, made, give, ctx)
                     }
                     None => {
                         one.at = At::Behind(Arc::clone(place.seen()));
-                        self.step(one, made, give, ctx)
+                        self.advance(one, made, give, ctx)
                     }
                 }
             }
@@ -300,16 +308,16 @@ impl Hub {
     fn show_past(
         &mut self,
         one: &mut Subscription,
-        stretch: &Arc<Stretch>,
+        range: &Arc<JournalRange>,
         before: usize,
         made: &mut Made,
         give: &mut Vec<ByteString>,
     ) -> usize {
-        made.stretches.push(Arc::clone(stretch));
-        let key = From::Past(Arc::as_ptr(stretch).addr(), before);
-        let changed = stretch.changed.iter().map(|changed| Some(changed.as_ref()));
+        made.ranges.push(Arc::clone(range));
+        let key = From::Past(Arc::as_ptr(range).addr(), before);
+        let changed = range.changed.iter().map(|changed| Some(changed.as_ref()));
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let place = |number| FeedPosition::of(stretch.seen(count(number)));
+        let place = |number| FeedPosition::of(range.seen(count(number)));
         let steps = (1..).zip(changed).skip(before);
         let shown = self.show(one, key, (steps, place), made, give);
         shown.map_or(before, |(number, _)| count(number))
@@ -332,7 +340,7 @@ impl Hub {
         let shown = made.changes.entry((Rc::clone(&one.spec), from)).or_insert_with(|| {
             let most = self.live.options.frame_bytes_max;
             let rendered = render(ask.filter.as_ref(), steps, most);
-            self.budget.look(rendered.looked);
+            self.budget.look(rendered.examined);
             let upto = rendered.upto.map(|number| (number, place(number)));
             let token =
                 || upto.as_ref().map(|(_, place)| LiveToken(Arc::clone(place.seen())).text());
@@ -342,7 +350,7 @@ impl Hub {
         let (number, place) = shown.upto.clone()?;
         match &shown.frame {
             Some(frame) => give.push(frame.clone()),
-            None if sum(place.seen()) - one.told >= TOKEN_EVERY => {
+            None if sum(place.seen()) - one.last_token_sum >= TOKEN_EVERY => {
                 let (id, token) =
                     (one.spec.id.as_str(), LiveToken(Arc::clone(place.seen())).text());
                 let changes = Changes { id, token, data: Vec::<ChangeShape<'_>>::new() };
@@ -350,7 +358,7 @@ impl Hub {
             }
             None => return Some((number, place)),
         }
-        one.told = sum(place.seen());
+        one.last_token_sum = sum(place.seen());
         one.seen = Some(Arc::clone(place.seen()));
         Some((number, place))
     }
@@ -389,7 +397,7 @@ impl Hub {
             .or_insert_with(|| taken.rows.frame(&one.spec.id, token(), taken.more));
         give.push(frame.clone());
         one.at = At::Here(FeedPosition::of(Arc::clone(&taken.seen)));
-        (one.told, one.seen) = (sum(&taken.seen), Some(Arc::clone(&taken.seen)));
+        (one.last_token_sum, one.seen) = (sum(&taken.seen), Some(Arc::clone(&taken.seen)));
         one.is_up_to_date();
         true
     }
@@ -416,15 +424,15 @@ impl Hub {
                 return true;
             }
         };
-        one.falls += 1;
+        one.journal_reads += 1;
         match found {
-            StretchLookup::OfAnotherStore => {
+            JournalRangeLookup::OfAnotherStore => {
                 (one.seen, one.at) = (None, one.missed(behind));
             }
-            StretchLookup::All(stretch) if one.falls <= FALLS_MAX => {
-                one.vouched = true;
-                one.at = if !stretch.changed.is_empty() {
-                    At::Past(Arc::clone(stretch), 0)
+            JournalRangeLookup::All(range) if one.journal_reads <= JOURNAL_READS_MAX => {
+                one.token_verified = true;
+                one.at = if !range.changed.is_empty() {
+                    At::Past(Arc::clone(range), 0)
                 } else if behind == 0 {
                     At::Here(place)
                 } else {
@@ -433,7 +441,7 @@ impl Hub {
                     At::Behind(Arc::clone(from))
                 };
             }
-            StretchLookup::All(_) | StretchLookup::TooMuch => {
+            JournalRangeLookup::All(_) | JournalRangeLookup::TooMuch => {
                 (one.seen, one.at) = (Some(Arc::clone(from)), one.missed(behind));
             }
         }
@@ -457,10 +465,10 @@ mod tests {
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 5, 9), changed(0, 9, 12)];
         let (from, upto) = (vec![5, 7].into(), vec![12, 7].into());
-        let stretch = Arc::new(Stretch { changed, from, upto });
+        let range = Arc::new(JournalRange { changed, from, upto });
         let mut ring = Ring::new(2, 10);
         ring.begin_at(vec![19, 8]);
-        let at = |shown| one.past(Arc::clone(&stretch), (0, shown), &ring);
+        let at = |shown| one.past(Arc::clone(&range), (0, shown), &ring);
         assert!(matches!(at(0), At::Wanting(Some((Reason::TooOld, 15)))));
         assert!(matches!(at(1), At::Past(_, 1)));
         let At::Here(place) = at(2) else { panic!("it has seen all") };

@@ -45,10 +45,10 @@ pub trait ListTopic: Send + Sync + 'static {
     fn filter(&self, input: Value) -> Result<Self::Filter, Wrong>;
 
     /// Whether a filter matches an entity after a change.
-    fn takes(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
+    fn matches_after(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
     /// Whether a filter matched an entity before a change.
-    fn took(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
+    fn matches_before(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
     /// The approximate size of a change in its frame, in bytes. `known`: the frame already has a
     /// change of this entity, with which this one is merged.
@@ -230,7 +230,8 @@ struct Gathered<'a, T: ListTopic> {
 
 impl<T: ListTopic> TopicFilter<T> {
     fn concerns(&self, change: &Change<T::List>) -> bool {
-        self.topic.takes(&self.filter, change) || self.topic.took(&self.filter, change)
+        self.topic.matches_after(&self.filter, change)
+            || self.topic.matches_before(&self.filter, change)
     }
 }
 
@@ -261,10 +262,10 @@ impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
     fn frame(self: Box<Self>, id: &str, token: &dyn Fn() -> String) -> Option<ByteString> {
         let TopicFilter { topic, filter } = self.by;
         let shape = |merged: Merged<'a, T::List>| {
-            let matches = topic.takes(filter, merged.last);
+            let matches = topic.matches_after(filter, merged.last);
             // An entity that matches neither before the first change nor after the last one is left
             // out.
-            if !matches && !topic.took(filter, merged.first) {
+            if !matches && !topic.matches_before(filter, merged.first) {
                 return None;
             }
             topic.change(&Merged { matches, ..merged })
@@ -312,11 +313,11 @@ mod tests {
             input["most"].as_i64().ok_or_else(Wrong::unknown_filter)
         }
 
-        fn takes(&self, most: &i64, change: &Change<StockRows>) -> bool {
+        fn matches_after(&self, most: &i64, change: &Change<StockRows>) -> bool {
             units(&change.shown) <= *most
         }
 
-        fn took(&self, _: &i64, change: &Change<StockRows>) -> bool {
+        fn matches_before(&self, _: &i64, change: &Change<StockRows>) -> bool {
             change.after > 0
         }
 

@@ -104,7 +104,7 @@ impl ListTopic for OrdersTopic {
         Ok(filter)
     }
 
-    fn takes(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+    fn matches_after(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
         let row = &change.shown;
         let unfinished = row.saga_step.is_some();
         let seen = Seen {
@@ -117,7 +117,7 @@ impl ListTopic for OrdersTopic {
         is_about(filter, row) && self.sees(filter, &seen)
     }
 
-    fn took(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+    fn matches_before(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
         change.before.as_ref().is_some_and(|before| {
             let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = *before;
             let seen = Seen { status, payment_status, fulfillment_status, stuck, unfinished };

@@ -47,12 +47,12 @@ impl ListTopic for StockTopic {
         if filter == only_sku { sku } else { Err(Wrong::unknown_filter()) }
     }
 
-    fn takes(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
+    fn matches_after(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
         filter.as_ref().is_none_or(|sku| *sku == change.shown.sku)
     }
 
-    fn took(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
-        self.takes(filter, change)
+    fn matches_before(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
+        self.matches_after(filter, change)
     }
 
     fn bytes(&self, change: &Change<StockRows>, _: bool) -> usize {

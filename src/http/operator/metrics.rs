@@ -171,7 +171,7 @@ impl NodeMetrics {
         self.cache.register(to);
     }
 
-    fn look_at_house(&self, admission: &Admission) {
+    fn read_server_gauges(&self, admission: &Admission) {
         let signed = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.limit.set(signed(admission.limit()));
         self.delay.set(admission.delay().as_secs_f64());
@@ -220,7 +220,7 @@ pub async fn show_metrics(
     metrics: web::Data<NodeMetrics>,
     admission: web::Data<Admission>,
 ) -> Result<HttpResponse, Error> {
-    metrics.look_at_house(&admission);
+    metrics.read_server_gauges(&admission);
     metrics.cache.look(&call.node().cache, call.node().catalog.lookups());
     metrics.look(call.node(), call.store()).await?;
     let mut text = String::new();

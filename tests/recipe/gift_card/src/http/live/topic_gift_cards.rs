@@ -56,11 +56,11 @@ impl ListTopic for GiftCardsTopic {
         if input == json!({}) { Ok(()) } else { Err(Wrong::unknown_filter()) }
     }
 
-    fn takes(&self, (): &(), _: &Change<GiftCardRows>) -> bool {
+    fn matches_after(&self, (): &(), _: &Change<GiftCardRows>) -> bool {
         true
     }
 
-    fn took(&self, (): &(), _: &Change<GiftCardRows>) -> bool {
+    fn matches_before(&self, (): &(), _: &Change<GiftCardRows>) -> bool {
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketsFull {
+pub enum SlotsFull {
     /// The limit of all owners is reached.
     All,
     /// The limit of one owner is reached.
@@ -15,7 +15,7 @@ pub enum SocketsFull {
 
 /// A limited number of slots for sockets or streams.
 #[derive(Debug)]
-pub struct SocketSlots {
+pub struct OwnerSlots {
     taken: Arc<Mutex<Taken>>,
     max: usize,
     each_max: usize,
@@ -29,7 +29,7 @@ struct Taken {
 
 /// A slot, until it is dropped.
 #[derive(Debug)]
-pub struct SocketSlot {
+pub struct OwnerSlot {
     taken: Arc<Mutex<Taken>>,
     owner: Arc<str>,
 }
@@ -38,7 +38,7 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl SocketSlots {
+impl OwnerSlots {
     /// `max` free slots, of which each owner may use `each_max`.
     #[must_use]
     pub fn new(max: usize, each_max: usize) -> Self {
@@ -48,21 +48,21 @@ impl SocketSlots {
     /// Takes a slot for an owner.
     ///
     /// # Errors
-    /// [`SocketsFull`]: none is free, or the owner has reached its limit.
-    pub fn take(&self, owner: &str) -> Result<SocketSlot, SocketsFull> {
+    /// [`SlotsFull`]: none is free, or the owner has reached its limit.
+    pub fn take(&self, owner: &str) -> Result<OwnerSlot, SlotsFull> {
         let mut taken = lock(&self.taken);
         if taken.all >= self.max {
-            return Err(SocketsFull::All);
+            return Err(SlotsFull::All);
         }
         let known = taken.of.get_key_value(owner).map(|(owner, count)| (owner.clone(), *count));
         let (owner, count) = known.unwrap_or_else(|| (owner.into(), 0));
         if count >= self.each_max {
-            return Err(SocketsFull::Owner);
+            return Err(SlotsFull::Owner);
         }
         taken.all += 1;
         taken.of.insert(owner.clone(), count + 1);
         drop(taken);
-        Ok(SocketSlot { taken: Arc::clone(&self.taken), owner })
+        Ok(OwnerSlot { taken: Arc::clone(&self.taken), owner })
     }
 
     /// The number of slots in use.
@@ -72,7 +72,7 @@ impl SocketSlots {
     }
 }
 
-impl Drop for SocketSlot {
+impl Drop for OwnerSlot {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
         taken.all -= 1;
@@ -91,16 +91,16 @@ mod tests {
 
     #[test]
     fn one_owner_cannot_take_all_slots() {
-        let places = SocketSlots::new(3, 2);
-        let (one, two) = (places.take("a").unwrap(), places.take("a").unwrap());
-        assert_eq!(places.take("a").unwrap_err(), SocketsFull::Owner);
-        let other = places.take("b").unwrap();
-        assert_eq!(places.take("c").unwrap_err(), SocketsFull::All);
+        let slots = OwnerSlots::new(3, 2);
+        let (one, two) = (slots.take("a").unwrap(), slots.take("a").unwrap());
+        assert_eq!(slots.take("a").unwrap_err(), SlotsFull::Owner);
+        let other = slots.take("b").unwrap();
+        assert_eq!(slots.take("c").unwrap_err(), SlotsFull::All);
         drop((one, other));
-        assert_eq!(places.taken(), 1);
-        let again = places.take("a").unwrap();
-        assert_eq!(places.take("a").unwrap_err(), SocketsFull::Owner);
+        assert_eq!(slots.taken(), 1);
+        let again = slots.take("a").unwrap();
+        assert_eq!(slots.take("a").unwrap_err(), SlotsFull::Owner);
         drop((two, again));
-        assert_eq!((places.taken(), lock(&places.taken).of.len()), (0, 0));
+        assert_eq!((slots.taken(), lock(&slots.taken).of.len()), (0, 0));
     }
 }
