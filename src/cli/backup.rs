@@ -80,7 +80,7 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     let sizes = store.sizes().await.map_err(|error| chain(&error))?;
     // Under another name until the backup is complete, so that an interrupted one is not mistaken
     // for a complete one.
-    let part = part_of(&args.to)?;
+    let part = unfinished_path(&args.to)?;
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}") {
         bar.set_style(style);
@@ -100,7 +100,7 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
     };
     bar.finish_and_clear();
     let bytes = copied.map_err(|error| chain(&error))?;
-    name_it(&part, &args.to)
+    publish(&part, &args.to)
         .map_err(|error| format!("cannot write {}: {error}", args.to.display()))?;
     let now = Clock::system().now().millis().to_string();
     if let Err(error) = store.put_setting(BACKUP_TAKEN_AT, &now).await {
@@ -113,7 +113,7 @@ async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {
 
 /// Gives a finished backup its name. An existing file is not overwritten, at least if the file
 /// system supports hard links.
-fn name_it(part: &Path, to: &Path) -> std::io::Result<()> {
+fn publish(part: &Path, to: &Path) -> std::io::Result<()> {
     match std::fs::hard_link(part, to) {
         Ok(()) => std::fs::remove_file(part),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(error),
@@ -122,7 +122,7 @@ fn name_it(part: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 /// Returns the name of an unfinished backup, and deletes the rest of an earlier interrupted backup.
-fn part_of(to: &Path) -> Result<PathBuf, String> {
+fn unfinished_path(to: &Path) -> Result<PathBuf, String> {
     if to.exists() {
         return Err(format!("{} exists; choose another name", to.display()));
     }

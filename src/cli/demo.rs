@@ -93,7 +93,7 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
         stdout::notice(screen(&shop, &link)?);
         watch = Some(tokio::spawn(links(store, url, link)));
     }
-    let day = day(&shop.app.url(), &shop.key, args).await?;
+    let day = run_people(&shop.app.url(), &shop.key, args).await?;
     if let Some(watch) = watch {
         watch.abort();
     }
@@ -165,14 +165,14 @@ async fn finish(shop: Shop, day: &Day, as_json: bool) -> Result<ExitCode, Error>
     let Shop { psp, app, config, .. } = shop;
     app.stop().await;
     let store = Store::open_beside(&config.data.dir).await?;
-    let report = proof(&store, &psp).await?;
+    let report = verify_store(&store, &psp).await?;
     store.close().await;
     psp.stop().await;
     show(day, &report, as_json)
 }
 
 /// Verifies a store that no server is using, also against the provider's ledger.
-async fn proof(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
+async fn verify_store(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
     let options = verify::provider::sandbox_options(store, &psp.url()).await?;
     let provider = kontor::providers::sandbox::Sandbox::new(options)
         .map_err(|error| Error::Usage(error.to_string()))?;
@@ -180,7 +180,7 @@ async fn proof(store: &Store, psp: &Running) -> Result<VerifyReport, Error> {
 }
 
 /// Runs the simulated people until the time is over or Ctrl-C is pressed; returns their totals.
-async fn day(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
+async fn run_people(url: &str, key: &str, args: &Args) -> Result<Day, Error> {
     let people = People::begin(url, key, args.rate, args.json)?;
     match args.time {
         Some(time) => tokio::select! {

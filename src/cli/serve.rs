@@ -110,7 +110,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     stdout::notice(banner(&app, &config, link)?);
     tokio::select! {
         () = told_to_stop() => {}
-        () = hung_up(hang_ups, &args.settings, &logs) => {}
+        () = reload_log_filter(hang_ups, &args.settings, &logs) => {}
         () = app.server_ended() => return Err(Error::Usage("the HTTP server has ended: see the log".into())),
     }
     stderr::line("stopping: waiting for requests in progress");
@@ -185,7 +185,11 @@ pub(super) async fn told_to_stop() {
 
 /// At each SIGHUP, reads the settings again and changes the log filter. If the logs go to a
 /// terminal, SIGHUP means that the terminal was closed: then the function returns.
-async fn hung_up(mut hang_ups: unix::Signal, settings: &SettingArgs, logs: &telemetry::LogFilter) {
+async fn reload_log_filter(
+    mut hang_ups: unix::Signal,
+    settings: &SettingArgs,
+    logs: &telemetry::LogFilter,
+) {
     // Checked before the signal: afterwards, a closed terminal is no longer a terminal.
     let terminal = std::io::stderr().is_terminal();
     while hang_ups.recv().await.is_some() && !terminal {

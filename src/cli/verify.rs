@@ -57,7 +57,7 @@ pub struct Args {
 
 /// Checks a store and prints the report.
 pub async fn run(args: Args) -> ExitCode {
-    match of_place(&args).await {
+    match check_location(&args).await {
         Ok(report) => {
             let shown = if args.json {
                 stdout::json(&report)
@@ -80,7 +80,7 @@ fn could_not(why: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_CHECK)
 }
 
-async fn of_place(args: &Args) -> Result<VerifyReport, String> {
+async fn check_location(args: &Args) -> Result<VerifyReport, String> {
     let store = store_location::open(&args.data, args.store.as_ref()).await;
     let store = store.map_err(|error| chain(&error))?;
     check_store(store, args.sandbox_psp.as_deref(), args.json).await

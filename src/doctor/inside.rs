@@ -22,7 +22,7 @@ const AHEAD_MAX: Span = Span::from_secs(60);
 
 pub(super) async fn examine(store: &Store) -> Vec<Finding> {
     let looked = [
-        ("file", whole(store).await),
+        ("file", check_integrity(store).await),
         ("events", events(store).await),
         ("rows", rows(store).await),
         ("backup", backup(store).await),
@@ -41,7 +41,7 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
     looked.into_iter().map(finding).collect()
 }
 
-async fn whole(store: &Store) -> Result<Finding, Error> {
+async fn check_integrity(store: &Store) -> Result<Finding, Error> {
     let faults = store.check(Check::Full).await?;
     let sizes = store.sizes().await?;
     if store.is_shared() {

@@ -1,4 +1,4 @@
-//! The sandbox's routes, and the parsing of requests. `desk.rs` carries the requests out.
+//! The sandbox's routes, and the parsing of requests. `service.rs` carries the requests out.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::book::Answered;
-use super::desk::{AuthorizeBody, Desk, Operate, check_reference};
 use super::fact::{BookedKind, Endpoint};
 use super::faults::Faults;
 use super::problem::Problem;
+use super::service::{AuthorizeBody, Operate, SandboxService, check_reference};
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,10 +30,10 @@ const PAGE_DEFAULT: usize = 50;
 type Answer = Result<HttpResponse, Problem>;
 
 /// Registers all routes.
-pub fn routes(desk: Arc<Desk>) -> impl FnOnce(&mut web::ServiceConfig) {
+pub fn routes(service: Arc<SandboxService>) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         config
-            .app_data(Data::from(desk))
+            .app_data(Data::from(service))
             .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
             .service(
                 resource("/v1/payments")
@@ -68,28 +68,33 @@ async fn method_not_allowed() -> Answer {
     Err(Problem::new(status, "method_not_allowed", "the method is not allowed here"))
 }
 
-async fn authorize(desk: Data<Desk>, call: AccountRequest) -> Answer {
+async fn authorize(service: Data<SandboxService>, call: AccountRequest) -> Answer {
     let asked: AuthorizeBody = call.read()?;
-    let answered = desk.into_inner().authorize(&call.account, call.key()?, &asked).await?;
+    let answered = service.into_inner().authorize(&call.account, call.key()?, &asked).await?;
     Ok(shown(&answered))
 }
 
-async fn capture(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
-    operate(desk, &id, BookedKind::Capture, call).await
+async fn capture(service: Data<SandboxService>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(service, &id, BookedKind::Capture, call).await
 }
 
-async fn void(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
-    operate(desk, &id, BookedKind::Void, call).await
+async fn void(service: Data<SandboxService>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(service, &id, BookedKind::Void, call).await
 }
 
-async fn refund(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
-    operate(desk, &id, BookedKind::Refund, call).await
+async fn refund(service: Data<SandboxService>, id: Path<String>, call: AccountRequest) -> Answer {
+    operate(service, &id, BookedKind::Refund, call).await
 }
 
-async fn operate(desk: Data<Desk>, id: &str, kind: BookedKind, call: AccountRequest) -> Answer {
+async fn operate(
+    service: Data<SandboxService>,
+    id: &str,
+    kind: BookedKind,
+    call: AccountRequest,
+) -> Answer {
     let asked: Operate = call.read()?;
-    let desk = desk.into_inner();
-    let answered = desk.operate(&call.account, call.key()?, id, kind, &asked).await?;
+    let service = service.into_inner();
+    let answered = service.operate(&call.account, call.key()?, id, kind, &asked).await?;
     Ok(shown(&answered))
 }
 
@@ -103,14 +108,18 @@ pub(super) struct Cancel {
     pub(super) reference: String,
 }
 
-async fn cancel(desk: Data<Desk>, call: AccountRequest) -> Answer {
+async fn cancel(service: Data<SandboxService>, call: AccountRequest) -> Answer {
     let asked: Cancel = call.read()?;
-    let cancelled = desk.into_inner().cancel(&call.account, &asked.reference).await?;
+    let cancelled = service.into_inner().cancel(&call.account, &asked.reference).await?;
     Ok(HttpResponse::Ok().json(cancelled))
 }
 
-async fn get_payment(desk: Data<Desk>, id: Path<String>, call: AccountRequest) -> Answer {
-    let found = desk.read_book(|book| Ok(book.by_id(&call.account, &id).map(|one| one.view())));
+async fn get_payment(
+    service: Data<SandboxService>,
+    id: Path<String>,
+    call: AccountRequest,
+) -> Answer {
+    let found = service.read_book(|book| Ok(book.by_id(&call.account, &id).map(|one| one.view())));
     Ok(HttpResponse::Ok().json(found.await?.ok_or_else(Problem::not_found)?))
 }
 
@@ -122,7 +131,11 @@ pub(super) struct PaymentListQuery {
     pub(super) limit: Option<usize>,
 }
 
-async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: AccountRequest) -> Answer {
+async fn list_payments(
+    service: Data<SandboxService>,
+    request: HttpRequest,
+    call: AccountRequest,
+) -> Answer {
     let list = web::Query::<PaymentListQuery>::from_query(request.query_string())
         .map_err(|error| Problem::invalid("invalid_query", error.to_string()))?
         .into_inner();
@@ -133,34 +146,34 @@ async fn list_payments(desk: Data<Desk>, request: HttpRequest, call: AccountRequ
     let (data, more) = match &list.reference {
         Some(reference) => {
             check_reference(reference)?;
-            let found = desk.read_book(|book| {
+            let found = service.read_book(|book| {
                 Ok(book.by_reference(&call.account, reference).map(|one| one.view()))
             });
             (found.await?.into_iter().collect(), false)
         }
         None => {
-            desk.read_book(|book| book.page(&call.account, list.after.as_deref(), limit)).await?
+            service.read_book(|book| book.page(&call.account, list.after.as_deref(), limit)).await?
         }
     };
     let next = data.last().filter(|_| more).map(|last| last.id.clone());
     Ok(HttpResponse::Ok().json(json!({ "data": data, "next_cursor": next })))
 }
 
-async fn set_endpoint(desk: Data<Desk>, call: AccountRequest) -> Answer {
+async fn set_endpoint(service: Data<SandboxService>, call: AccountRequest) -> Answer {
     let endpoint: Endpoint = call.read()?;
     let url = endpoint.url.clone();
-    desk.subscribe(&call.account, endpoint).await?;
+    service.subscribe(&call.account, endpoint).await?;
     Ok(HttpResponse::Ok().json(json!({ "url": url })))
 }
 
-async fn set_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
+async fn set_faults(service: Data<SandboxService>, call: AccountRequest) -> Answer {
     let faults: Faults = call.read()?;
-    desk.desired.set(&call.account, faults)?;
+    service.desired.set(&call.account, faults)?;
     Ok(HttpResponse::Ok().json(faults))
 }
 
-async fn get_faults(desk: Data<Desk>, call: AccountRequest) -> Answer {
-    Ok(HttpResponse::Ok().json(desk.desired.get(&call.account)))
+async fn get_faults(service: Data<SandboxService>, call: AccountRequest) -> Answer {
+    Ok(HttpResponse::Ok().json(service.desired.get(&call.account)))
 }
 
 /// A request with its account, idempotency key and body.

@@ -1,6 +1,6 @@
 //! The facts, one in each line of the ledger, and a payment in memory, which is folded from them.
 //!
-//! Requests are checked before a fact is recorded (`book`, `desk`); nothing is refused here.
+//! Requests are checked before a fact is recorded (`book`, `service`); nothing is refused here.
 
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! Faults on request: by token for one payment, and by rate for an account.
 //!
-//! The rates of an account are kept in memory only. `desk.rs` and `webhooks.rs` apply the faults.
+//! The rates of an account are kept in memory only. `service.rs` and `webhooks.rs` apply the
+//! faults.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use super::api::{Cancel, PaymentListQuery, account};
 use super::book::AccountBook;
-use super::desk::{AMOUNT_MAX, AuthorizeBody, Operate, check_reference};
 use super::fact::{BookedKind, Endpoint, Fact};
 use super::faults::{Faults, TokenOutcome, happens};
+use super::service::{AMOUNT_MAX, AuthorizeBody, Operate, check_reference};
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()

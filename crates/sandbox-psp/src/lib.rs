@@ -3,13 +3,12 @@
 //! It does not depend on kontor. It keeps its own ledger, with which tests compare the amounts in
 //! kontor's journal: an answer is sent only after its facts are written to the ledger's file.
 //! `fact` defines the facts in the ledger, `book` the state folded from them, `ledger` the file,
-//! `desk` what requests do, `faults` the faults on request, `webhooks` the webhooks, `api` the
+//! `service` what requests do, `faults` the faults on request, `webhooks` the webhooks, `api` the
 //! protocol, `clock` times and ids.
 
 mod api;
 mod book;
 mod clock;
-mod desk;
 mod fact;
 mod faults;
 #[cfg(any(feature = "fuzz", fuzzing))]
@@ -17,6 +16,7 @@ pub mod fuzz;
 mod in_flight;
 mod ledger;
 mod problem;
+mod service;
 mod webhooks;
 
 use std::net::SocketAddr;
@@ -29,10 +29,10 @@ use actix_web::{App, HttpServer};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use self::desk::Desk;
 use self::faults::Desired;
 use self::in_flight::KeysInFlight;
 use self::ledger::SandboxLedger;
+use self::service::SandboxService;
 use self::webhooks::WebhookSender;
 
 const WORKERS: usize = 2;
@@ -206,7 +206,7 @@ fn serve(
     ledger: Arc<SandboxLedger>,
     closing: watch::Receiver<bool>,
 ) -> Result<(SocketAddr, actix_web::dev::Server), Error> {
-    let desk = Arc::new(Desk {
+    let service = Arc::new(SandboxService {
         webhooks: WebhookSender::start(Arc::clone(&ledger))?,
         ledger,
         desired: Desired::default(),
@@ -214,9 +214,9 @@ fn serve(
         background: Handle::current(),
         closing,
     });
-    desk.settle_pending();
+    service.settle_pending();
     let refused = |source| Error::Listen { addr: listen, source };
-    let server = HttpServer::new(move || App::new().configure(api::routes(Arc::clone(&desk))))
+    let server = HttpServer::new(move || App::new().configure(api::routes(Arc::clone(&service))))
         .workers(WORKERS)
         .max_connections(CONNECTIONS_PER_WORKER_MAX)
         .keep_alive(KEEP_ALIVE)

@@ -14,7 +14,7 @@ use kontor_lab::people::stock_up;
 use kontor_lab::program::Kontor;
 use kontor_lab::{stderr, stdout};
 
-use super::{Args, day, links, proof, show, show_line};
+use super::{Args, links, run_people, show, show_line, verify_store};
 use crate::cli::sign_in::{self, SignInLink};
 use crate::cli::{Error, serve};
 
@@ -32,7 +32,7 @@ pub async fn run(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     }
     let start = async {
         let program = Kontor::at(std::env::current_exe()?);
-        let options = Options { program, lines: false, settings: Vec::new() };
+        let options = Options { program, proxies: false, settings: Vec::new() };
         let cluster = Cluster::start(dir, &options).await?;
         stock_up(&cluster.url(), &cluster.key, args.json).await?;
         Ok::<_, Error>(cluster)
@@ -56,7 +56,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
         watch = Some(tokio::spawn(links(store.clone(), url.clone(), link)));
     }
     let day = tokio::select! {
-        day = day(&url, &key, args) => day?,
+        day = run_people(&url, &key, args) => day?,
         never = keep_up(&mut cluster, args.json) => match never {},
     };
     if let Some(watch) = watch {
@@ -65,7 +65,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     // A node that is still starting does not handle signals yet.
     cluster.settle();
     cluster.close()?;
-    let report = proof(store, &cluster.psp).await?;
+    let report = verify_store(store, &cluster.psp).await?;
     let shown = show(&day, &report, args.json);
     cluster.psp.stop().await;
     shown

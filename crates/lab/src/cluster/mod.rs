@@ -39,7 +39,7 @@ pub struct Options {
     pub program: Kontor,
     /// Whether each node reaches PostgreSQL, NATS and Redis through proxies that can be cut, and
     /// uses PostgreSQL as a user with the node's name.
-    pub lines: bool,
+    pub proxies: bool,
     /// More settings of the nodes.
     pub settings: Vec<(&'static str, String)>,
 }
@@ -64,7 +64,7 @@ pub struct Cluster {
     /// The addresses that each node uses.
     around: Vec<Surroundings>,
     /// The proxies of each node, if there are any.
-    pub lines: Vec<NodeProxies>,
+    pub proxies: Vec<NodeProxies>,
     /// The NATS server.
     pub nats: Nats,
     /// The Redis server.
@@ -104,19 +104,19 @@ impl Cluster {
             psp: psp.url(),
             settings,
         };
-        let (mut around, mut all_lines) = (vec![plain.clone(); NODES.len()], Vec::new());
-        if options.lines {
+        let (mut around, mut all_proxies) = (vec![plain.clone(); NODES.len()], Vec::new());
+        if options.proxies {
             for (name, around) in NODES.iter().zip(&mut around) {
                 let role = format!("CREATE ROLE {name} SUPERUSER LOGIN");
                 blocking(|| postgres.sql(DATABASE, &role))?;
-                let lines = lines(&postgres, &nats, &redis).await?;
-                *around = by(&lines, &plain, (&postgres, &nats, &redis), name);
-                all_lines.push(lines);
+                let own = proxies(&postgres, &nats, &redis).await?;
+                *around = by(&own, &plain, (&postgres, &nats, &redis), name);
+                all_proxies.push(own);
             }
         }
         let haproxy = blocking(|| Haproxy::start(&dir.join("haproxy"), plan))?;
         let mut cluster =
-            Self { haproxy, nodes, around, lines: all_lines, nats, redis, postgres, psp, key };
+            Self { haproxy, nodes, around, proxies: all_proxies, nats, redis, postgres, psp, key };
         for node in 0..cluster.nodes.len() {
             cluster.nodes[node].start(&cluster.around[node])?;
         }
@@ -207,8 +207,8 @@ impl Cluster {
     /// [`Error`]: a node did not stop, or failed.
     pub fn close(&mut self) -> Result<(), Error> {
         self.haproxy.kill();
-        for line in self.lines.iter().flat_map(|one| [&one.postgres, &one.nats, &one.redis]) {
-            line.set(ProxyMode::Whole);
+        for proxy in self.proxies.iter().flat_map(|one| [&one.postgres, &one.nats, &one.redis]) {
+            proxy.set(ProxyMode::Whole);
         }
         // All are signaled first, then awaited one by one.
         self.nodes.iter().try_for_each(|node| node.signal(Signal::TERM))?;
@@ -228,7 +228,7 @@ fn servers(dir: &Path) -> Result<(PostgresServer, Nats, Redis), Error> {
     Ok((postgres, nats, redis))
 }
 
-async fn lines(
+async fn proxies(
     postgres: &PostgresServer,
     nats: &Nats,
     redis: &Redis,
@@ -243,16 +243,16 @@ async fn lines(
 /// Replaces the addresses by those of the node's own proxies, and the database user by the node's
 /// own.
 fn by(
-    lines: &NodeProxies,
+    proxies: &NodeProxies,
     plain: &Surroundings,
     (postgres, nats, redis): (&PostgresServer, &Nats, &Redis),
     user: &str,
 ) -> Surroundings {
-    let store = lines.postgres.instead(&plain.store, local(postgres.port()));
+    let store = proxies.postgres.instead(&plain.store, local(postgres.port()));
     Surroundings {
         store: store.replacen("postgres@", &format!("{user}@"), 1),
-        bus: lines.nats.instead(&plain.bus, local(nats.port())),
-        cache: lines.redis.instead(&plain.cache, local(redis.port())),
+        bus: proxies.nats.instead(&plain.bus, local(nats.port())),
+        cache: proxies.redis.instead(&plain.cache, local(redis.port())),
         ..plain.clone()
     }
 }

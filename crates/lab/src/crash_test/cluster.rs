@@ -27,7 +27,7 @@ const TOO_LATE: u64 = 10;
 
 /// The result of a fault.
 #[derive(Clone, Debug, Serialize)]
-pub struct Struck {
+pub struct FaultResult {
     /// The fault.
     pub fault: ClusterFault,
     /// The number of rounds.
@@ -52,7 +52,7 @@ pub struct ClusterCrashReport {
     /// The seed that selects nodes and times.
     pub seed: u64,
     /// The faults.
-    pub faults: Vec<Struck>,
+    pub faults: Vec<FaultResult>,
     /// Checkouts sent, each with its own idempotency key.
     pub checkouts: u64,
     /// Of these, those with a final answer: confirmed, declined or refused.
@@ -74,8 +74,8 @@ pub struct ClusterCrashReport {
 impl fmt::Display for ClusterCrashReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in ClusterFault::ALL {
-            let struck = self.faults.iter().filter(|one| one.fault == fault);
-            if let Some(worst) = worst(struck) {
+            let results = self.faults.iter().filter(|one| one.fault == fault);
+            if let Some(worst) = worst(results) {
                 writeln!(f, "{worst}")?;
             }
         }
@@ -98,7 +98,7 @@ impl fmt::Display for ClusterCrashReport {
     }
 }
 
-impl fmt::Display for Struck {
+impl fmt::Display for FaultResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { times, confirmed, failed, pause_ms, seconds, .. } = self;
         write!(
@@ -115,9 +115,9 @@ impl fmt::Display for Struck {
 }
 
 /// Combines several rounds of one fault: sums of the counts, and the longest times.
-fn worst<'a>(mut struck: impl Iterator<Item = &'a Struck>) -> Option<Struck> {
-    let mut sum = struck.next()?.clone();
-    for one in struck {
+fn worst<'a>(mut results: impl Iterator<Item = &'a FaultResult>) -> Option<FaultResult> {
+    let mut sum = results.next()?.clone();
+    for one in results {
         sum.times += one.times;
         sum.confirmed += one.confirmed;
         sum.failed += one.failed;
@@ -153,14 +153,14 @@ pub async fn run(
     blocking(cluster::packages::install)?;
     let mut trial = Trial::start(dir, seed, args.lease, program).await?;
     let faults = if args.fault.is_empty() { &ClusterFault::ALL[..] } else { &args.fault };
-    let mut struck = Vec::new();
+    let mut results = Vec::new();
     for (number, fault) in (0..args.rounds).flat_map(|_| faults).enumerate() {
         if stop.load(Ordering::Relaxed) {
             break;
         }
         let one = trial.round(number, *fault).await?;
         stderr::line(&one);
-        struck.push(one);
+        results.push(one);
     }
     let confirmed = trial.buyers.settle(&trial.patient, &trial.admin).await;
     trial.prove().await?;
@@ -171,7 +171,7 @@ pub async fn run(
     Ok(ClusterCrashReport {
         ok: violations_total == 0,
         seed,
-        faults: struck,
+        faults: results,
         checkouts,
         acknowledged,
         compared,
@@ -195,7 +195,7 @@ impl Trial {
             ("KONTOR__CLUSTER__LEAVE_MS", 1_500),
         ];
         let settings = settings.map(|(name, value)| (name, value.to_string())).to_vec();
-        let options = cluster::Options { program: program.clone(), lines: true, settings };
+        let options = cluster::Options { program: program.clone(), proxies: true, settings };
         let cluster = Cluster::start(dir, &options).await?;
         witness::begin(&cluster)?;
         let url = cluster.url();
@@ -211,7 +211,7 @@ impl Trial {
     }
 
     /// Causes one fault in the cluster while buyers shop, and checks the result.
-    async fn round(&mut self, number: usize, fault: ClusterFault) -> Result<Struck, Error> {
+    async fn round(&mut self, number: usize, fault: ClusterFault) -> Result<FaultResult, Error> {
         let (started, buyers) = (Instant::now(), Arc::clone(&self.buyers));
         let (confirmed_before, failed_before) = buyers.shopping();
         let (anybody, admin) = (self.anybody.clone(), self.admin.clone());
@@ -239,7 +239,7 @@ impl Trial {
         for intruder in witness::intruders(&self.cluster)? {
             buyers.violation(format!("{}: {intruder}", fault.name()));
         }
-        Ok(Struck {
+        Ok(FaultResult {
             fault,
             times: 1,
             confirmed: confirmed - confirmed_before,

@@ -167,15 +167,15 @@ impl Trial {
     }
 
     fn set_lines(&self, node: usize, fault: ClusterFault, state: ProxyMode) {
-        let lines = &self.cluster.lines[node];
+        let proxies = &self.cluster.proxies[node];
         if matches!(fault, ClusterFault::CutPostgres | ClusterFault::CutBoth) {
-            lines.postgres.set(state);
+            proxies.postgres.set(state);
         }
         if matches!(fault, ClusterFault::CutNats | ClusterFault::CutBoth) {
-            lines.nats.set(state);
+            proxies.nats.set(state);
         }
         if fault == ClusterFault::CutRedis {
-            lines.redis.set(state);
+            proxies.redis.set(state);
         }
     }
 

@@ -1,7 +1,7 @@
 //! A witness: PostgreSQL itself records for every event which node wrote it, and which node owned
 //! its shard at that time.
 //!
-//! Each node connects as a user of its own (`Options::lines` of the cluster). The records are
+//! Each node connects as a user of its own (`Options::proxies` of the cluster). The records are
 //! written in the transaction of the events, by a trigger that only this test adds.
 
 use crate::cluster::{Cluster, DATABASE};

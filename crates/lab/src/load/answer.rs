@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::check::Said;
+use super::check::ReportedOutcome;
 
 /// Minor units.
 #[derive(Debug, Deserialize)]
@@ -67,17 +67,19 @@ pub fn code_of(status: u16, body: &[u8]) -> Cow<'_, str> {
 
 /// What the answer to a refused checkout says about the order; `None` if there is no order.
 #[must_use]
-pub fn refused_outcome(status: u16, body: &[u8]) -> Option<Said> {
+pub fn refused_outcome(status: u16, body: &[u8]) -> Option<ReportedOutcome> {
     if status >= 500 {
-        return Some(Said::Nothing);
+        return Some(ReportedOutcome::Nothing);
     }
     let problem = serde_json::from_slice::<ProblemAnswer<'_>>(body).ok();
-    let Some(problem) = problem else { return Some(Said::Nothing) };
+    let Some(problem) = problem else { return Some(ReportedOutcome::Nothing) };
     match (&*problem.code, problem.order) {
-        ("payment_declined", Some(_)) => Some(Said::Declined),
-        ("out_of_stock" | "order_cancelled", Some(_)) => Some(Said::Cancelled),
+        ("payment_declined", Some(_)) => Some(ReportedOutcome::Declined),
+        ("out_of_stock" | "order_cancelled", Some(_)) => Some(ReportedOutcome::Cancelled),
         ("out_of_stock", None) => None,
-        ("idempotency_in_flight" | "checkout_in_progress", _) | (_, Some(_)) => Some(Said::Nothing),
+        ("idempotency_in_flight" | "checkout_in_progress", _) | (_, Some(_)) => {
+            Some(ReportedOutcome::Nothing)
+        }
         _ => None,
     }
 }
@@ -92,13 +94,25 @@ mod tests {
             format!(r#"{{"code":"{code}","detail":"a \"b\"","order":{order}}}"#).into_bytes()
         };
         let order = r#""ord_1""#;
-        assert_eq!(refused_outcome(402, &body("payment_declined", order)), Some(Said::Declined));
-        assert_eq!(refused_outcome(409, &body("out_of_stock", order)), Some(Said::Cancelled));
+        assert_eq!(
+            refused_outcome(402, &body("payment_declined", order)),
+            Some(ReportedOutcome::Declined)
+        );
+        assert_eq!(
+            refused_outcome(409, &body("out_of_stock", order)),
+            Some(ReportedOutcome::Cancelled)
+        );
         assert_eq!(refused_outcome(409, &body("out_of_stock", "null")), None);
-        assert_eq!(refused_outcome(409, &body("order_cancelled", order)), Some(Said::Cancelled));
+        assert_eq!(
+            refused_outcome(409, &body("order_cancelled", order)),
+            Some(ReportedOutcome::Cancelled)
+        );
         assert_eq!(refused_outcome(422, br#"{"code":"cart_incomplete"}"#), None);
-        assert_eq!(refused_outcome(503, &body("try_again", "null")), Some(Said::Nothing));
-        assert_eq!(refused_outcome(409, b"<html>"), Some(Said::Nothing));
+        assert_eq!(
+            refused_outcome(503, &body("try_again", "null")),
+            Some(ReportedOutcome::Nothing)
+        );
+        assert_eq!(refused_outcome(409, b"<html>"), Some(ReportedOutcome::Nothing));
         assert_eq!(code_of(502, b"<html>"), "http_502");
         assert_eq!(code_of(409, &body("out_of_stock", "null")), "out_of_stock");
     }

@@ -16,7 +16,7 @@ use rand::rngs::SmallRng;
 use tokio::time::Instant;
 
 use super::answer::{CartAnswer, OrderAnswer, code_of, refused_outcome};
-use super::check::{Said, ServerAnswer};
+use super::check::{ReportedOutcome, ServerAnswer};
 use super::echo;
 use super::id::{CartId, OrderId};
 use super::measure::{End, Recorder, RequestStep};
@@ -102,7 +102,7 @@ pub struct LoadRun {
     /// The measurements.
     pub recorder: RefCell<Recorder>,
     /// What the server has answered about each order.
-    pub told: RefCell<Vec<ServerAnswer>>,
+    pub answers: RefCell<Vec<ServerAnswer>>,
     /// The number of carts so far.
     pub carts: Cell<u64>,
 }
@@ -258,17 +258,22 @@ impl LoadBuyer {
         };
         ask.headers_mut().insert(IDEMPOTENCY_KEY, key);
         ask.headers_mut().insert(PREFER, self.run.checkout_options.prefer.clone());
-        let mut told = ServerAnswer { order: OrderId(id.0), total, lines, said: Said::Nothing };
+        let mut answer =
+            ServerAnswer { order: OrderId(id.0), total, lines, outcome: ReportedOutcome::Nothing };
         let status = self.send(RequestStep::Checkout, ask, due).await;
         match status {
             Some(201 | 202) => match serde_json::from_slice::<OrderAnswer<'_>>(self.link.body()) {
                 Ok(order) => {
-                    told.said = if status == Some(201) { Said::Confirmed } else { Said::Undecided };
-                    let same = order.id.parse() == Ok(told.order)
+                    answer.outcome = if status == Some(201) {
+                        ReportedOutcome::Confirmed
+                    } else {
+                        ReportedOutcome::Undecided
+                    };
+                    let same = order.id.parse() == Ok(answer.order)
                         && order.total.amount == total
                         && order.lines.len() == lines as usize;
                     if !same {
-                        told.said = Said::Otherwise;
+                        answer.outcome = ReportedOutcome::Otherwise;
                     }
                 }
                 Err(_) => {
@@ -276,13 +281,13 @@ impl LoadBuyer {
                 }
             },
             Some(status) => match refused_outcome(status, self.link.body()) {
-                Some(said) => told.said = said,
+                Some(outcome) => answer.outcome = outcome,
                 None => return false,
             },
             None => {}
         }
-        self.run.told.borrow_mut().push(told);
-        let confirmed = told.said == Said::Confirmed;
+        self.run.answers.borrow_mut().push(answer);
+        let confirmed = answer.outcome == ReportedOutcome::Confirmed;
         if confirmed {
             self.run.recorder.borrow_mut().confirmed(Instant::now());
         }

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The server's answer about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum ReportedOutcome {
     /// Status 201.
     Confirmed,
     /// Status 202.
@@ -42,7 +42,7 @@ pub enum Said {
     Otherwise,
 }
 
-impl Said {
+impl ReportedOutcome {
     /// Whether an order with this answer may have this status at the end of the run.
     fn allows(self, status: &str) -> bool {
         let decided = matches!(status, "confirmed" | "cancelled" | "awaiting_payment");
@@ -66,7 +66,7 @@ pub struct ServerAnswer {
     /// The number of lines.
     pub lines: u32,
     /// The server's answer.
-    pub said: Said,
+    pub outcome: ReportedOutcome,
 }
 
 /// An order as the server lists it.
@@ -149,7 +149,7 @@ impl fmt::Display for LoadFindings {
 /// A comparison in progress: answers with rows in any order.
 #[derive(Debug)]
 pub struct Comparison<'a> {
-    told: &'a [ServerAnswer],
+    answers: &'a [ServerAnswer],
     /// Which of them had a row.
     seen: Vec<bool>,
     found: LoadFindings,
@@ -158,36 +158,37 @@ pub struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     /// Starts a comparison with these answers, which must be sorted by order.
     #[must_use]
-    pub fn new(told: &'a [ServerAnswer]) -> Self {
-        let open = told.iter().filter(|told| told.said == Said::Nothing).count();
+    pub fn new(answers: &'a [ServerAnswer]) -> Self {
+        let open =
+            answers.iter().filter(|answer| answer.outcome == ReportedOutcome::Nothing).count();
         let found = LoadFindings {
-            told: count(told.len() - open),
+            told: count(answers.len() - open),
             open_questions: count(open),
             ..LoadFindings::default()
         };
-        Self { told, seen: vec![false; told.len()], found }
+        Self { answers, seen: vec![false; answers.len()], found }
     }
 
     /// Compares a row with its answer. A second row of the same order counts as unknown.
     pub fn row(&mut self, row: &ListedOrder) {
         self.found.listed += 1;
         self.found.confirmed += u64::from(row.status == "confirmed");
-        let place = self.told.binary_search_by_key(&row.id, |told| told.order).ok();
+        let place = self.answers.binary_search_by_key(&row.id, |answer| answer.order).ok();
         let place = place.filter(|at| !std::mem::replace(&mut self.seen[*at], true));
-        let Some(told) = place.map(|at| &self.told[at]) else {
+        let Some(answer) = place.map(|at| &self.answers[at]) else {
             self.found.unknown.add(|| row.id.to_string());
             return;
         };
         let total = row.total.as_minor();
-        let same = total == Some(told.total) && row.line_count == told.lines;
-        if !same || !told.said.allows(&row.status) {
+        let same = total == Some(answer.total) && row.line_count == answer.lines;
+        if !same || !answer.outcome.allows(&row.status) {
             self.found.different.add(|| {
                 format!(
                     "{}: reported {:?}, total {}, {} lines; found {}, total {}, {} lines",
                     row.id,
-                    told.said,
-                    told.total,
-                    told.lines,
+                    answer.outcome,
+                    answer.total,
+                    answer.lines,
                     row.status,
                     row.total.amount,
                     row.line_count
@@ -199,9 +200,11 @@ impl<'a> Comparison<'a> {
     /// Ends the comparison.
     #[must_use]
     pub fn finish(mut self) -> LoadFindings {
-        for (told, seen) in self.told.iter().zip(&self.seen) {
-            if !seen && told.said != Said::Nothing {
-                self.found.missing.add(|| format!("{}, reported {:?}", told.order, told.said));
+        for (answer, seen) in self.answers.iter().zip(&self.seen) {
+            if !seen && answer.outcome != ReportedOutcome::Nothing {
+                self.found
+                    .missing
+                    .add(|| format!("{}, reported {:?}", answer.order, answer.outcome));
             }
         }
         self.found
@@ -220,14 +223,14 @@ fn count(number: usize) -> u64 {
 pub async fn check(
     client: &Client,
     reference: &str,
-    told: &mut [ServerAnswer],
+    answers: &mut [ServerAnswer],
     patience: Duration,
     progress: ProgressOutput,
 ) -> Result<LoadFindings, Error> {
-    told.sort_unstable_by_key(|told| told.order);
+    answers.sort_unstable_by_key(|answer| answer.order);
     let started = Instant::now();
     loop {
-        let found = pass(client, reference, told, progress).await?;
+        let found = pass(client, reference, answers, progress).await?;
         if found.ok() || started.elapsed() >= patience {
             return Ok(found);
         }
@@ -239,10 +242,10 @@ pub async fn check(
 async fn pass(
     client: &Client,
     reference: &str,
-    told: &[ServerAnswer],
+    answers: &[ServerAnswer],
     progress: ProgressOutput,
 ) -> Result<LoadFindings, Error> {
-    let mut comparison = Comparison::new(told);
+    let mut comparison = Comparison::new(answers);
     let mut after: Option<String> = None;
     let mut shown = Instant::now();
     loop {
@@ -260,7 +263,7 @@ async fn pass(
             progress.say(&format!(
                 "checking: {} of {} orders",
                 comparison.found.listed,
-                told.len()
+                answers.len()
             ));
         }
         let untold = comparison.found.unknown.count > UNTOLD_MAX;
@@ -278,8 +281,8 @@ mod tests {
         format!("ord_{number:026}").parse().unwrap()
     }
 
-    fn told(number: u128, said: Said) -> ServerAnswer {
-        ServerAnswer { order: order(number), total: 100, lines: 2, said }
+    fn answer(number: u128, outcome: ReportedOutcome) -> ServerAnswer {
+        ServerAnswer { order: order(number), total: 100, lines: 2, outcome }
     }
 
     fn row(number: u128, status: &str) -> ListedOrder {
@@ -287,11 +290,11 @@ mod tests {
         ListedOrder { id: order(number), status: status.to_owned(), total, line_count: 2 }
     }
 
-    fn compare(told: &[ServerAnswer], rows: &[ListedOrder]) -> LoadFindings {
-        let mut sorted = told.to_vec();
-        sorted.sort_by_key(|told| told.order);
-        let told = &sorted;
-        let mut comparison = Comparison::new(told);
+    fn compare(answers: &[ServerAnswer], rows: &[ListedOrder]) -> LoadFindings {
+        let mut sorted = answers.to_vec();
+        sorted.sort_by_key(|answer| answer.order);
+        let answers = &sorted;
+        let mut comparison = Comparison::new(answers);
         rows.iter().for_each(|row| comparison.row(row));
         comparison.finish()
     }
@@ -299,12 +302,12 @@ mod tests {
     #[test]
     fn equal_orders_have_no_difference() {
         let all = [
-            told(9, Said::Confirmed),
-            told(8, Said::Undecided),
-            told(7, Said::Declined),
-            told(6, Said::Cancelled),
-            told(5, Said::Nothing),
-            told(4, Said::Nothing),
+            answer(9, ReportedOutcome::Confirmed),
+            answer(8, ReportedOutcome::Undecided),
+            answer(7, ReportedOutcome::Declined),
+            answer(6, ReportedOutcome::Cancelled),
+            answer(5, ReportedOutcome::Nothing),
+            answer(4, ReportedOutcome::Nothing),
         ];
         let rows = [
             row(7, "awaiting_payment"),
@@ -321,13 +324,13 @@ mod tests {
 
     #[test]
     fn missing_and_unknown_orders_are_reported() {
-        let all = [9, 7, 5].map(|number| told(number, Said::Confirmed));
+        let all = [9, 7, 5].map(|number| answer(number, ReportedOutcome::Confirmed));
         for gone in 0..3 {
             let rows: Vec<ListedOrder> = all
                 .iter()
                 .enumerate()
                 .filter(|(place, _)| *place != gone)
-                .map(|(_, told)| ListedOrder { id: told.order, ..row(0, "confirmed") })
+                .map(|(_, answer)| ListedOrder { id: answer.order, ..row(0, "confirmed") })
                 .collect();
             let found = compare(&all, &rows);
             assert_eq!((found.missing.count, found.unknown.count), (1, 0), "{gone}");
@@ -344,20 +347,27 @@ mod tests {
 
     #[test]
     fn another_total_line_count_or_status_is_a_difference() {
-        let bad = |said, row: ListedOrder| compare(&[told(1, said)], &[row]).different.count;
+        let bad =
+            |outcome, row: ListedOrder| compare(&[answer(1, outcome)], &[row]).different.count;
         let total = Money::minor(101, "GBP");
-        assert_eq!(bad(Said::Confirmed, ListedOrder { total, ..row(1, "confirmed") }), 1);
-        assert_eq!(bad(Said::Confirmed, ListedOrder { line_count: 1, ..row(1, "confirmed") }), 1);
-        for (said, status) in [
-            (Said::Confirmed, "cancelled"),
-            (Said::Confirmed, "pending"),
-            (Said::Undecided, "pending"),
-            (Said::Undecided, "stuck"),
-            (Said::Declined, "confirmed"),
-            (Said::Cancelled, "confirmed"),
-            (Said::Otherwise, "confirmed"),
+        assert_eq!(
+            bad(ReportedOutcome::Confirmed, ListedOrder { total, ..row(1, "confirmed") }),
+            1
+        );
+        assert_eq!(
+            bad(ReportedOutcome::Confirmed, ListedOrder { line_count: 1, ..row(1, "confirmed") }),
+            1
+        );
+        for (outcome, status) in [
+            (ReportedOutcome::Confirmed, "cancelled"),
+            (ReportedOutcome::Confirmed, "pending"),
+            (ReportedOutcome::Undecided, "pending"),
+            (ReportedOutcome::Undecided, "stuck"),
+            (ReportedOutcome::Declined, "confirmed"),
+            (ReportedOutcome::Cancelled, "confirmed"),
+            (ReportedOutcome::Otherwise, "confirmed"),
         ] {
-            assert_eq!(bad(said, row(1, status)), 1, "{said:?} {status}");
+            assert_eq!(bad(outcome, row(1, status)), 1, "{outcome:?} {status}");
         }
     }
 }

@@ -39,7 +39,7 @@ use tokio::time::Instant;
 pub use self::args::Args;
 use self::args::{FlashSale, PaceArgs, Scenario, ServerArgs, Shelf};
 use self::buyer::{CheckoutOptions, LoadBuyer, LoadRun, Mix};
-use self::check::Said;
+use self::check::ReportedOutcome;
 use self::cost::Cost;
 use self::flash::Sale;
 use self::measure::Recorder;
@@ -185,7 +185,7 @@ fn new_run(
         checkout_options,
         mix,
         recorder: RefCell::new(Recorder::new(Instant::now(), None)),
-        told: RefCell::new(Vec::new()),
+        answers: RefCell::new(Vec::new()),
         carts: Cell::new(0),
     })
 }
@@ -385,7 +385,12 @@ async fn flash_sale(
     report.requests_per_checkout = 2;
     verify(&client, server, &run, &mut report, progress).await?;
     let stock = flash::stock(&client, &sku, server.patience).await?;
-    let confirmed = run.told.borrow().iter().filter(|told| told.said == Said::Confirmed).count();
+    let confirmed = run
+        .answers
+        .borrow()
+        .iter()
+        .filter(|answer| answer.outcome == ReportedOutcome::Confirmed)
+        .count();
     let confirmed = u64::try_from(confirmed).unwrap_or(u64::MAX);
     let refused = report.refusals.get("out_of_stock").copied().unwrap_or(0);
     let sale = Sale {
@@ -415,9 +420,9 @@ async fn verify(
     if server.no_check {
         return Ok(());
     }
-    let mut told = run.told.take();
-    let found = check::check(client, &run.name, &mut told, server.patience, progress).await;
-    *run.told.borrow_mut() = told;
+    let mut answers = run.answers.take();
+    let found = check::check(client, &run.name, &mut answers, server.patience, progress).await;
+    *run.answers.borrow_mut() = answers;
     let found = found?;
     report.ok &= found.ok();
     report.check = Some(found);

@@ -28,7 +28,7 @@ const WELL: f64 = 0.8;
 
 /// A sample of the server.
 #[derive(Clone, Debug, Default)]
-struct Look {
+struct ServerSample {
     at: Duration,
     confirmed: u64,
     resident: u64,
@@ -36,7 +36,7 @@ struct Look {
 
 /// Samples the server during the test: lists orders and reads the metrics, as operators do.
 pub struct ServerWatch {
-    looks: RefCell<Vec<Look>>,
+    samples: RefCell<Vec<ServerSample>>,
     operators: RefCell<(u64, u64)>,
     health: RefCell<(u64, u64)>,
 }
@@ -46,7 +46,7 @@ impl ServerWatch {
     #[must_use]
     pub fn new() -> Rc<Self> {
         let none = || RefCell::new((0, 0));
-        Rc::new(Self { looks: RefCell::default(), operators: none(), health: none() })
+        Rc::new(Self { samples: RefCell::default(), operators: none(), health: none() })
     }
 
     /// Takes samples until the returned future is dropped.
@@ -63,14 +63,18 @@ impl ServerWatch {
             count(&self.health, told);
             let resident = figure(link.body(), "kontor_resident_bytes ").unwrap_or(0);
             let confirmed = run.recorder.borrow().confirmed;
-            self.looks.borrow_mut().push(Look { at: begin.elapsed(), confirmed, resident });
+            self.samples.borrow_mut().push(ServerSample {
+                at: begin.elapsed(),
+                confirmed,
+                resident,
+            });
         }
     }
 
     /// Discards the samples, and returns the most memory in them.
     fn begin_again(&self) -> u64 {
-        let looks = self.looks.take();
-        looks.iter().map(|look| look.resident).max().unwrap_or(0)
+        let samples = self.samples.take();
+        samples.iter().map(|sample| sample.resident).max().unwrap_or(0)
     }
 }
 
@@ -167,7 +171,7 @@ impl ServerWatch {
     #[must_use]
     pub fn overload(&self, phases: Phases) -> OverloadReport {
         let Phases { peak, flood, after, rates, checkouts, memory, tail } = phases;
-        let recovered_after = recovered(&self.looks.borrow(), rates.1 * checkouts * WELL)
+        let recovered_after = recovered(&self.samples.borrow(), rates.1 * checkouts * WELL)
             .map(|secs| secs + tail.as_secs_f64());
         let mut refused = refused(&flood);
         let operators = *self.operators.borrow();
@@ -216,13 +220,13 @@ fn refused(flood: &LoadReport) -> BTreeMap<&'static str, f64> {
 
 /// The first time at which at least `wanted` checkouts were confirmed within a second.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-fn recovered(looks: &[Look], wanted: f64) -> Option<f64> {
-    looks.iter().enumerate().find_map(|(place, look)| {
+fn recovered(samples: &[ServerSample], wanted: f64) -> Option<f64> {
+    samples.iter().enumerate().find_map(|(place, sample)| {
         let then =
-            looks[place..].iter().find(|then| then.at >= look.at + Duration::from_secs(1))?;
-        let confirmed = then.confirmed.checked_sub(look.confirmed)? as f64;
-        let well = confirmed / (then.at - look.at).as_secs_f64() >= wanted;
-        well.then_some((look.at - looks[0].at).as_secs_f64())
+            samples[place..].iter().find(|then| then.at >= sample.at + Duration::from_secs(1))?;
+        let confirmed = then.confirmed.checked_sub(sample.confirmed)? as f64;
+        let well = confirmed / (then.at - sample.at).as_secs_f64() >= wanted;
+        well.then_some((sample.at - samples[0].at).as_secs_f64())
     })
 }
 
@@ -274,18 +278,18 @@ mod tests {
 
     #[test]
     fn recovery_is_the_first_second_at_the_offered_rate() {
-        let look = |(quarters, confirmed): (u64, u64)| Look {
+        let sample = |(quarters, confirmed): (u64, u64)| ServerSample {
             at: LOOK_EVERY * u32::try_from(quarters).unwrap(),
             confirmed,
             resident: 0,
         };
-        let looks: Vec<Look> = [0, 0, 10, 20, 45, 70, 95, 120, 145]
+        let samples: Vec<ServerSample> = [0, 0, 10, 20, 45, 70, 95, 120, 145]
             .iter()
             .zip(0..)
-            .map(|(c, q)| look((q, *c)))
+            .map(|(c, q)| sample((q, *c)))
             .collect();
-        assert_eq!(recovered(&looks, 100.0), Some(0.75));
-        assert_eq!(recovered(&looks, 1_000.0), None);
+        assert_eq!(recovered(&samples, 100.0), Some(0.75));
+        assert_eq!(recovered(&samples, 1_000.0), None);
         assert_eq!(figure(b"a 1\nkontor_resident_bytes 42\n", "kontor_resident_bytes "), Some(42));
     }
 }

@@ -67,7 +67,7 @@ pub enum Cancelled {
 }
 
 /// The sandbox's state, and the services that its requests use.
-pub struct Desk {
+pub struct SandboxService {
     pub ledger: Arc<SandboxLedger>,
     pub webhooks: Arc<WebhookSender>,
     pub desired: Desired,
@@ -86,7 +86,7 @@ struct SimulatedBehavior {
     delay: Duration,
 }
 
-impl Desk {
+impl SandboxService {
     /// Authorizes an amount, or returns the recorded answer to this idempotency key.
     pub async fn authorize(
         self: &Arc<Self>,
@@ -124,18 +124,18 @@ impl Desk {
             let made = entry.book.by_id(account, &id).ok_or_else(Problem::not_found)?;
             Ok((Answered::of(made, 0), true))
         });
-        let mut manner = SimulatedBehavior {
+        let mut behavior = SimulatedBehavior {
             silent: token == TokenOutcome::Timeout,
             ..SimulatedBehavior::default()
         };
         if let Ok((answered, true)) = &result {
             if token == TokenOutcome::Slow {
-                manner.delay = SLOW;
+                behavior.delay = SLOW;
             }
-            let delay = if manner.silent { TIMEOUT_WEBHOOK_DELAY } else { Duration::ZERO };
-            self.tell_made(account, &answered.payment, position, delay, &mut manner);
+            let delay = if behavior.silent { TIMEOUT_WEBHOOK_DELAY } else { Duration::ZERO };
+            self.tell_made(account, &answered.payment, position, delay, &mut behavior);
         }
-        self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
+        self.answer(&faults, turn, position, result, behavior).await.map(|(answered, _)| answered)
     }
 
     /// Captures, voids or refunds, or returns the recorded answer to this idempotency key.
@@ -167,11 +167,11 @@ impl Desk {
             let done = entry.book.by_id(account, &payment).ok_or_else(Problem::not_found)?;
             Ok((Answered::of(done, done.operations.len()), true))
         });
-        let mut manner = SimulatedBehavior::default();
+        let mut behavior = SimulatedBehavior::default();
         if let Ok((answered, true)) = &result {
-            self.tell_operations(account, &answered.payment, 1, position, &mut manner);
+            self.tell_operations(account, &answered.payment, 1, position, &mut behavior);
         }
-        self.answer(&faults, turn, position, result, manner).await.map(|(answered, _)| answered)
+        self.answer(&faults, turn, position, result, behavior).await.map(|(answered, _)| answered)
     }
 
     /// Reverses the payment of a reference, or blocks the reference.
@@ -186,11 +186,11 @@ impl Desk {
         fail_by(&faults)?;
         let (result, position) =
             self.ledger.enter(|entry| reverse_or_block(entry, account, reference));
-        let mut manner = SimulatedBehavior::default();
+        let mut behavior = SimulatedBehavior::default();
         if let Ok((Cancelled::Reversed { payment }, operations)) = &result {
-            self.tell_operations(account, payment, *operations, position, &mut manner);
+            self.tell_operations(account, payment, *operations, position, &mut behavior);
         }
-        self.answer(&faults, turn, position, result, manner).await.map(|(cancelled, _)| cancelled)
+        self.answer(&faults, turn, position, result, behavior).await.map(|(cancelled, _)| cancelled)
     }
 
     /// Sets the endpoint to which the webhooks of an account are sent.
@@ -231,13 +231,13 @@ impl Desk {
     }
 
     fn settle_later(self: &Arc<Self>, account: String, id: String) {
-        let desk = Arc::clone(self);
+        let service = Arc::clone(self);
         self.background.spawn(async move {
             tokio::time::sleep(PENDING).await;
-            let (result, position) = desk.ledger.enter(|entry| settle(entry, &account, &id));
+            let (result, position) = service.ledger.enter(|entry| settle(entry, &account, &id));
             if let Ok(Some(payment)) = result {
-                let mut manner = SimulatedBehavior::default();
-                desk.tell_made(&account, &payment, position, Duration::ZERO, &mut manner);
+                let mut behavior = SimulatedBehavior::default();
+                service.tell_made(&account, &payment, position, Duration::ZERO, &mut behavior);
             }
         });
     }
@@ -248,7 +248,7 @@ impl Desk {
         payment: &PaymentView,
         position: LedgerPosition,
         delay: Duration,
-        manner: &mut SimulatedBehavior,
+        behavior: &mut SimulatedBehavior,
     ) {
         let kind = match payment.status {
             BookedStatus::Authorized => "payment.authorized",
@@ -259,7 +259,7 @@ impl Desk {
             }
         };
         let news = PaymentNews { account, kind, payment, operation: None, position, delay };
-        manner.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
+        behavior.early.extend(self.webhooks.announce(&news, &self.desired.get(account)));
     }
 
     /// Queues a webhook for each of the last `count` operations.
@@ -269,7 +269,7 @@ impl Desk {
         payment: &PaymentView,
         count: usize,
         position: LedgerPosition,
-        manner: &mut SimulatedBehavior,
+        behavior: &mut SimulatedBehavior,
     ) {
         let faults = self.desired.get(account);
         let told = payment.operations.len().saturating_sub(count);
@@ -284,7 +284,7 @@ impl Desk {
                 PaymentNews { account, kind, payment, operation, position, delay: Duration::ZERO };
             self.webhooks.announce(&news, &faults)
         };
-        manner.early.extend(payment.operations.iter().skip(told).filter_map(tell));
+        behavior.early.extend(payment.operations.iter().skip(told).filter_map(tell));
     }
 
     /// Returns an answer once its facts are in the ledger's file, with the requested faults.
@@ -294,22 +294,22 @@ impl Desk {
         turn: Turn,
         position: LedgerPosition,
         result: Result<T, Problem>,
-        manner: SimulatedBehavior,
+        behavior: SimulatedBehavior,
     ) -> Result<T, Problem> {
         self.ledger.durable(position).await?;
-        for early in manner.early {
+        for early in behavior.early {
             if early.await.is_err() {
                 tracing::warn!("sending an early webhook was interrupted");
             }
         }
         let answer = result?;
-        if manner.silent || happens(faults.timeout) {
+        if behavior.silent || happens(faults.timeout) {
             // Another call with this idempotency key must not wait for this one, which is never
             // answered.
             drop(turn);
             return Err(self.hold().await);
         }
-        let delay = manner.delay + Duration::from_millis(faults.slow_ms);
+        let delay = behavior.delay + Duration::from_millis(faults.slow_ms);
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
