@@ -19,7 +19,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-pub use check::SettingFault;
+pub use check::InvalidSetting;
 
 use crate::actors::engine::{cluster, host};
 use crate::actors::flows::payment;
@@ -39,7 +39,7 @@ pub const FILE: &str = "config.toml";
 #[garde(allow_unvalidated)]
 pub struct Config {
     /// What the server is for.
-    pub profile: Use,
+    pub profile: ServerProfile,
     /// The data folder.
     #[garde(dive)]
     pub data: Data,
@@ -81,7 +81,7 @@ pub struct Config {
 /// What a server is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Use {
+pub enum ServerProfile {
     /// A shop for tests.
     #[default]
     Development,
@@ -146,7 +146,7 @@ pub enum Error {
     Invalid(#[from] Box<figment::Error>),
     /// All values that have the right type but are invalid.
     #[error("the configuration is not valid:{}", lines(.0))]
-    Faults(Vec<SettingFault>),
+    Faults(Vec<InvalidSetting>),
     /// A file is missing or cannot be read.
     #[error("{file} cannot be read: {error}")]
     File {
@@ -157,7 +157,7 @@ pub enum Error {
     },
 }
 
-fn lines(faults: &[SettingFault]) -> String {
+fn lines(faults: &[InvalidSetting]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
@@ -243,7 +243,7 @@ impl Loaded {
 
     /// All invalid values, each with its source.
     #[must_use]
-    pub fn faults(&self) -> Vec<SettingFault> {
+    pub fn faults(&self) -> Vec<InvalidSetting> {
         let mut faults = check::faults(&self.config);
         for fault in &mut faults {
             // An element of a list has the source of the whole list.

@@ -82,9 +82,9 @@ pub enum SeededFault {
     /// Writes of a stale owner of a shard are not refused.
     FenceNotChecked,
     /// A node serves its shards even after their leases have expired.
-    ZombieReplies,
+    LeaseIgnored,
     /// A relay assumes that the stream never loses events that it has acknowledged.
-    RelayBelieves,
+    RelayTrustsStream,
 }
 
 #[cfg(debug_assertions)]

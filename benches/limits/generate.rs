@@ -26,7 +26,7 @@ use kontor::domain::stock::{self, Location, Stock};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::{Append, NewEvent, StateSnapshot};
 use kontor::store::list_row;
-use kontor::store::projection::{Cursor, ProjectionStep};
+use kontor::store::projection::{Cursor, ProjectionBatch};
 use kontor::store::{self, Store};
 use tokio::sync::mpsc;
 
@@ -108,16 +108,16 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
         orders.into_iter().for_each(|row| rows.put(row));
         stock.into_iter().for_each(|row| rows.put(row));
         let cursors = [Cursor { shard: 0, after, pos: events }];
-        let step = |projection| ProjectionStep {
+        let batch = |projection| ProjectionBatch {
             projection,
             cursors: &cursors,
-            ..ProjectionStep::default()
+            ..ProjectionBatch::default()
         };
-        let mut steps: Vec<ProjectionStep<'_>> = read_models::all().names().map(step).collect();
-        if let Some(first) = steps.first_mut() {
+        let mut batches: Vec<ProjectionBatch<'_>> = read_models::all().names().map(batch).collect();
+        if let Some(first) = batches.first_mut() {
             first.rows = Some(&rows);
         }
-        store.commit_projections(&steps).await?;
+        store.commit_projections(&batches).await?;
         for snapshot in snapshots {
             journal.put_snapshot(snapshot).await?;
         }

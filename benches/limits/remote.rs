@@ -10,7 +10,7 @@ use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::node::Node;
 use kontor::bus::nats::Connection;
-use kontor::bus::{self, Calls, Findings, Notices};
+use kontor::bus::{self, Calls, NatsProblems, Notices};
 use kontor::domain::stock;
 use kontor::store::{Options, Store};
 use kontor_lab::cluster::servers::Nats;
@@ -90,7 +90,7 @@ async fn node(name: &str, store: &str, nats: &str) -> Outcome<Arc<Node>> {
         stream: None,
         bus,
         nats,
-        findings: Findings::default(),
+        nats_problems: NatsProblems::default(),
     };
     let node = shop::node_among(store, None, Some(start)).await?;
     node.join("http://127.0.0.1:9").await;

@@ -11,9 +11,9 @@ use super::Error;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::cluster::ClusterStart;
 use crate::bus::nats::Connection;
-use crate::bus::queue::{JetLine, QueueConnection, TwinLine};
+use crate::bus::queue::{JetStreamJobNotices, JobChannel, LocalJobNotices};
 use crate::bus::stream::{Jet, Stream};
-use crate::bus::{Calls, Findings, Notices};
+use crate::bus::{Calls, NatsProblems, Notices};
 use crate::config::Config;
 use crate::store::Store;
 
@@ -27,7 +27,7 @@ pub(super) async fn start(
     store: &Store,
     clock: &Clock,
     stop: &CancellationToken,
-) -> Result<Option<(ClusterStart, Arc<dyn QueueConnection>)>, Error> {
+) -> Result<Option<(ClusterStart, Arc<dyn JobChannel>)>, Error> {
     if !store.is_shared() {
         return Ok(None);
     }
@@ -38,16 +38,18 @@ pub(super) async fn start(
     let now = Arc::new(move || clock.now());
     let calls = Calls::new(nats.clone(), &config.bus, secret, &node, now).map_err(Error::Calls)?;
     let notices = Notices::new(nats.clone(), &node, stop.clone());
-    let findings = Findings::default();
-    let line: Arc<dyn QueueConnection> = match &nats {
-        Some(nats) => Arc::new(JetLine::new(nats.clone(), &config.bus, findings.clone())),
-        None => Arc::new(TwinLine::default()),
+    let nats_problems = NatsProblems::default();
+    let channel: Arc<dyn JobChannel> = match &nats {
+        Some(nats) => {
+            Arc::new(JetStreamJobNotices::new(nats.clone(), &config.bus, nats_problems.clone()))
+        }
+        None => Arc::new(LocalJobNotices::default()),
     };
-    let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, findings.clone()));
+    let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, nats_problems.clone()));
     let stream = jet.map(|jet| -> Arc<dyn Stream> { Arc::new(jet) });
     let (options, bus) = (config.cluster.clone(), config.bus.clone());
-    let start = ClusterStart { options, node, calls, notices, stream, bus, nats, findings };
-    Ok(Some((start, line)))
+    let start = ClusterStart { options, node, calls, notices, stream, bus, nats, nats_problems };
+    Ok(Some((start, channel)))
 }
 
 /// The URL at which other nodes reach this one: `cluster.url` if it is set, else the address on

@@ -11,9 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actors::engine::job_ledger::StoredJobs;
 use crate::actors::node::Node;
-use crate::bus::queue::{
-    JobFailure, JobRun, JobWork, Queue, QueueConnection, QueuePace, QueueStart,
-};
+use crate::bus::queue::{JobChannel, JobFailure, JobRun, JobWork, Queue, QueuePace, QueueStart};
 use crate::store::Store;
 use crate::verify::{Books, verify_with};
 
@@ -21,13 +19,13 @@ use crate::verify::{Books, verify_with};
 pub(super) fn start(
     node: &Arc<Node>,
     (store, books): (&Store, fn() -> Books),
-    line: Arc<dyn QueueConnection>,
+    channel: Arc<dyn JobChannel>,
     name: &str,
     stop: CancellationToken,
 ) -> (Queue, JoinHandle<()>) {
     let start = QueueStart {
         ledger: Arc::new(StoredJobs(store.clone(), node.clock.clone())),
-        line,
+        channel,
         kinds: kinds(node, store, books),
         node: name.to_owned(),
         pace: QueuePace::default(),

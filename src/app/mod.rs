@@ -20,9 +20,9 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
 use crate::actors::node::{self, Node};
-use crate::bus::queue::{QueueConnection, TwinLine};
+use crate::bus::queue::{JobChannel, LocalJobNotices};
 use crate::cache::{self, Cache};
-use crate::config::{self, Config, Use};
+use crate::config::{self, Config, ServerProfile};
 use crate::http::server::{self, Server};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
@@ -118,7 +118,7 @@ impl App {
 
     async fn assemble(config: &Config, clock: Clock, assembly: Assembly) -> Result<Self, Error> {
         config.check()?;
-        if config.profile == Use::Production && !config.sandbox.url.is_empty() {
+        if config.profile == ServerProfile::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
         }
         let cache = Cache::open(&config.cache).await?;
@@ -135,9 +135,9 @@ impl App {
             }
         };
         let stop = CancellationToken::new();
-        let (cluster, line) = match cluster::start(config, &store, &clock, &stop).await? {
-            Some((cluster, line)) => (Some(cluster), line),
-            None => (None, Arc::new(TwinLine::default()) as Arc<dyn QueueConnection>),
+        let (cluster, channel) = match cluster::start(config, &store, &clock, &stop).await? {
+            Some((cluster, channel)) => (Some(cluster), channel),
+            None => (None, Arc::new(LocalJobNotices::default()) as Arc<dyn JobChannel>),
         };
         let name = cluster.as_ref().map_or_else(|| "single".to_owned(), |own| own.node.clone());
         let calls = cluster.as_ref().map(|cluster| cluster.calls.clone());
@@ -177,7 +177,8 @@ impl App {
                 return Err(error.into());
             }
         };
-        let (queue, jobs) = jobs::start(&node, (&store, assembly.books), line, &name, stop.clone());
+        let (queue, jobs) =
+            jobs::start(&node, (&store, assembly.books), channel, &name, stop.clone());
         server.set_jobs(queue);
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);

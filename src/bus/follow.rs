@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Feed;
 use super::stream::Stream;
-use super::stream::wire::Heard;
+use super::stream::wire::DecodedMessage;
 use crate::domain::entity::Record;
 
 /// The most messages of the stream that are published together.
@@ -90,7 +90,7 @@ async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
         let owns = |shard: u16| owned.borrow().contains(&shard);
         for heard in chunk {
             match heard {
-                Ok(Heard { record: Some(record), .. }) if !owns(record.shard) => {
+                Ok(DecodedMessage { record: Some(record), .. }) if !owns(record.shard) => {
                     batch.push(record);
                 }
                 Ok(_) => {}

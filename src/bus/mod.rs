@@ -7,10 +7,10 @@
 
 pub mod calls;
 mod feed;
-mod findings;
 pub mod follow;
 pub mod local;
 pub mod nats;
+mod nats_problems;
 mod notices;
 mod options;
 pub mod queue;
@@ -23,7 +23,7 @@ use crate::domain::time::Timestamp;
 
 pub use calls::{CallError, CallSlot, Calls, Handler, IncomingCall, Peer};
 pub use feed::Feed;
-pub use findings::Findings;
+pub use nats_problems::NatsProblems;
 pub use notices::{Notice, Notices};
 pub use options::{Options, masked};
 pub use relay::{EventSource, Relay};

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::stream::wire::{self, PublicNames, StreamMessage};
-use super::stream::{Stream, Trouble};
+use super::stream::{Stream, StreamError};
 use super::{Feed, Now, Options};
 use crate::domain::entity::Record;
 use crate::domain::time::{Span, Timestamp};
@@ -101,7 +101,7 @@ impl Relay {
             shards: BTreeMap::new(),
             sent: FuturesUnordered::new(),
             ready: false,
-            life: 0,
+            incarnation: 0,
             turn: 0,
             paused_until: None,
             pause: PAUSE,
@@ -149,16 +149,16 @@ struct Shard {
     /// ignored.
     round: u64,
     /// Whether `next` was determined from the stream in this round.
-    learned: bool,
+    position_known: bool,
     /// The next position to send.
     next: i64,
     /// The last position up to which the stream has acknowledged the events.
-    kept: i64,
+    acknowledged: i64,
     /// The last position known to be committed.
     head: i64,
     /// The last committed position by the last report of the store; the feed may be about to
     /// deliver its event.
-    told: i64,
+    reported: i64,
     /// Whether events before those of the feed have to be sent first, from the journal.
     behind: bool,
 }
@@ -168,7 +168,7 @@ struct Done {
     shard: u16,
     round: u64,
     pos: i64,
-    kept: Result<(), Trouble>,
+    outcome: Result<(), StreamError>,
 }
 
 /// The two ends of the relay, the stream and the journal, with the limits of which events are sent
@@ -189,7 +189,7 @@ struct Task {
     sent: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Whether the stream exists with the right configuration.
     ready: bool,
-    life: u64,
+    incarnation: u64,
     /// The shard that [`Task::work`] returned last.
     turn: u16,
     paused_until: Option<Instant>,
@@ -244,8 +244,8 @@ impl Task {
                         () = stop.cancelled() => break,
                         done = self.go_on(shard) => done,
                     };
-                    if let Err(trouble) = done {
-                        self.fail(shard, &trouble);
+                    if let Err(error) = done {
+                        self.fail(shard, &error);
                     }
                 }
             }
@@ -271,11 +271,11 @@ impl Task {
                     let Some(state) = self.shards.get_mut(&shard) else {
                         continue;
                     };
-                    let missed = state.learned && state.told > state.head;
+                    let missed = state.position_known && state.reported > state.head;
                     if missed {
-                        (state.head, state.behind) = (state.told, true);
+                        (state.head, state.behind) = (state.reported, true);
                     }
-                    state.told = pos;
+                    state.reported = pos;
                     if missed {
                         self.show(shard);
                     }
@@ -287,7 +287,7 @@ impl Task {
     /// The next shard that has to ask the stream or read the journal. Shards take turns, so that a
     /// shard that makes no progress does not block the others.
     fn work(&self) -> Option<u16> {
-        let waits = |(_, shard): &(&u16, &Shard)| !shard.learned || shard.behind;
+        let waits = |(_, shard): &(&u16, &Shard)| !shard.position_known || shard.behind;
         let after = self.shards.range(self.turn + 1..).find(waits);
         after.or_else(|| self.shards.iter().find(waits)).map(|(shard, _)| *shard)
     }
@@ -299,20 +299,20 @@ impl Task {
         self.sent = FuturesUnordered::new();
         for shard in self.shards.values_mut() {
             shard.round += 1;
-            shard.learned = false;
+            shard.position_known = false;
         }
     }
 
-    fn fail(&mut self, shard: u16, trouble: &Trouble) {
+    fn fail(&mut self, shard: u16, error: &StreamError) {
         if let Some(shard) = self.shards.get_mut(&shard) {
             shard.round += 1;
-            shard.learned = false;
+            shard.position_known = false;
         }
-        if *trouble == Trouble::Missing {
+        if *error == StreamError::Missing {
             self.begin_anew();
         }
         if self.paused_until.is_none() {
-            tracing::warn!(shard, error = %trouble, "cannot relay an event; retrying from the \
+            tracing::warn!(shard, %error, "cannot relay an event; retrying from the \
                                                      stream's end");
             self.paused_until = Some(Instant::now() + self.pause);
             self.pause = PAUSE_MAX.min(self.pause * 2);
@@ -324,19 +324,19 @@ impl Task {
         else {
             return;
         };
-        match done.kept {
+        match done.outcome {
             Ok(()) => {
-                shard.kept = shard.kept.max(done.pos);
+                shard.acknowledged = shard.acknowledged.max(done.pos);
                 self.pause = PAUSE;
                 self.show(done.shard);
             }
-            Err(trouble) => self.fail(done.shard, &trouble),
+            Err(error) => self.fail(done.shard, &error),
         }
     }
 
     fn show(&self, shard: u16) {
         if let Some(state) = self.shards.get(&shard) {
-            let lag = (state.head - state.kept).max(0);
+            let lag = (state.head - state.acknowledged).max(0);
             self.lag.get_or_create(&ShardLabels { shard }).set(lag);
         }
     }
@@ -350,15 +350,15 @@ impl Task {
                 continue;
             };
             shard.head = shard.head.max(record.pos);
-            if !shard.learned || record.pos < shard.next {
+            if !shard.position_known || record.pos < shard.next {
                 continue;
             }
             if shard.behind || record.pos > shard.next || !room {
                 shard.behind = true;
                 continue;
             }
-            if let Err(trouble) = self.send(record).await {
-                self.fail(record.shard, &trouble);
+            if let Err(error) = self.send(record).await {
+                self.fail(record.shard, &error);
             }
         }
         if let Some(last) = batch.last() {
@@ -366,37 +366,38 @@ impl Task {
         }
     }
 
-    async fn send(&mut self, record: &Record) -> Result<(), Trouble> {
+    async fn send(&mut self, record: &Record) -> Result<(), StreamError> {
         let Some(shard) = self.shards.get_mut(&record.shard) else {
             return Ok(());
         };
-        let kept =
+        let acknowledged =
             self.ends.stream.send(StreamMessage::of(record, shard.epoch, &self.ends.names)).await?;
         shard.next = record.pos + 1;
         let (round, pos, shard) = (shard.round, record.pos, record.shard);
-        let done = kept.map(move |kept| Done { shard, round, pos, kept });
+        let done = acknowledged.map(move |outcome| Done { shard, round, pos, outcome });
         self.sent.push(done.boxed());
         Ok(())
     }
 
     /// If the next position of a shard is not known, determines it; otherwise sends a page of
     /// events from the journal.
-    async fn go_on(&mut self, shard: u16) -> Result<(), Trouble> {
+    async fn go_on(&mut self, shard: u16) -> Result<(), StreamError> {
         if !self.ready {
             self.ends.stream.ready().await?;
-            self.life = self.ends.stream.life().await?;
+            self.incarnation = self.ends.stream.incarnation().await?;
             self.ready = true;
         }
         let Some(state) = self.shards.get(&shard) else {
             return Ok(());
         };
-        if !state.learned {
+        if !state.position_known {
             let (next, head) = self.ends.learn(shard).await?;
             if let Some(state) = self.shards.get_mut(&shard) {
                 state.head = state.head.max(head);
-                let believed = state.kept > 0 && seeded_fault::active(SeededFault::RelayBelieves);
-                let next = if believed { state.kept + 1 } else { next };
-                (state.learned, state.next, state.kept) = (true, next, next - 1);
+                let believed =
+                    state.acknowledged > 0 && seeded_fault::active(SeededFault::RelayTrustsStream);
+                let next = if believed { state.acknowledged + 1 } else { next };
+                (state.position_known, state.next, state.acknowledged) = (true, next, next - 1);
                 state.behind = state.head >= next;
             }
             self.show(shard);
@@ -404,7 +405,7 @@ impl Task {
         }
         let after = state.next - 1;
         let page =
-            self.ends.source.read_shard(shard, after, PAGE).await.map_err(Trouble::Failed)?;
+            self.ends.source.read_shard(shard, after, PAGE).await.map_err(StreamError::Failed)?;
         let full = page.len() >= PAGE as usize;
         for record in &page {
             if self.sent.len() >= WINDOW
@@ -420,7 +421,7 @@ impl Task {
         }
         if let Some(state) = self.shards.get_mut(&shard) {
             state.head = state.head.max(state.next - 1);
-            state.behind = state.learned && (full || state.head >= state.next);
+            state.behind = state.position_known && (full || state.head >= state.next);
         }
         self.show(shard);
         Ok(())
@@ -431,17 +432,19 @@ impl Task {
         if !self.ready || self.shards.is_empty() {
             return;
         }
-        match self.ends.stream.life().await {
-            Ok(life) if life == self.life => {}
+        match self.ends.stream.incarnation().await {
+            Ok(incarnation) if incarnation == self.incarnation => {}
             Ok(_) => {
                 tracing::warn!("the stream has lost events; relaying them again");
                 self.begin_anew();
             }
-            Err(Trouble::Missing) => {
+            Err(StreamError::Missing) => {
                 tracing::warn!("the stream is missing; creating it again");
                 self.begin_anew();
             }
-            Err(Trouble::Failed(error)) => tracing::debug!(error, "cannot read the stream's state"),
+            Err(StreamError::Failed(error)) => {
+                tracing::debug!(error, "cannot read the stream's state")
+            }
         }
     }
 }
@@ -451,9 +454,9 @@ impl Ends {
     /// that is missing in the stream and recent enough, even if later ones are present. There can
     /// be such gaps: a message of an earlier owner may have been refused, or events may have been
     /// sent between a loss of the stream's end and its discovery.
-    async fn learn(&self, shard: u16) -> Result<(i64, i64), Trouble> {
+    async fn learn(&self, shard: u16) -> Result<(i64, i64), StreamError> {
         let last = self.stream.last(shard).await?;
-        let head = self.source.last_pos(shard).await.map_err(Trouble::Failed)?;
+        let head = self.source.last_pos(shard).await.map_err(StreamError::Failed)?;
         let ours = match &last {
             Some((pos, sum)) => match self.at(shard, *pos).await? {
                 Some(record) => !record.intact || wire::sum(&record) == *sum,
@@ -476,8 +479,8 @@ impl Ends {
         Ok((self.stream.missing(shard, from).await?, head))
     }
 
-    async fn at(&self, shard: u16, pos: i64) -> Result<Option<Record>, Trouble> {
-        let read = self.source.read_shard(shard, pos - 1, 1).await.map_err(Trouble::Failed)?;
+    async fn at(&self, shard: u16, pos: i64) -> Result<Option<Record>, StreamError> {
+        let read = self.source.read_shard(shard, pos - 1, 1).await.map_err(StreamError::Failed)?;
         Ok(read.into_iter().next().filter(|record| record.pos == pos))
     }
 
@@ -489,7 +492,7 @@ impl Ends {
         oldest: Timestamp,
         mut from: i64,
         mut to: i64,
-    ) -> Result<i64, Trouble> {
+    ) -> Result<i64, StreamError> {
         while from < to {
             let middle = from + (to - from) / 2;
             let young = self.at(shard, middle).await?.is_none_or(|record| record.at >= oldest);

@@ -18,7 +18,7 @@ const SHOWN_MAX: usize = 10;
 
 /// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingFault {
+pub struct InvalidSetting {
     /// Its path, for example `shop.hold_secs`.
     pub path: String,
     /// The value, as text.
@@ -29,7 +29,7 @@ pub struct SettingFault {
     pub source: Option<String>,
 }
 
-impl fmt::Display for SettingFault {
+impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, found, wanted, source } = self;
         write!(f, "{path} is {found}")?;
@@ -42,7 +42,7 @@ impl fmt::Display for SettingFault {
 
 /// Returns all invalid settings of a configuration, without the sources of their values.
 #[must_use]
-pub fn faults(config: &Config) -> Vec<SettingFault> {
+pub fn faults(config: &Config) -> Vec<InvalidSetting> {
     let Err(report) = config.validate() else {
         return Vec::new();
     };
@@ -50,7 +50,7 @@ pub fn faults(config: &Config) -> Vec<SettingFault> {
     let fault = |(path, error): &(garde::Path, garde::Error)| {
         let path = path.to_string();
         let found = shown(find(&values, &path));
-        SettingFault { path, found, wanted: error.message().to_owned(), source: None }
+        InvalidSetting { path, found, wanted: error.message().to_owned(), source: None }
     };
     report.iter().map(fault).collect()
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::{Mishap, Net, PlannedFault};
+use super::plan::{CallFault, Net, PlannedFault};
 use super::process::SimulatedProcess;
 use super::watch::BooksWatch;
 use super::world::World;
@@ -198,7 +198,7 @@ impl Bank {
     }
 
     /// Counts a call; returns its number, and its fault if the plan has one for it.
-    fn count(&self, name: &'static str) -> (u64, Option<Mishap>) {
+    fn count(&self, name: &'static str) -> (u64, Option<CallFault>) {
         let mut ledger = self.lock();
         ledger.calls += 1;
         let (all, of_name) = (ledger.calls - 1, ledger.named.get(name).copied().unwrap_or(0));
@@ -225,22 +225,22 @@ impl Bank {
             return execute(&mut self.lock());
         };
         process.alive().await;
-        let (number, mishap) = self.count(name);
+        let (number, fault) = self.count(name);
         let told = |how: &str| {
             self.world.tell("bank", |line| write!(line, "call {number}: {name} {what} {how}"));
         };
-        match mishap {
-            Some(Mishap::CrashBefore) => {
+        match fault {
+            Some(CallFault::CrashBefore) => {
                 process.die(&format!("before call {number} ({name} {what})"));
             }
-            Some(Mishap::Refused) => {
+            Some(CallFault::Refused) => {
                 told("cannot reach the provider");
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 process.alive().await;
                 return Err(Error::Unavailable);
             }
-            Some(Mishap::Lost | Mishap::Late(_)) => {
-                if let (Some(Mishap::Late(ms)), Some(request)) = (mishap, late) {
+            Some(CallFault::Lost | CallFault::Late(_)) => {
+                if let (Some(CallFault::Late(ms)), Some(request)) = (fault, late) {
                     let at = self.world.elapsed() + 2_000 + i64::try_from(ms).unwrap_or(0);
                     self.lock().late.push((at, request.clone()));
                 }
@@ -256,17 +256,17 @@ impl Bank {
         process.alive().await;
         let outcome = execute(&mut self.lock());
         told(if outcome.is_ok() { "is done" } else { "is refused" });
-        match mishap {
-            Some(Mishap::CrashAfter) => {
+        match fault {
+            Some(CallFault::CrashAfter) => {
                 process.die(&format!("after call {number} ({name} {what})"));
             }
-            Some(Mishap::Unanswered) => {
+            Some(CallFault::Unanswered) => {
                 told("gets no answer");
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 process.alive().await;
                 return Err(Error::Unknown("it timed out".to_owned()));
             }
-            Some(Mishap::Slow(ms)) => {
+            Some(CallFault::Slow(ms)) => {
                 told("gets a late answer");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
             }

@@ -16,7 +16,7 @@ use crate::actors::engine::fold::load;
 use crate::actors::engine::host::View;
 use crate::actors::flows::payment::parse_reference;
 use crate::actors::node::Node;
-use crate::bus::stream::Twin;
+use crate::bus::stream::LocalStream;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Phase};
@@ -94,18 +94,18 @@ impl Checks {
                 counts.stuck += u64::from(stuck);
             });
             if let Some(told) = &buyer.told {
-                kept(world, &id, &order, told);
+                check_answers(world, &id, &order, told);
             }
             if !stuck {
-                over(world, &id, &order);
-                money(world, &id, &order, &mine);
+                check_finished(world, &id, &order);
+                check_ledger(world, &id, &order, &mine);
             }
         }
     }
 }
 
 /// Checks that what a buyer was told about an order is still true.
-fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
+fn check_answers(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
     let same = order.placed().is_some()
         && order.total() == told.total
         && order.units().values().sum::<i64>() == told.units
@@ -121,7 +121,7 @@ fn kept(world: &World, id: &EntityId, order: &Order, told: &AcknowledgedOrder) {
 }
 
 /// Checks that an order's saga has finished.
-fn over(world: &World, id: &EntityId, order: &Order) {
+fn check_finished(world: &World, id: &EntityId, order: &Order) {
     let rest = matches!(order.phase(), Phase::Absent | Phase::Confirmed | Phase::Cancelled);
     if !rest || !order.effects().is_empty() {
         let steps: Vec<String> = order.effects().iter().map(order::Effect::step).collect();
@@ -132,7 +132,7 @@ fn over(world: &World, id: &EntityId, order: &Order) {
 
 /// Checks that the provider's ledger agrees with the order, holds no money for an order that is not
 /// confirmed, and holds only one payment for a confirmed one.
-fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
+fn check_ledger(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
     let live = |payment: &&&Payment| {
         payment.status != AuthorizationStatus::Declined
             && !payment.voided
@@ -158,7 +158,7 @@ fn money(world: &World, id: &EntityId, order: &Order, payments: &[&Payment]) {
 }
 
 /// Checks that an acknowledged webhook is stored: applied to its order, or parked.
-pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
+pub async fn check_notice_stored(clients: &Clients, bank: &Bank, body: &str) {
     let Clients { world, journal, tables, .. } = clients;
     let Some(notice) = bank.notice(body) else { return };
     let parked = tables.parked_webhooks(0, u32::MAX).await;
@@ -190,7 +190,12 @@ pub async fn notice_kept(clients: &Clients, bank: &Bank, body: &str) {
 /// Checks that the sellable units that each node answers equal those of the simulator's books, if
 /// both are at the same version. Holds may have expired between the request and the answer, so any
 /// value in between is accepted.
-pub async fn shelves(clients: &Clients, fleet: &Fleet, watch: &Mutex<BooksWatch>, skus: usize) {
+pub async fn check_sellable(
+    clients: &Clients,
+    fleet: &Fleet,
+    watch: &Mutex<BooksWatch>,
+    skus: usize,
+) {
     for One { process, node } in fleet.all() {
         for number in 0..skus {
             let (sku, clock) = (sku(number), node.clock.clone());
@@ -247,7 +252,7 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
 
 /// Checks that all committed events are in the stream. It is called once nothing is in progress any
 /// more.
-pub fn relayed(world: &World, journal: &Journal, stream: &Twin) {
+pub fn check_relayed(world: &World, journal: &Journal, stream: &LocalStream) {
     for shard in 0..journal.shards() {
         let (_, last) = journal.stands(shard);
         let there = stream.positions(shard);

@@ -397,7 +397,7 @@ impl Clients {
             Ok(None) => "not accepted by any node",
             Ok(Some(Ok(()))) => {
                 again.delivery = None;
-                check::notice_kept(&self, &again.bank, &body).await;
+                check::check_notice_stored(&self, &again.bank, &body).await;
                 "taken"
             }
             Ok(Some(Err(WebhookRefusal::TryAgain))) => "must be sent again",

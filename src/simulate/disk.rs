@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::plan::{Mishap, PlannedFault};
+use super::plan::{CallFault, PlannedFault};
 use super::process::SimulatedProcess;
 use super::watch::BooksWatch;
 use super::world::World;
@@ -98,7 +98,7 @@ impl Disk {
     }
 
     /// The fault of an append, which is counted here.
-    fn mishap(&self, batch: &[Append]) -> Option<Mishap> {
+    fn fault(&self, batch: &[Append]) -> Option<CallFault> {
         let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut met = None;
         for fault in &self.shared.faults {
@@ -189,36 +189,36 @@ impl Journal for Disk {
     async fn append(&self, fences: &[Fence], batch: &[Append]) -> Result<Vec<Record>, AppendError> {
         self.process.reach_store().await;
         let number = self.shared.appends.fetch_add(1, Ordering::Relaxed) + 1;
-        let mishap = self.mishap(batch);
+        let fault = self.fault(batch);
         let told = |what: &str| {
             self.shared.world.tell("disk", |line| write!(line, "append {number} {what}"));
         };
         tokio::time::sleep(Duration::from_millis(self.shared.world.chance(6))).await;
         self.process.reach_store().await;
-        match mishap {
-            Some(Mishap::CrashBefore) => {
+        match fault {
+            Some(CallFault::CrashBefore) => {
                 self.process.die(&format!("before append {number}"));
                 self.process.reach_store().await;
             }
-            Some(Mishap::CrashAfter) => {
+            Some(CallFault::CrashAfter) => {
                 let _written = self.write(fences, batch).await;
                 self.process.die(&format!("after append {number}"));
                 self.process.reach_store().await;
             }
-            Some(Mishap::Refused) => {
+            Some(CallFault::Refused) => {
                 told("is refused");
                 return Err(AppendError::Failed("the disk is full".to_owned()));
             }
-            Some(Mishap::Unanswered) => {
+            Some(CallFault::Unanswered) => {
                 told("is written, without an answer");
                 self.write(fences, batch).await?;
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
-            Some(Mishap::Lost) => {
+            Some(CallFault::Lost) => {
                 told("is not written, without an answer");
                 return Err(AppendError::Unknown("the connection broke".to_owned()));
             }
-            Some(Mishap::Slow(ms) | Mishap::Late(ms)) => {
+            Some(CallFault::Slow(ms) | CallFault::Late(ms)) => {
                 told("is slow");
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 if self.process.is_dead() {
@@ -227,7 +227,7 @@ impl Journal for Disk {
                 }
                 self.process.reach_store().await;
             }
-            Some(Mishap::CutOff(ms)) => {
+            Some(CallFault::CutOff(ms)) => {
                 told("is in flight while its sender is cut off");
                 self.process.cut_off(ms);
                 self.process.reach_store().await;

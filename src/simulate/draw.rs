@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::plan::{
-    BUSY_MS, Blow, Bus, Deed, Loss, Mishap, Net, PlannedBuyer, PlannedFault, Point, Shop,
-    SimulationPlan,
+    BUSY_MS, Bus, CallFault, Net, NodeFault, OperatorAction, PlannedBuyer, PlannedFault, Point,
+    Shop, SimulationPlan, StreamFault,
 };
 
 /// The theme of a plan.
@@ -125,13 +125,13 @@ impl SimulationPlan {
         let buyers: Vec<PlannedBuyer> =
             (0..rng.random_range(2..=9)).map(|_| buyer(rng, skus, rush)).collect();
         let count = rng.random_range(0..=if matches!(theme, Theme::Anything) { 8 } else { 16 });
-        let mut deeds: Vec<(i64, Deed)> =
-            (0..count).map(|_| deed(rng, skus, &buyers, theme)).collect();
-        deeds.sort_by_key(|(at, _)| *at);
+        let mut actions: Vec<(i64, OperatorAction)> =
+            (0..count).map(|_| operator_action(rng, skus, &buyers, theme)).collect();
+        actions.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng, theme)).collect();
         let (nodes, bus) = (1, Bus::default());
-        let alone = Self { seed, shop, net, nodes, bus, buyers, deeds, faults };
+        let alone = Self { seed, shop, net, nodes, bus, buyers, actions, faults };
         (alone, drawn, calm)
     }
 
@@ -162,7 +162,7 @@ impl SimulationPlan {
         if rng.random_ratio(1, 3) {
             // The node is cut off for longer than a lease, so its appends arrive when its shards
             // have another owner.
-            let what = Mishap::CutOff(rng.random_range(11_000..50_000));
+            let what = CallFault::CutOff(rng.random_range(11_000..50_000));
             self.faults.push(PlannedFault::Append { point: point(rng, &KINDS, 150), what });
         }
         self
@@ -183,20 +183,20 @@ fn blow(rng: &mut StdRng, nodes: usize, buyers: &[PlannedBuyer]) -> PlannedFault
     let node = rng.random_range(0..nodes);
     let ms = rng.random_range(1_000..40_000);
     let what = match rng.random_range(0..12) {
-        0 | 1 => Blow::Killed { steps: rng.random_range(0..200) },
-        2 | 3 => Blow::Leaves,
+        0 | 1 => NodeFault::Killed { steps: rng.random_range(0..200) },
+        2 | 3 => NodeFault::Leaves,
         // The node is cut off for longer than a lease.
-        4..=6 => Blow::NoStore { ms: 10_000 + ms },
-        7 => Blow::NoBus { ms },
-        8 => Blow::Mute { ms },
-        9 => return PlannedFault::Stream { at, what: Loss::Deleted },
+        4..=6 => NodeFault::NoStore { ms: 10_000 + ms },
+        7 => NodeFault::NoBus { ms },
+        8 => NodeFault::Mute { ms },
+        9 => return PlannedFault::Stream { at, what: StreamFault::Deleted },
         10 => {
             return PlannedFault::Stream {
                 at,
-                what: Loss::Tail { count: rng.random_range(1..50) },
+                what: StreamFault::Tail { count: rng.random_range(1..50) },
             };
         }
-        _ => return PlannedFault::Stream { at, what: Loss::Away { ms } },
+        _ => return PlannedFault::Stream { at, what: StreamFault::Away { ms } },
     };
     PlannedFault::Node { at, node, what }
 }
@@ -249,7 +249,12 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
 }
 
 /// Draws an operator's action and its time: any time, or just after a buyer has arrived.
-fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) -> (i64, Deed) {
+fn operator_action(
+    rng: &mut StdRng,
+    skus: usize,
+    buyers: &[PlannedBuyer],
+    theme: Theme,
+) -> (i64, OperatorAction) {
     let (sku, order) = (rng.random_range(0..skus), rng.random_range(0..buyers.len()));
     let came = buyers[order].at;
     let at = match theme {
@@ -262,25 +267,25 @@ fn deed(rng: &mut StdRng, skus: usize, buyers: &[PlannedBuyer], theme: Theme) ->
         Theme::AfterSale => rng.random_range(8..15),
         Theme::TakenBack => rng.random_range(6..8),
     };
-    let deed = match kind {
-        0 | 1 => Deed::Receive { sku, quantity: rng.random_range(1..=3) },
-        2 => Deed::Adjust { sku, delta: rng.random_range(-2..=2) },
-        3 => Deed::Set { sku, on_hand: rng.random_range(0..=4) },
-        4 => Deed::Transfer { sku, quantity: rng.random_range(1..=2) },
+    let action = match kind {
+        0 | 1 => OperatorAction::Receive { sku, quantity: rng.random_range(1..=3) },
+        2 => OperatorAction::Adjust { sku, delta: rng.random_range(-2..=2) },
+        3 => OperatorAction::Set { sku, on_hand: rng.random_range(0..=4) },
+        4 => OperatorAction::Transfer { sku, quantity: rng.random_range(1..=2) },
         // One price in five is 0, because an order with total 0 is placed without a payment.
-        5 => Deed::Reprice { sku, price: rng.random_range(-9_i64..=40).max(0) * 100 },
-        6 | 7 => Deed::Cancel { order },
-        8 => Deed::RefundAll { order, restock: rng.random_ratio(1, 2) },
-        9 | 10 => Deed::RefundUnit { order, restock: rng.random_ratio(1, 2) },
-        11 => Deed::RefundFree { order, amount: rng.random_range(1..=3_000) },
-        12 => Deed::FulfillUnit { order },
-        13 => Deed::Fulfill { order },
-        14 => Deed::Capture { order, amount: rng.random_ratio(1, 2).then_some(100) },
-        15 => Deed::Retry { order },
-        16 => Deed::Skip { order },
-        _ => Deed::RemakeRows,
+        5 => OperatorAction::Reprice { sku, price: rng.random_range(-9_i64..=40).max(0) * 100 },
+        6 | 7 => OperatorAction::Cancel { order },
+        8 => OperatorAction::RefundAll { order, restock: rng.random_ratio(1, 2) },
+        9 | 10 => OperatorAction::RefundUnit { order, restock: rng.random_ratio(1, 2) },
+        11 => OperatorAction::RefundFree { order, amount: rng.random_range(1..=3_000) },
+        12 => OperatorAction::FulfillUnit { order },
+        13 => OperatorAction::Fulfill { order },
+        14 => OperatorAction::Capture { order, amount: rng.random_ratio(1, 2).then_some(100) },
+        15 => OperatorAction::Retry { order },
+        16 => OperatorAction::Skip { order },
+        _ => OperatorAction::RemakeRows,
     };
-    (at, deed)
+    (at, action)
 }
 
 fn fault(rng: &mut StdRng, theme: Theme) -> PlannedFault {
@@ -294,24 +299,24 @@ fn fault(rng: &mut StdRng, theme: Theme) -> PlannedFault {
         2 => PlannedFault::Stop { at },
         3..=7 => {
             let what = match rng.random_range(0..6) {
-                0 => Mishap::CrashBefore,
-                1 => Mishap::CrashAfter,
-                2 => Mishap::Refused,
-                3 => Mishap::Unanswered,
-                4 => Mishap::Lost,
-                _ => Mishap::Slow(rng.random_range(100..20_000)),
+                0 => CallFault::CrashBefore,
+                1 => CallFault::CrashAfter,
+                2 => CallFault::Refused,
+                3 => CallFault::Unanswered,
+                4 => CallFault::Lost,
+                _ => CallFault::Slow(rng.random_range(100..20_000)),
             };
             PlannedFault::Append { point: point(rng, theme.kinds(), 150), what }
         }
         8..=12 => {
             let what = match rng.random_range(0..8) {
-                0 => Mishap::CrashBefore,
-                1 => Mishap::CrashAfter,
-                2 => Mishap::Refused,
-                3 => Mishap::Unanswered,
-                4 => Mishap::Lost,
-                5 => Mishap::Slow(rng.random_range(1_000..180_000)),
-                _ => Mishap::Late(rng.random_range(1_000..60_000)),
+                0 => CallFault::CrashBefore,
+                1 => CallFault::CrashAfter,
+                2 => CallFault::Refused,
+                3 => CallFault::Unanswered,
+                4 => CallFault::Lost,
+                5 => CallFault::Slow(rng.random_range(1_000..180_000)),
+                _ => CallFault::Late(rng.random_range(1_000..60_000)),
             };
             PlannedFault::Call { point: point(rng, theme.calls(), 40), what }
         }

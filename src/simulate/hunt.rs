@@ -26,7 +26,7 @@ pub struct HuntOutcome {
 const fn needs_several(fault: SeededFault) -> bool {
     matches!(
         fault,
-        SeededFault::FenceNotChecked | SeededFault::ZombieReplies | SeededFault::RelayBelieves
+        SeededFault::FenceNotChecked | SeededFault::LeaseIgnored | SeededFault::RelayTrustsStream
     )
 }
 

@@ -4,9 +4,10 @@
 //! The nodes are the real ones: actors, flows, lanes, timers, projections, leases, relays and
 //! followers. Most seeds have one node, every third has several on one journal (`nodes`). Only
 //! their environment is simulated, behind existing traits: [`Journal`] and [`Tables`] (`disk`,
-//! `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`, `pipe`), time and
-//! randomness (`world`), and the clients (`clients`, `operators`, `fleet`, and `story` for those of
-//! a single noun). HTTP, databases and sockets are not simulated; other tests use the real ones.
+//! `process`), [`Provider`] (`bank`), [`Board`] and [`Stream`] (`process`, `faulty_stream`), time
+//! and randomness (`world`), and the clients (`clients`, `operators`, `fleet`, and `story` for
+//! those of a single noun). HTTP, databases and sockets are not simulated; other tests use the real
+//! ones.
 //!
 //! [`Journal`]: crate::store::journal::Journal
 //! [`Tables`]: crate::store::Tables
@@ -19,12 +20,12 @@ mod check;
 mod clients;
 mod disk;
 mod draw;
-mod ears;
+mod faulty_stream;
+mod feed_checker;
 mod fleet;
 mod hunt;
 mod nodes;
 mod operators;
-mod pipe;
 mod plan;
 mod process;
 mod run;

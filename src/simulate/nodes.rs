@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::ears;
+use super::faulty_stream::{FaultyStream, SharedStream};
+use super::feed_checker;
 use super::fleet::{Fleet, One};
-use super::pipe::{Main, Pipe};
-use super::plan::{BUSY_MS, Blow, Loss, PlannedFault};
+use super::plan::{BUSY_MS, NodeFault, PlannedFault, StreamFault};
 use super::process::SimulatedProcess;
-use super::run::Outside;
+use super::run::Environment;
 use crate::actors::engine::cluster;
 use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, NodeStart, ShopSettings};
 use crate::bus::local::Board;
-use crate::bus::stream::Twin;
-use crate::bus::{self, Calls, Findings, Notices};
+use crate::bus::stream::LocalStream;
+use crate::bus::{self, Calls, NatsProblems, Notices};
 use crate::cache::Cache;
 use crate::domain::order::CapturePolicy;
 use crate::domain::pricing::Rules;
@@ -35,16 +35,16 @@ const AWAY_MAX: u64 = 20_000;
 
 /// The connections between nodes: the bus and the stream.
 #[derive(Default)]
-pub struct Room {
+pub struct ClusterNetwork {
     board: Board,
-    stream: Main,
+    stream: SharedStream,
 }
 
-impl Room {
+impl ClusterNetwork {
     /// The stream of all nodes' commits.
     #[must_use]
-    pub const fn stream(&self) -> &Twin {
-        &self.stream.twin
+    pub const fn stream(&self) -> &LocalStream {
+        &self.stream.local
     }
 
     /// Removes all nodes from the bus, and makes the stream reachable.
@@ -73,12 +73,12 @@ impl PlannedFault {
     /// Whether the fault may happen at any await point of any task. For plans with such faults, the
     /// runtime looks for timed events after every poll of a task.
     #[must_use]
-    pub const fn is_fine(&self) -> bool {
-        matches!(self, Self::Crash { .. } | Self::Node { what: Blow::Killed { .. }, .. })
+    pub const fn needs_every_poll(&self) -> bool {
+        matches!(self, Self::Crash { .. } | Self::Node { what: NodeFault::Killed { .. }, .. })
     }
 }
 
-impl Outside {
+impl Environment {
     /// The arguments to start a node in a process.
     pub(super) fn start(&self, process: &SimulatedProcess) -> NodeStart {
         self.lives.fetch_add(1, Ordering::Relaxed);
@@ -131,18 +131,19 @@ impl Outside {
 
     fn cluster(&self, process: &SimulatedProcess) -> cluster::ClusterStart {
         let (options, name) = (bus::Options::default(), process.name());
-        let board = self.room.board.over(Arc::new(process.clone()));
+        let board = self.network.board.over(Arc::new(process.clone()));
         let clock = self.world.clock();
-        let pipe = Pipe::new(self.room.stream.clone(), process.clone(), self.world.clone());
+        let stream =
+            FaultyStream::new(self.network.stream.clone(), process.clone(), self.world.clone());
         cluster::ClusterStart {
             options: cluster::Options::default(),
             node: name.to_owned(),
             calls: Calls::local(&board, &options, name, Arc::new(move || clock.now())),
             notices: Notices::local(&board, name, process.stop()),
-            stream: Some(Arc::new(pipe)),
+            stream: Some(Arc::new(stream)),
             bus: options,
             nats: None,
-            findings: Findings::default(),
+            nats_problems: NatsProblems::default(),
         }
     }
 
@@ -160,7 +161,7 @@ impl Outside {
                 let Ok(node) = Node::start(self.start(&process)).await else {
                     return process.die("because it could not start");
                 };
-                let listening = ears::listen(&self.world, name(place), &node.changes);
+                let listening = feed_checker::listen(&self.world, name(place), &node.changes);
                 node.join(process.name()).await;
                 fleet.put(place, Some(One { process: process.clone(), node }));
                 tokio::select! {
@@ -176,27 +177,32 @@ impl Outside {
                 () = living => {}
             }
             fleet.put(place, None);
-            self.room.forget(process.name());
+            self.network.forget(process.name());
             let pause = 500 + self.world.chance(AWAY_MAX);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
     /// Applies a fault to one of several nodes, if that node is running.
-    pub(super) async fn strike(self: &Arc<Self>, fleet: &Fleet, place: usize, what: Blow) {
+    pub(super) async fn apply_node_fault(
+        self: &Arc<Self>,
+        fleet: &Fleet,
+        place: usize,
+        what: NodeFault,
+    ) {
         let Some(One { process, node }) = fleet.at(place) else { return };
         if self.plan.nodes == 1 {
             return;
         }
-        let board = self.room.board.clone();
+        let board = self.network.board.clone();
         match what {
-            Blow::Killed { steps } => {
+            NodeFault::Killed { steps } => {
                 for _ in 0..steps {
                     tokio::task::yield_now().await;
                 }
                 process.die("at any moment");
             }
-            Blow::Leaves => {
+            NodeFault::Leaves => {
                 let fleet = fleet.clone();
                 tokio::spawn(async move {
                     node.leave().await;
@@ -206,13 +212,13 @@ impl Outside {
                     process.die("after an orderly stop");
                 });
             }
-            Blow::NoStore { ms } => process.cut_off(ms),
-            Blow::NoBus { ms } => {
+            NodeFault::NoStore { ms } => process.cut_off(ms),
+            NodeFault::NoBus { ms } => {
                 self.for_a_while(place, ms, "is cut off from the other nodes", move |on| {
                     board.cut(name(place), on);
                 });
             }
-            Blow::Mute { ms } => {
+            NodeFault::Mute { ms } => {
                 self.for_a_while(place, ms, "sends no answers", move |on| {
                     board.mute(name(place), on);
                 });
@@ -239,13 +245,13 @@ impl Outside {
     }
 
     /// Applies a fault to the stream.
-    pub(super) fn lose(&self, what: Loss) {
-        let stream = self.room.stream.clone();
+    pub(super) fn apply_stream_fault(&self, what: StreamFault) {
+        let stream = self.network.stream.clone();
         self.world.tell("stream", |line| write!(line, "{what:?}"));
         match what {
-            Loss::Deleted => stream.twin.delete(),
-            Loss::Tail { count } => stream.twin.lose(count),
-            Loss::Away { ms } => {
+            StreamFault::Deleted => stream.local.delete(),
+            StreamFault::Tail { count } => stream.local.lose(count),
+            StreamFault::Away { ms } => {
                 stream.reach(false);
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_millis(ms)).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::clients::{Clients, cause, sku};
 use super::fleet::Fleet;
-use super::plan::Deed;
+use super::plan::OperatorAction;
 use crate::actors::catalog::Expect;
 use crate::actors::engine::host;
 use crate::actors::node::Node;
@@ -66,31 +66,31 @@ impl Operators {
     }
 
     /// Performs one action at its time.
-    pub async fn act(self, fleet: Fleet, at: i64, number: usize, deed: Deed) {
+    pub async fn act(self, fleet: Fleet, at: i64, number: usize, action: OperatorAction) {
         let wait = at - self.clients.world.elapsed();
         tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(0))).await;
         let name = format!("deed-{number}");
-        match deed {
-            Deed::Receive { sku, quantity } => {
+        match action {
+            OperatorAction::Receive { sku, quantity } => {
                 self.stock(&fleet, sku, receive(0, quantity), &name).await;
             }
-            Deed::Adjust { sku, delta } => {
+            OperatorAction::Adjust { sku, delta } => {
                 let (location, reason) = (place(0), REASON.to_owned());
                 let command = stock::Command::Adjust { location, delta, reason };
                 self.stock(&fleet, sku, command, &name).await;
             }
-            Deed::Set { sku, on_hand } => {
+            OperatorAction::Set { sku, on_hand } => {
                 let (location, change_from) = (place(0), None);
                 let command = stock::Command::Set { location, on_hand, change_from };
                 self.stock(&fleet, sku, command, &name).await;
             }
-            Deed::Transfer { sku, quantity } => {
+            OperatorAction::Transfer { sku, quantity } => {
                 let (from, to) = (place(0), place(1));
                 let command = stock::Command::Transfer { from, to, quantity };
                 self.stock(&fleet, sku, command, &name).await;
             }
-            Deed::Reprice { sku, price } => self.reprice(&fleet, sku, price, &name).await,
-            Deed::RemakeRows => {
+            OperatorAction::Reprice { sku, price } => self.reprice(&fleet, sku, price, &name).await,
+            OperatorAction::RemakeRows => {
                 self.clients.world.tell("operator", |line| write!(line, "rebuilds all rows"));
                 if let Some(one) = fleet.all().first() {
                     let begun = one.process.answers(one.node.replay_rows()).await;
@@ -248,7 +248,7 @@ fn receive(at: usize, quantity: i64) -> stock::Command {
 }
 
 /// The command of an action, and its order.
-fn command_of(deed: &Deed) -> (usize, Command) {
+fn command_of(action: &OperatorAction) -> (usize, Command) {
     let reason = REASON.to_owned();
     let refund = |request: RefundRequest| {
         Command::Refund(RefundRequest { reason: REASON.to_owned(), ..request })
@@ -257,26 +257,28 @@ fn command_of(deed: &Deed) -> (usize, Command) {
         let lines = vec![RefundLineRequest { line: 1, quantity: 1, amount: None }];
         refund(RefundRequest { lines, restock, ..RefundRequest::default() })
     };
-    match deed {
-        Deed::Cancel { order } => (*order, Command::Cancel { reason }),
-        Deed::RefundAll { order, restock } => {
+    match action {
+        OperatorAction::Cancel { order } => (*order, Command::Cancel { reason }),
+        OperatorAction::RefundAll { order, restock } => {
             let two = RefundLineRequest { line: 1, quantity: 2, amount: None };
             let request =
                 RefundRequest { lines: vec![two], restock: *restock, ..Default::default() };
             (*order, refund(request))
         }
-        Deed::RefundUnit { order, restock } => (*order, unit(*restock)),
-        Deed::RefundFree { order, amount } => {
+        OperatorAction::RefundUnit { order, restock } => (*order, unit(*restock)),
+        OperatorAction::RefundFree { order, amount } => {
             (*order, refund(RefundRequest { free: *amount, ..RefundRequest::default() }))
         }
-        Deed::Fulfill { order } => (*order, Command::Fulfill(FulfillmentRequest::default())),
-        Deed::FulfillUnit { order } => {
+        OperatorAction::Fulfill { order } => {
+            (*order, Command::Fulfill(FulfillmentRequest::default()))
+        }
+        OperatorAction::FulfillUnit { order } => {
             let request = FulfillmentRequest { lines: vec![(1, 1)], tracking: None };
             (*order, Command::Fulfill(request))
         }
-        Deed::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
-        Deed::Skip { order } => (*order, Command::Skip { step: None, reason }),
-        Deed::Retry { order } => (*order, Command::Retry { reason }),
+        OperatorAction::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
+        OperatorAction::Skip { order } => (*order, Command::Skip { step: None, reason }),
+        OperatorAction::Retry { order } => (*order, Command::Retry { reason }),
         // Actions on stock, prices and rows do not get here; `act` performs them.
         _ => (usize::MAX, Command::Retry { reason }),
     }

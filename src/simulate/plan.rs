@@ -21,7 +21,7 @@ pub struct SimulationPlan {
     /// The buyers.
     pub buyers: Vec<PlannedBuyer>,
     /// The operators' actions and their times, in milliseconds.
-    pub deeds: Vec<(i64, Deed)>,
+    pub actions: Vec<(i64, OperatorAction)>,
     /// The faults.
     pub faults: Vec<PlannedFault>,
 }
@@ -96,7 +96,7 @@ pub struct PlannedBuyer {
 /// An operator's action. `order` is the number of the buyer whose order it is, and `sku` the number
 /// of a SKU.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum OperatorAction {
     Receive { sku: usize, quantity: i64 },
     Adjust { sku: usize, delta: i64 },
     Set { sku: usize, on_hand: i64 },
@@ -122,9 +122,9 @@ pub enum PlannedFault {
     /// The process is stopped in an orderly way.
     Stop { at: i64 },
     /// A fault of an append.
-    Append { point: Point, what: Mishap },
+    Append { point: Point, what: CallFault },
     /// A fault of a call to the provider.
-    Call { point: Point, what: Mishap },
+    Call { point: Point, what: CallFault },
     /// The next `count` reads of the journal fail.
     ReadsFail { at: i64, count: u32 },
     /// The next `count` accesses to tables other than the journal fail.
@@ -134,14 +134,14 @@ pub enum PlannedFault {
     /// From this time on, all stored snapshots appear to be of another state version.
     StaleSnapshots { at: i64 },
     /// A fault of one of several nodes; no effect if there is no such node.
-    Node { at: i64, node: usize, what: Blow },
+    Node { at: i64, node: usize, what: NodeFault },
     /// A fault of the stream.
-    Stream { at: i64, what: Loss },
+    Stream { at: i64, what: StreamFault },
 }
 
 /// A fault of a node in a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub enum NodeFault {
     /// It dies, after its tasks have been given `steps` more turns, and restarts after a while.
     Killed { steps: u32 },
     /// It hands over its shards, stops, and restarts after a while.
@@ -156,7 +156,7 @@ pub enum Blow {
 
 /// A fault of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum StreamFault {
     /// It is deleted.
     Deleted,
     /// It loses its last messages.
@@ -186,7 +186,7 @@ impl Point {
 
 /// The fault of an append or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mishap {
+pub enum CallFault {
     /// The process dies before it.
     CrashBefore,
     /// The process dies after it, before the outcome is known.
@@ -208,12 +208,12 @@ pub enum Mishap {
 impl PlannedBuyer {
     /// Whether the buyer takes part in the run.
     #[must_use]
-    pub const fn comes(&self) -> bool {
+    pub const fn takes_part(&self) -> bool {
         self.at >= 0
     }
 
     /// Removes the buyer from the run; the other buyers keep their numbers.
-    pub const fn stay_at_home(&mut self) {
+    pub const fn remove(&mut self) {
         self.at = -1;
     }
 }

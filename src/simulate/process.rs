@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::plan::Bus;
 use super::world::World;
 use crate::bus::local::{CallLink, Fate};
-use crate::store::memory::Way;
+use crate::store::memory::StoreLink;
 
 /// A process. Clones are handles on the same process.
 #[derive(Clone)]
@@ -139,7 +139,7 @@ impl SimulatedProcess {
 }
 
 #[async_trait]
-impl Way for SimulatedProcess {
+impl StoreLink for SimulatedProcess {
     async fn pass(&self) {
         self.reach_store().await;
     }

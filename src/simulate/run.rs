@@ -14,7 +14,7 @@ use super::check::{self, Checks};
 use super::clients::Clients;
 use super::disk::Disk;
 use super::fleet::{Fleet, One};
-use super::nodes::Room;
+use super::nodes::ClusterNetwork;
 use super::operators::Operators;
 use super::plan::{BUSY_MS, PlannedFault, SimulationPlan};
 use super::process::SimulatedProcess;
@@ -91,7 +91,7 @@ impl RunCounts {
 }
 
 /// The environment of the nodes, which outlives the lives of the machine.
-pub(super) struct Outside {
+pub(super) struct Environment {
     pub plan: SimulationPlan,
     pub setup: Setup,
     pub world: World,
@@ -100,7 +100,7 @@ pub(super) struct Outside {
     pub disk: Disk,
     pub bank: Bank,
     /// The connections between several nodes.
-    pub room: Room,
+    pub network: ClusterNetwork,
     /// The number of node starts.
     pub lives: AtomicU64,
     clients: Clients,
@@ -109,7 +109,7 @@ pub(super) struct Outside {
     watch: Arc<Mutex<BooksWatch>>,
     checks: Checks,
     /// The number of timed faults that have happened.
-    came: AtomicUsize,
+    faults_applied: AtomicUsize,
 }
 
 /// Why a life of the machine has ended.
@@ -129,24 +129,24 @@ pub fn run(plan: &SimulationPlan, telling: bool) -> RunOutcome {
 /// Runs a plan on a shop with additional nouns.
 #[must_use]
 pub fn run_with(setup: &Setup, plan: &SimulationPlan, telling: bool) -> RunOutcome {
-    let outside = Arc::new(Outside::new(setup, plan, telling));
+    let environment = Arc::new(Environment::new(setup, plan, telling));
     let mut lives = 0;
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
         loop {
             lives += 1;
-            if matches!(outside.live(), End::Quiet | End::Wrong) {
+            if matches!(environment.live(), End::Quiet | End::Wrong) {
                 break;
             }
             if lives >= LIVES_MAX {
-                outside.world.violate("a node starts", format!("{lives} lives"));
+                environment.world.violate("a node starts", format!("{lives} lives"));
                 break;
             }
         }
     });
-    outside.outcome()
+    environment.outcome()
 }
 
-impl Outside {
+impl Environment {
     fn new(setup: &Setup, plan: &SimulationPlan, telling: bool) -> Self {
         let world = World::new(plan.seed, telling);
         let time = world.clone();
@@ -166,8 +166,8 @@ impl Outside {
             checks: Checks::new(setup.books),
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
             setup: setup.clone(),
-            came: AtomicUsize::new(0),
-            room: Room::default(),
+            faults_applied: AtomicUsize::new(0),
+            network: ClusterNetwork::default(),
             lives: AtomicU64::new(0),
             plan: plan.clone(),
             world,
@@ -180,11 +180,11 @@ impl Outside {
     }
 
     fn live(self: &Arc<Self>) -> End {
-        let fine = self.plan.faults.iter().any(PlannedFault::is_fine);
+        let every_poll = self.plan.faults.iter().any(PlannedFault::needs_every_poll);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
-            .event_interval(if fine { 1 } else { 61 })
+            .event_interval(if every_poll { 1 } else { 61 })
             .build();
         let Ok(runtime) = runtime else {
             self.world.violate("a node starts", "no runtime");
@@ -207,7 +207,7 @@ impl Outside {
             self.world.end_life(pause);
             end
         });
-        self.room.clear();
+        self.network.clear();
         end
     }
 
@@ -232,7 +232,7 @@ impl Outside {
         let mut next_check = after(self.world.elapsed());
         loop {
             let now = self.world.elapsed();
-            let event = next_event(&self.plan, self.came.load(Ordering::Relaxed));
+            let event = next_event(&self.plan, self.faults_applied.load(Ordering::Relaxed));
             let until = event.map_or(ends, |(at, _)| at).min(next_check).min(ends);
             let wait = Duration::from_millis(u64::try_from(until - now).unwrap_or(0));
             tokio::select! {
@@ -246,12 +246,12 @@ impl Outside {
             }
             if now >= next_check {
                 next_check = after(now);
-                self.look_at_shelves(&fleet).await;
+                self.check_sellable(&fleet).await;
                 self.checks.verify(&self.world, &self.tables, &self.bank, false).await;
             }
             if let Some((_, fault)) = event.filter(|(at, _)| *at <= now) {
-                self.came.fetch_add(1, Ordering::Relaxed);
-                if let Some(end) = self.befall(&fleet, fault).await {
+                self.faults_applied.fetch_add(1, Ordering::Relaxed);
+                if let Some(end) = self.apply_timed_fault(&fleet, fault).await {
                     return end;
                 }
             }
@@ -270,8 +270,8 @@ impl Outside {
         if self.world.violation().is_some() { End::Wrong } else { End::Killed }
     }
 
-    async fn look_at_shelves(&self, fleet: &Fleet) {
-        check::shelves(&self.clients, fleet, &self.watch, self.plan.shop.units.len()).await;
+    async fn check_sellable(&self, fleet: &Fleet) {
+        check::check_sellable(&self.clients, fleet, &self.watch, self.plan.shop.units.len()).await;
     }
 
     /// Starts all clients and operators that have something to do.
@@ -280,12 +280,12 @@ impl Outside {
         let (units, history) = (plan.shop.units.clone(), plan.shop.history);
         tokio::spawn(self.operators.clone().open_shop(fleet.clone(), units, history));
         tokio::spawn(self.clients.clone().bring(fleet.clone(), self.bank.clone()));
-        for (me, buyer) in plan.buyers.iter().enumerate().filter(|(_, buyer)| buyer.comes()) {
+        for (me, buyer) in plan.buyers.iter().enumerate().filter(|(_, buyer)| buyer.takes_part()) {
             tokio::spawn(self.clients.clone().buy(fleet.clone(), me, buyer.clone()));
         }
-        for (number, (at, deed)) in plan.deeds.iter().enumerate() {
+        for (number, (at, action)) in plan.actions.iter().enumerate() {
             let operators = self.operators.clone();
-            tokio::spawn(operators.act(fleet.clone(), *at, number, deed.clone()));
+            tokio::spawn(operators.act(fleet.clone(), *at, number, action.clone()));
         }
         for story in self.stories.iter() {
             let (story, clients, fleet) = (story.clone(), self.clients.clone(), fleet.clone());
@@ -299,7 +299,11 @@ impl Outside {
     }
 
     /// Applies a timed fault; if that ends this life of the machine, returns why.
-    async fn befall(self: &Arc<Self>, fleet: &Fleet, fault: &PlannedFault) -> Option<End> {
+    async fn apply_timed_fault(
+        self: &Arc<Self>,
+        fleet: &Fleet,
+        fault: &PlannedFault,
+    ) -> Option<End> {
         match fault {
             PlannedFault::Crash { steps, .. } => {
                 for _ in 0..*steps {
@@ -324,8 +328,10 @@ impl Outside {
             PlannedFault::TablesFail { count, .. } => self.tables.fail(*count),
             PlannedFault::Clock { by, .. } => self.world.turn_clock(*by),
             PlannedFault::StaleSnapshots { .. } => self.disk.age_snapshots(),
-            PlannedFault::Node { node, what, .. } => self.strike(fleet, *node, *what).await,
-            PlannedFault::Stream { what, .. } => self.lose(*what),
+            PlannedFault::Node { node, what, .. } => {
+                self.apply_node_fault(fleet, *node, *what).await
+            }
+            PlannedFault::Stream { what, .. } => self.apply_stream_fault(*what),
             PlannedFault::Append { .. } | PlannedFault::Call { .. } => {}
         }
         None
@@ -336,7 +342,7 @@ impl Outside {
         if self.plan.nodes > 1 {
             self.close_down(fleet).await;
         }
-        self.look_at_shelves(fleet).await;
+        self.check_sellable(fleet).await;
         if self.plan.nodes > 1 {
             self.end_one(fleet, 0).await;
         } else if let Some(One { node, .. }) = fleet.at(0) {
@@ -359,8 +365,8 @@ impl Outside {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        self.look_at_shelves(fleet).await;
-        check::relayed(&self.world, &self.journal, self.room.stream());
+        self.check_sellable(fleet).await;
+        check::check_relayed(&self.world, &self.journal, self.network.stream());
         for place in 1..self.plan.nodes {
             self.end_one(fleet, place).await;
         }
@@ -410,7 +416,7 @@ impl Outside {
     }
 }
 
-impl Outside {
+impl Environment {
     /// The number of claims, over all shards.
     fn claims(&self) -> u64 {
         let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.stands(shard).0);
@@ -434,9 +440,9 @@ const fn after(now: i64) -> i64 {
     now + if now < KEEP_FROM + 60_000 { CHECK_EVERY.0 } else { CHECK_EVERY.1 }
 }
 
-/// The next timed fault, after the `came` faults that have happened. Faults that were due while no
-/// node ran happen as soon as one runs.
-fn next_event(plan: &SimulationPlan, came: usize) -> Option<(i64, &PlannedFault)> {
+/// The next timed fault, after the `faults_applied` faults that have happened. Faults that were due
+/// while no node ran happen as soon as one runs.
+fn next_event(plan: &SimulationPlan, faults_applied: usize) -> Option<(i64, &PlannedFault)> {
     let timed = plan.faults.iter().filter_map(|fault| match fault {
         PlannedFault::Crash { at, .. }
         | PlannedFault::Stop { at }
@@ -450,5 +456,5 @@ fn next_event(plan: &SimulationPlan, came: usize) -> Option<(i64, &PlannedFault)
     });
     let mut timed: Vec<_> = timed.collect();
     timed.sort_by_key(|(at, _)| *at);
-    timed.get(came).copied()
+    timed.get(faults_applied).copied()
 }

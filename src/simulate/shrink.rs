@@ -42,7 +42,7 @@ pub fn shrink(plan: &SimulationPlan) -> Option<Shrunken> {
 
 /// The number of ways to reduce a plan.
 fn steps(plan: &SimulationPlan) -> usize {
-    plan.faults.len() + plan.deeds.len() + 4 * plan.buyers.len() + 16
+    plan.faults.len() + plan.actions.len() + 4 * plan.buyers.len() + 16
 }
 
 /// A plan after the reduction with the number `step`; `None` if the plan has nothing to leave out
@@ -53,16 +53,16 @@ fn without(plan: &SimulationPlan, step: usize) -> Option<SimulationPlan> {
         less.faults.remove(step);
         return Some(less);
     };
-    let Some(step) = step.checked_sub(plan.deeds.len()) else {
-        less.deeds.remove(step);
+    let Some(step) = step.checked_sub(plan.actions.len()) else {
+        less.actions.remove(step);
         return Some(less);
     };
     let buyers = plan.buyers.len();
     let Some(step) = step.checked_sub(4 * buyers) else {
         let buyer = &mut less.buyers[step % buyers];
-        let there = buyer.comes();
+        let there = buyer.takes_part();
         match step / buyers {
-            0 => buyer.stay_at_home(),
+            0 => buyer.remove(),
             1 if buyer.edits > 0 => buyer.edits = 0,
             2 if buyer.lines.len() > 1 => drop(buyer.lines.pop()),
             3 if buyer.tokens.len() > 1 => drop(buyer.tokens.pop()),

@@ -31,7 +31,7 @@ const RARE: [(SeededFault, u64); 13] = [
     (SeededFault::StateKeptAfterRefusal, 23),
     (SeededFault::UnknownCommitBelieved, 44),
     (SeededFault::WebhookNotKept, 122),
-    (SeededFault::ZombieReplies, 117),
+    (SeededFault::LeaseIgnored, 117),
 ];
 
 /// Runs a function on one thread per core.
@@ -79,8 +79,9 @@ fn failing_plan_is_reduced() {
     let plan = hunt_on(SeededFault::RefundNotCapped);
     let small = shrink(&plan).unwrap();
     assert_eq!(small.outcome.violation.unwrap().rule, run(&plan, false).violation.unwrap().rule);
-    let comes = |plan: &SimulationPlan| plan.buyers.iter().filter(|buyer| buyer.comes()).count();
-    let size = |plan: &SimulationPlan| plan.faults.len() + plan.deeds.len() + comes(plan);
+    let count =
+        |plan: &SimulationPlan| plan.buyers.iter().filter(|buyer| buyer.takes_part()).count();
+    let size = |plan: &SimulationPlan| plan.faults.len() + plan.actions.len() + count(plan);
     assert!(size(&small.plan) < size(&plan));
     assert!(small.outcome.story.last().unwrap().contains("WRONG"));
     seeded_fault::set_active(None);

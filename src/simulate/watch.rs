@@ -17,8 +17,8 @@ use crate::domain::time::Timestamp;
 /// The simulator's own books of stock and orders, against which each event is checked.
 #[derive(Default)]
 pub struct BooksWatch {
-    stock: BTreeMap<EntityId, Shelf>,
-    orders: BTreeMap<EntityId, Sale>,
+    stock: BTreeMap<EntityId, StockBook>,
+    orders: BTreeMap<EntityId, OrderBook>,
     seqs: BTreeMap<EntityId, i64>,
     /// The last event with each idempotency key, and its time.
     keys: BTreeMap<(EntityId, String, String), (i64, Timestamp)>,
@@ -30,7 +30,7 @@ pub struct BooksWatch {
 
 /// The stock of one SKU.
 #[derive(Default)]
-struct Shelf {
+struct StockBook {
     on_hand: BTreeMap<Location, i64>,
     holds: BTreeMap<OrderId, (Vec<LocationUnits>, Timestamp)>,
     allocated: BTreeMap<OrderId, Vec<LocationUnits>>,
@@ -40,7 +40,7 @@ struct Shelf {
 
 /// The money and goods of one order.
 #[derive(Default)]
-struct Sale {
+struct OrderBook {
     units: BTreeMap<Sku, i64>,
     total: i64,
     /// The requested amount, by attempt.
@@ -67,7 +67,7 @@ impl BooksWatch {
                 let what = format!("{} #{}", record.entity, record.seq);
                 world.violate("a history has no gaps", what);
             }
-            let outcome = self.once(record).and_then(|()| match record.entity.prefix() {
+            let outcome = self.check_key_once(record).and_then(|()| match record.entity.prefix() {
                 Stock::PREFIX => self.take_stock(record),
                 Order::PREFIX => self.take_order(record, world),
                 _ => Ok(()),
@@ -82,7 +82,7 @@ impl BooksWatch {
     /// durable.
     pub fn asked(&self, world: &World, reference: &str, amount: i64) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
-        let asked = self.orders.get(&order).and_then(|sale| sale.asked.get(&attempt));
+        let asked = self.orders.get(&order).and_then(|order_book| order_book.asked.get(&attempt));
         if asked != Some(&amount) {
             let what = format!("{reference}: {amount}, on disk: {asked:?}");
             world.violate("a call to the provider follows a durable event", what);
@@ -93,15 +93,16 @@ impl BooksWatch {
     /// before.
     pub fn reversed(&self, world: &World, reference: &str) {
         let Some((order, _, attempt)) = parse_reference(reference) else { return };
-        let Some(sale) = self.orders.get(&order) else { return };
-        let waits = sale.open.contains(&attempt) || sale.authorized.contains_key(&attempt);
-        if waits && !sale.cancelling && !sale.given_up.contains(&attempt) {
+        let Some(order_book) = self.orders.get(&order) else { return };
+        let waits =
+            order_book.open.contains(&attempt) || order_book.authorized.contains_key(&attempt);
+        if waits && !order_book.cancelling && !order_book.given_up.contains(&attempt) {
             world.violate("an attempt is given up before it is reversed", reference);
         }
     }
 
     /// Checks that an idempotency key is used once: all its events are in one append.
-    fn once(&mut self, record: &Record) -> Finding {
+    fn check_key_once(&mut self, record: &Record) -> Finding {
         let cause = record.cause();
         let Some(idempotency) = cause.idempotency else { return Ok(()) };
         let used = (record.entity.clone(), cause.by, idempotency.key);
@@ -119,26 +120,26 @@ impl BooksWatch {
     /// books have.
     pub fn sellable(&self, sku: &Sku, now: Timestamp) -> (i64, i64) {
         let id = stock::entity_id(sku);
-        let sellable = self.stock.get(&id).map_or(0, |shelf| {
-            let held = shelf.holds.values().filter(|(_, until)| *until > now);
-            shelf.on_hand.values().sum::<i64>()
+        let sellable = self.stock.get(&id).map_or(0, |stock_book| {
+            let held = stock_book.holds.values().filter(|(_, until)| *until > now);
+            stock_book.on_hand.values().sum::<i64>()
                 - held.map(|(parts, _)| sum(parts)).sum::<i64>()
-                - shelf.allocated.values().map(|parts| sum(parts)).sum::<i64>()
+                - stock_book.allocated.values().map(|parts| sum(parts)).sum::<i64>()
         });
         (sellable, self.seqs.get(&id).copied().unwrap_or(0))
     }
 
     fn take_stock(&mut self, record: &Record) -> Finding {
         let event = decode::<stock::Event>(record).map_err(|error| unreadable(&error))?;
-        let shelf = self.stock.entry(record.entity.clone()).or_default();
-        shelf.take(&event, record.at)?;
-        for (location, on_hand) in &shelf.on_hand {
+        let stock_book = self.stock.entry(record.entity.clone()).or_default();
+        stock_book.take(&event, record.at)?;
+        for (location, on_hand) in &stock_book.on_hand {
             let at = |parts: &Vec<LocationUnits>| {
                 let here = parts.iter().filter(|part| part.location == *location);
                 here.map(|part| part.quantity).sum::<i64>()
             };
-            let held: i64 = shelf.holds.values().map(|(parts, _)| at(parts)).sum();
-            let allocated: i64 = shelf.allocated.values().map(at).sum();
+            let held: i64 = stock_book.holds.values().map(|(parts, _)| at(parts)).sum();
+            let allocated: i64 = stock_book.allocated.values().map(at).sum();
             if on_hand - held - allocated < 0 {
                 let what = format!("{on_hand} on hand, {held} held, {allocated} allocated");
                 return Err(("no unit is promised twice", what));
@@ -149,21 +150,23 @@ impl BooksWatch {
 
     fn take_order(&mut self, record: &Record, world: &World) -> Finding {
         let event = decode::<order::Event>(record).map_err(|error| unreadable(&error))?;
-        let sale = self.orders.entry(record.entity.clone()).or_default();
-        sale.take(&event)?;
+        let order_book = self.orders.entry(record.entity.clone()).or_default();
+        order_book.take(&event)?;
         if matches!(event, order::Event::PaymentRequested { .. }) && !world.turned_lately() {
             return self.held(record);
         }
-        let Some(sale) = self.orders.get_mut(&record.entity) else { return Ok(()) };
-        if sale.confirmed || !matches!(event, order::Event::Confirmed { .. }) {
+        let Some(order_book) = self.orders.get_mut(&record.entity) else { return Ok(()) };
+        if order_book.confirmed || !matches!(event, order::Event::Confirmed { .. }) {
             return Ok(());
         }
-        sale.confirmed = true;
+        order_book.confirmed = true;
         self.confirmed += 1;
         let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
-        for (sku, units) in &sale.units {
-            let shelf = self.stock.get(&stock::entity_id(sku));
-            let has = shelf.and_then(|shelf| shelf.allocated.get(&order)).map_or(0, |it| sum(it));
+        for (sku, units) in &order_book.units {
+            let stock_book = self.stock.get(&stock::entity_id(sku));
+            let has = stock_book
+                .and_then(|stock_book| stock_book.allocated.get(&order))
+                .map_or(0, |it| sum(it));
             if has != *units {
                 let what = format!("{units} of {sku} were sold, {has} are allocated");
                 return Err(("nothing is confirmed without its stock", what));
@@ -175,10 +178,10 @@ impl BooksWatch {
     /// Checks that the stock of an order is on hold when its payment is requested.
     fn held(&self, record: &Record) -> Finding {
         let order: OrderId = record.entity.as_str().parse().map_err(|error| unreadable(&error))?;
-        let skus = self.orders.get(&record.entity).map(|sale| sale.units.keys());
+        let skus = self.orders.get(&record.entity).map(|order_book| order_book.units.keys());
         for sku in skus.into_iter().flatten() {
-            let shelf = self.stock.get(&stock::entity_id(sku));
-            let hold = shelf.and_then(|shelf| shelf.holds.get(&order));
+            let stock_book = self.stock.get(&stock::entity_id(sku));
+            let hold = stock_book.and_then(|stock_book| stock_book.holds.get(&order));
             if hold.is_none_or(|(_, until)| *until <= record.at) {
                 return Err(("payment is requested only while stock is on hold", sku.to_string()));
             }
@@ -197,7 +200,7 @@ fn sum(parts: &[LocationUnits]) -> i64 {
     parts.iter().map(|part| part.quantity).sum()
 }
 
-impl Shelf {
+impl StockBook {
     fn take(&mut self, event: &stock::Event, at: Timestamp) -> Finding {
         use stock::Event;
         match event {
@@ -233,17 +236,17 @@ impl Shelf {
                 self.released.insert(*order);
             }
             Event::Shipped { order, id, parts } => {
-                self.once(*order, id)?;
+                self.check_move_once(*order, id)?;
                 self.leave(*order, parts)?;
                 self.add(parts, -1);
             }
             Event::Restocked { order, id, unshipped, returned } => {
-                self.once(*order, id)?;
+                self.check_move_once(*order, id)?;
                 self.leave(*order, unshipped)?;
                 self.add(returned, 1);
             }
             Event::WrittenOff { order, id, parts } => {
-                self.once(*order, id)?;
+                self.check_move_once(*order, id)?;
                 self.leave(*order, parts)?;
                 self.add(parts, -1);
             }
@@ -262,7 +265,7 @@ impl Shelf {
         Ok(())
     }
 
-    fn once(&mut self, order: OrderId, id: &str) -> Finding {
+    fn check_move_once(&mut self, order: OrderId, id: &str) -> Finding {
         if self.moved.insert((order, id.to_owned())) {
             return Ok(());
         }
@@ -299,7 +302,7 @@ impl Shelf {
     }
 }
 
-impl Sale {
+impl OrderBook {
     fn take(&mut self, event: &order::Event) -> Finding {
         use order::Event;
         match event {

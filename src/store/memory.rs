@@ -11,7 +11,7 @@ use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
 use super::node::{self, NodeRow};
-use super::projection::{DeadLetter, ProjectionStep};
+use super::projection::{DeadLetter, ProjectionBatch};
 use super::row::{Table, Value};
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Tables, shard};
@@ -20,7 +20,7 @@ use crate::domain::time::{Span, Timestamp};
 
 /// A simulated network connection between a node and the store.
 #[async_trait]
-pub trait Way: Send + Sync + 'static {
+pub trait StoreLink: Send + Sync + 'static {
     /// Returns when a request has passed the connection; never returns if the request is lost.
     async fn pass(&self);
 }
@@ -31,7 +31,7 @@ pub struct MemoryStore {
     journal: Journal,
     /// A wrapper around `journal` that may inject faults; if set, nodes use this wrapper.
     before: Option<Arc<dyn journal::Journal>>,
-    way: Option<Arc<dyn Way>>,
+    link: Option<Arc<dyn StoreLink>>,
     rows: Arc<Mutex<Rows>>,
 }
 
@@ -53,14 +53,14 @@ impl MemoryStore {
     /// A store of this journal, with all other tables empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, before: None, way: None, rows: Arc::default() }
+        Self { journal, before: None, link: None, rows: Arc::default() }
     }
 
-    /// The same store, used through `before`, a wrapper of its journal, and `way`, a connection;
+    /// The same store, used through `before`, a wrapper of its journal, and `link`, a connection;
     /// both may fail.
     #[must_use]
-    pub fn behind(self, before: Arc<dyn journal::Journal>, way: Arc<dyn Way>) -> Self {
-        Self { before: Some(before), way: Some(way), ..self }
+    pub fn behind(self, before: Arc<dyn journal::Journal>, link: Arc<dyn StoreLink>) -> Self {
+        Self { before: Some(before), link: Some(link), ..self }
     }
 
     /// Makes the next `count` uses of a table fail, with nothing written.
@@ -73,8 +73,8 @@ impl MemoryStore {
     }
 
     async fn rows(&self) -> Result<MutexGuard<'_, Rows>, Error> {
-        if let Some(way) = &self.way {
-            way.pass().await;
+        if let Some(link) = &self.link {
+            link.pass().await;
         }
         let mut rows = self.locked();
         if let Some(left) = rows.fails.checked_sub(1) {
@@ -91,15 +91,15 @@ impl Rows {
         self.last_id
     }
 
-    fn take(&mut self, step: &ProjectionStep<'_>) {
-        let name = step.projection;
-        for cursor in step.cursors {
+    fn take(&mut self, batch: &ProjectionBatch<'_>) {
+        let name = batch.projection;
+        for cursor in batch.cursors {
             self.cursors.insert((name.to_owned(), cursor.shard), cursor.pos);
         }
-        if let Some(rows) = step.rows {
+        if let Some(rows) = batch.rows {
             rows.keep(&mut self.lists);
         }
-        for letter in step.dead {
+        for letter in batch.dead {
             let same = |there: &&DeadLetter| {
                 (&there.projection, there.shard, there.pos)
                     == (&letter.projection, letter.shard, letter.pos)
@@ -108,8 +108,9 @@ impl Rows {
             let id = known.unwrap_or_else(|| self.next_id());
             self.letters.insert(id, DeadLetter { id, ..letter.clone() });
         }
-        let healed =
-            |letter: &DeadLetter| letter.projection == name && step.healed.contains(&letter.entity);
+        let healed = |letter: &DeadLetter| {
+            letter.projection == name && batch.healed.contains(&letter.entity)
+        };
         self.letters.retain(|_, letter| !healed(letter));
     }
 }
@@ -172,19 +173,19 @@ impl Tables for MemoryStore {
         Ok(of_name.map(|((_, shard), pos)| (*shard, *pos)).collect())
     }
 
-    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
+    async fn commit_projections(&self, batches: &[ProjectionBatch<'_>]) -> Result<bool, Error> {
         let mut rows = self.rows().await?;
-        let stands = |step: &ProjectionStep<'_>| {
-            step.cursors.iter().all(|cursor| {
-                let there = rows.cursors.get(&(step.projection.to_owned(), cursor.shard));
+        let stands = |batch: &ProjectionBatch<'_>| {
+            batch.cursors.iter().all(|cursor| {
+                let there = rows.cursors.get(&(batch.projection.to_owned(), cursor.shard));
                 there.copied().unwrap_or(0) == cursor.after
             })
         };
-        if !steps.iter().all(stands) {
+        if !batches.iter().all(stands) {
             return Ok(false);
         }
-        for step in steps {
-            rows.take(step);
+        for batch in batches {
+            rows.take(batch);
         }
         Ok(true)
     }

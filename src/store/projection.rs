@@ -48,7 +48,7 @@ pub struct Cursor {
 
 /// The writes of one projection for one batch of events.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ProjectionStep<'a> {
+pub struct ProjectionBatch<'a> {
     /// The projection.
     pub projection: &'a str,
     /// The moves of its cursors, one per shard.
@@ -90,16 +90,16 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store. Nothing is written then, unless the outcome of the commit is
     /// unknown.
-    pub async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
+    pub async fn commit_projections(&self, batches: &[ProjectionBatch<'_>]) -> Result<bool, Error> {
         let mut write = self.begin_relaxed().await?;
-        if !move_all(&mut write, steps).await? {
+        if !move_all(&mut write, batches).await? {
             return Ok(false);
         }
-        for step in steps {
-            if let Some(rows) = step.rows {
+        for batch in batches {
+            if let Some(rows) = batch.rows {
                 rows.write(&mut write).await?;
             }
-            write_letters(&mut write, step).await?;
+            write_letters(&mut write, batch).await?;
         }
         write.commit().await?;
         Ok(true)
@@ -214,11 +214,11 @@ pub(in crate::store) async fn list_at(
 /// or a round trip, so one statement moves all.
 async fn move_all(
     writing: &mut Writing,
-    steps: &[ProjectionStep<'_>],
+    batches: &[ProjectionBatch<'_>],
 ) -> Result<bool, sqlx::Error> {
     let mut all = Vec::new();
-    for step in steps {
-        all.extend(step.cursors.iter().map(|cursor| (step.projection, *cursor)));
+    for batch in batches {
+        all.extend(batch.cursors.iter().map(|cursor| (batch.projection, *cursor)));
     }
     let new: Vec<_> = all.iter().filter(|(_, cursor)| cursor.after == 0).copied().collect();
     if !new.is_empty() {
@@ -286,9 +286,9 @@ async fn move_with(
 /// Writes new dead letters, and deletes those of healed entities.
 async fn write_letters(
     writing: &mut Writing,
-    step: &ProjectionStep<'_>,
+    batch: &ProjectionBatch<'_>,
 ) -> Result<(), sqlx::Error> {
-    for letter in step.dead {
+    for letter in batch.dead {
         let text = "INSERT INTO dead_letter (projection, shard, pos, entity, reason, at) \
                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (projection, shard, pos) \
                     DO UPDATE SET reason = excluded.reason, at = excluded.at";
@@ -303,9 +303,9 @@ async fn write_letters(
                 .bind(letter.at.millis())
         )?;
     }
-    for entity in step.healed {
+    for entity in batch.healed {
         let text = "DELETE FROM dead_letter WHERE projection = $1 AND entity = $2";
-        execute!(*writing, sqlx::query(text).bind(step.projection).bind(entity.as_str()))?;
+        execute!(*writing, sqlx::query(text).bind(batch.projection).bind(entity.as_str()))?;
     }
     Ok(())
 }

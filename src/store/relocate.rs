@@ -36,12 +36,12 @@ struct Copied {
 }
 
 /// All tables that are copied row by row: those of the folder, without the tables above and the
-/// projected lists in `made_again`. The names of columns come from the folder, their types from the
-/// target.
+/// projected lists in `rebuilt_lists`. The names of columns come from the folder, their types from
+/// the target.
 async fn copied(
     from: &SqlitePool,
     to: &mut Transaction,
-    made_again: &[&'static Table],
+    rebuilt_lists: &[&'static Table],
 ) -> Result<Vec<Copied>, Error> {
     let kinds = "SELECT table_name::TEXT, column_name::TEXT, data_type::TEXT \
                  FROM information_schema.columns WHERE table_schema = current_schema()";
@@ -64,7 +64,7 @@ async fn copied(
     let mut all: Vec<Copied> = Vec::new();
     for (name, column) in columns {
         let apart = NOT_COPIED.contains(&name.as_str()) || OF_THE_JOURNAL.contains(&name.as_str());
-        if apart || made_again.iter().any(|table| table.name() == name) {
+        if apart || rebuilt_lists.iter().any(|table| table.name() == name) {
             continue;
         }
         let Some(kind) = there.get(&(name.clone(), column.clone())).copied() else {
@@ -92,7 +92,7 @@ pub struct MoveProgress<'a> {
 
 impl Store {
     /// Moves everything in this data folder to an empty store in PostgreSQL; returns the number of
-    /// events. The projected lists in `made_again` are left out: the first node of the target
+    /// events. The projected lists in `rebuilt_lists` are left out: the first node of the target
     /// rebuilds them.
     ///
     /// # Errors
@@ -101,7 +101,7 @@ impl Store {
     pub async fn move_to(
         &self,
         target: &Self,
-        made_again: &[&'static Table],
+        rebuilt_lists: &[&'static Table],
         mut progress: impl FnMut(MoveProgress<'_>),
     ) -> Result<u64, Error> {
         let from = self.folder()?;
@@ -109,8 +109,8 @@ impl Store {
             return Err(Error::Refused("the target is not in PostgreSQL".to_owned()));
         };
         let mut to = database.writers().begin(BEGIN).await?;
-        let tables = copied(from.readers(), &mut to, made_again).await?;
-        refuse_full(&mut to, &tables, made_again).await?;
+        let tables = copied(from.readers(), &mut to, rebuilt_lists).await?;
+        refuse_full(&mut to, &tables, rebuilt_lists).await?;
         let events = events(from, database.shards(), &mut to, &mut progress).await?;
         timers(from.readers(), database.shards(), &mut to, &mut progress).await?;
         snapshots(from, &mut to, &mut progress).await?;
@@ -130,13 +130,13 @@ impl Store {
 async fn refuse_full(
     to: &mut Transaction,
     tables: &[Copied],
-    made_again: &[&'static Table],
+    rebuilt_lists: &[&'static Table],
 ) -> Result<(), Error> {
     // With this lock, no node can claim a shard or append until the move is committed.
     to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
     let tables = tables.iter().map(|table| table.name.as_str()).filter(|name| *name != "setting");
-    let made_again = made_again.iter().map(|table| table.name());
-    for table in tables.chain(OF_THE_JOURNAL).chain(made_again) {
+    let rebuilt_lists = rebuilt_lists.iter().map(|table| table.name());
+    for table in tables.chain(OF_THE_JOURNAL).chain(rebuilt_lists) {
         let text =
             AssertSqlSafe(format!("SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) AS t"));
         let found = to.fetch_optional(sqlx::query(text)).await?;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::journal::Journal;
 use super::node::{self, NodeRow};
-use super::projection::{DeadLetter, ProjectionStep};
+use super::projection::{DeadLetter, ProjectionBatch};
 use super::row::{self, Table, Value};
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Store, shard};
@@ -51,7 +51,7 @@ pub trait Tables: Send + Sync + 'static {
     async fn cursors(&self, name: &str) -> Result<Vec<(u16, i64)>, Error>;
 
     /// See [`Store::commit_projections`].
-    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error>;
+    async fn commit_projections(&self, batches: &[ProjectionBatch<'_>]) -> Result<bool, Error>;
 
     /// See [`Store::reset_projection`].
     async fn reset_projection(&self, name: &str) -> Result<(), Error>;
@@ -154,8 +154,8 @@ impl Tables for Store {
         Self::cursors(self, name).await
     }
 
-    async fn commit_projections(&self, steps: &[ProjectionStep<'_>]) -> Result<bool, Error> {
-        Self::commit_projections(self, steps).await
+    async fn commit_projections(&self, batches: &[ProjectionBatch<'_>]) -> Result<bool, Error> {
+        Self::commit_projections(self, batches).await
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), Error> {

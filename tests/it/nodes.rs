@@ -22,8 +22,8 @@ use kontor::actors::nouns::{self, NounEntry};
 use kontor::actors::row_kinds;
 use kontor::actors::stock_rows::StockRows;
 use kontor::bus::local::Board;
-use kontor::bus::stream::Twin;
-use kontor::bus::{Calls, Findings, Notices};
+use kontor::bus::stream::LocalStream;
+use kontor::bus::{Calls, NatsProblems, Notices};
 use kontor::cache::{Cache, CacheLookup};
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
 use kontor::domain::id::CartId;
@@ -39,7 +39,7 @@ use kontor::store::journal::memory::{AppendFault, MemoryJournal as Journal};
 use kontor::store::list_page::page;
 use kontor::store::list_row::Batch;
 use kontor::store::memory::MemoryStore;
-use kontor::store::projection::ProjectionStep;
+use kontor::store::projection::ProjectionBatch;
 use kontor::store::{self, Tables, versioned};
 use kontor_sandbox_psp::Running;
 use tempfile::TempDir;
@@ -57,7 +57,7 @@ struct Shared {
     store: MemoryStore,
     journal: Journal,
     board: Board,
-    stream: Twin,
+    stream: LocalStream,
     lease_ms: u64,
     cache_ttl_ms: u64,
     psp: Running,
@@ -80,7 +80,7 @@ impl Shared {
             store,
             journal,
             board: Board::default(),
-            stream: Twin::default(),
+            stream: LocalStream::default(),
             lease_ms: 6_000,
             cache_ttl_ms: 2_000,
             psp,
@@ -147,7 +147,7 @@ impl Shared {
                     stream: Some(Arc::new(stream)),
                     bus: options,
                     nats: None,
-                    findings: Findings::default(),
+                    nats_problems: NatsProblems::default(),
                 }),
             })
             .await
@@ -348,12 +348,12 @@ async fn any_node_has_the_rows_of_all_made_again() {
     let mut wrong = right().await;
     wrong.iter_mut().for_each(|row| row.on_hand = 0);
     let wrong = Batch::of(wrong);
-    let step = ProjectionStep {
+    let batch = ProjectionBatch {
         projection: StockRows::NAME,
         rows: Some(&wrong),
-        ..ProjectionStep::default()
+        ..ProjectionBatch::default()
     };
-    assert!(shared.store.commit_projections(&[step]).await.unwrap());
+    assert!(shared.store.commit_projections(&[batch]).await.unwrap());
     assert!(rows().await.iter().all(|row| row.on_hand == 0));
     nodes[0].node().replay_rows().await.unwrap();
     right().await;

@@ -335,13 +335,13 @@ async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let mended = kontor::store::projection::DeadLetter { pos: 1, ..old.clone() };
     let name = "orders";
     let pos = store.cursor(name, 0).await.unwrap();
-    let step = kontor::store::projection::ProjectionStep {
+    let batch = kontor::store::projection::ProjectionBatch {
         projection: name,
         cursors: &[kontor::store::projection::Cursor { shard: 0, after: pos, pos }],
         dead: &[mended],
         ..Default::default()
     };
-    assert!(store.commit_projections(&[step]).await.unwrap());
+    assert!(store.commit_projections(&[batch]).await.unwrap());
     assert_eq!(store.dead_letters(0, 10).await.unwrap().len(), 2);
     site.admin(Method::POST, "/dead-letters/replay", None).await.expect(202);
     site.until_some(async || {

@@ -10,7 +10,7 @@ use kontor::domain::entity::EntityId;
 use kontor::domain::time::Span;
 use kontor::store::journal::{Append, AppendError, Fence, Journal, NewEvent, TimerChange};
 use kontor::store::maintenance::Check;
-use kontor::store::projection::{Cursor, ProjectionStep};
+use kontor::store::projection::{Cursor, ProjectionBatch};
 use kontor::store::{DatabaseUrl, Error, OpenError, Options, Store};
 use kontor_lab::cluster::cut::{ProxyMode, TcpProxy};
 use kontor_lab::cluster::servers::{Stop, local};
@@ -290,7 +290,11 @@ async fn stands(store: &Store, name: &str) -> Vec<(u16, i64)> {
 async fn moved(store: &Store, projection: &str, (shard, after, pos): (u16, i64, i64)) -> bool {
     let cursors = &[Cursor { shard, after, pos }];
     store
-        .commit_projections(&[ProjectionStep { projection, cursors, ..ProjectionStep::default() }])
+        .commit_projections(&[ProjectionBatch {
+            projection,
+            cursors,
+            ..ProjectionBatch::default()
+        }])
         .await
         .unwrap()
 }

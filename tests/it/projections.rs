@@ -24,7 +24,7 @@ use kontor::store::journal::{Append, Fence, Journal, NewEvent, Record};
 use kontor::store::list_page::page;
 use kontor::store::list_row::Batch;
 use kontor::store::memory::MemoryStore;
-use kontor::store::projection::{Cursor, DeadLetter, ProjectionStep};
+use kontor::store::projection::{Cursor, DeadLetter, ProjectionBatch};
 use kontor::store::{self, Options, Store, Tables};
 use sqlx::Connection as _;
 use tokio::sync::watch;
@@ -282,13 +282,13 @@ async fn an_entity_that_cannot_be_read_is_parked_and_tried_again_alone(
     let shard = stock::entity_id(&good).shard(world.journal.shards());
     let pos = world.last().await[usize::from(shard)];
     let mended = DeadLetter { shard, pos, entity: stock::entity_id(&good), ..first.clone() };
-    let step = ProjectionStep {
+    let batch = ProjectionBatch {
         projection: StockRows::NAME,
         cursors: &[Cursor { shard, after: pos, pos }],
         dead: std::slice::from_ref(&mended),
-        ..ProjectionStep::default()
+        ..ProjectionBatch::default()
     };
-    assert!(world.store.commit_projections(&[step]).await.unwrap());
+    assert!(world.store.commit_projections(&[batch]).await.unwrap());
     assert_eq!(letters().await.len(), 3);
     let healed =
         replay_entity(world.store.as_ref(), &read_models::all(), &mended.entity).await.unwrap();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kontor::store::list_row::Batch;
-use kontor::store::projection::{Cursor, ProjectionStep};
+use kontor::store::projection::{Cursor, ProjectionBatch};
 use kontor::store::{Options, Store, order, product};
 use kontor_lab::cluster::servers::Stop;
 use tokio::net::{TcpListener, TcpStream};
@@ -30,8 +30,9 @@ async fn place(store: &Store, n: i64) {
     let rows = Batch::of(vec![order_row(n)]);
     let cursors = [Cursor { shard: 0, after: n - 1, pos: n }];
     let (projection, rows) = ("orders", Some(&rows));
-    let step = ProjectionStep { projection, cursors: &cursors, rows, ..ProjectionStep::default() };
-    assert!(store.commit_projections(&[step]).await.unwrap());
+    let batch =
+        ProjectionBatch { projection, cursors: &cursors, rows, ..ProjectionBatch::default() };
+    assert!(store.commit_projections(&[batch]).await.unwrap());
     assert!(store.order(&format!("ord_{n}")).await.unwrap().is_some(), "one is read as it is");
 }
 

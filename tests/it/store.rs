@@ -9,7 +9,7 @@ use kontor::store::journal::Append;
 use kontor::store::list_row::Batch;
 use kontor::store::maintenance::{Check, restore};
 use kontor::store::node::NodeRow;
-use kontor::store::projection::{Cursor, DeadLetter, ProjectionStep};
+use kontor::store::projection::{Cursor, DeadLetter, ProjectionBatch};
 use kontor::store::session::LINK_LASTS;
 use kontor::store::webhook::Parked;
 use kontor::store::{DatabaseUrl, Error, OpenError, Options, Store, order, product, stock};
@@ -36,7 +36,7 @@ async fn connect(url: &DatabaseUrl) -> Store {
     Store::connect(url, &Options { shards: 1, ..Options::default() }).await.unwrap()
 }
 
-/// A step of shard 0.
+/// A batch of shard 0.
 fn to(after: i64, pos: i64) -> Cursor {
     Cursor { shard: 0, after, pos }
 }
@@ -293,8 +293,8 @@ async fn orders(store: &Store) {
     rows[5].reference = Some("PO-7".to_owned());
     rows[5].fulfillment_status = "fulfilled".to_owned();
     let orders = Batch::of(rows.to_vec());
-    let step = ProjectionStep { rows: Some(&orders), ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(0, 10)], step).await);
+    let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], batch).await);
     assert_eq!(store.order("ord_0005").await.unwrap().as_ref(), Some(&rows[4]));
     assert_eq!(store.order("ord_9999").await.unwrap(), None);
 
@@ -345,8 +345,8 @@ async fn orders(store: &Store) {
     changed.saga_step = None;
     changed.version = 2;
     let orders = Batch::of(vec![changed.clone()]);
-    let step = ProjectionStep { rows: Some(&orders), ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(10, 11)], step).await);
+    let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(10, 11)], batch).await);
     assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
     assert_eq!(store.orders(&order::Filter { stuck: true, ..all }).await.unwrap(), []);
 }
@@ -361,8 +361,8 @@ async fn a_search_finds_the_newest_of_very_many() {
 async fn search(store: &Store) {
     let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
     let orders = Batch::of(rows.to_vec());
-    let step = ProjectionStep { rows: Some(&orders), ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(0, 10)], step).await);
+    let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], batch).await);
     // Half of them each; with "buyer" it is all, and the other way to find them.
     for (words, ids) in
         [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("buyer", [2_500, 2_499, 2_498, 2_497])]
@@ -402,8 +402,8 @@ async fn lists(store: &Store) {
         })
         .collect();
     let orders = Batch::of(rows.to_vec());
-    let step = ProjectionStep { rows: Some(&orders), ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(0, 10)], step).await);
+    let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(0, 10)], batch).await);
     rows.sort_by(|one, other| (other.placed_at, &other.id).cmp(&(one.placed_at, &one.id)));
 
     type Takes = fn(&order::Row) -> bool;
@@ -471,8 +471,8 @@ async fn stock_levels(store: &Store) {
         level("c3", "west", 3),
     ];
     let levels = Batch::of(rows.to_vec());
-    let step = ProjectionStep { rows: Some(&levels), ..ProjectionStep::default() };
-    assert!(commit(store, "stock", &[to(0, 4)], step).await);
+    let batch = ProjectionBatch { rows: Some(&levels), ..ProjectionBatch::default() };
+    assert!(commit(store, "stock", &[to(0, 4)], batch).await);
     assert_eq!(store.stock(&sku("a1")).await.unwrap(), rows[..2]);
     let all = stock::Filter { limit: 10, ..Default::default() };
     let page =
@@ -503,14 +503,14 @@ async fn stock_levels(store: &Store) {
     }
 }
 
-/// Writes a step of one projection.
+/// Writes a batch of one projection.
 async fn commit(
     store: &Store,
     projection: &str,
     cursors: &[Cursor],
-    step: ProjectionStep<'_>,
+    batch: ProjectionBatch<'_>,
 ) -> bool {
-    store.commit_projections(&[ProjectionStep { projection, cursors, ..step }]).await.unwrap()
+    store.commit_projections(&[ProjectionBatch { projection, cursors, ..batch }]).await.unwrap()
 }
 
 async fn projections(store: &Store) {
@@ -524,21 +524,21 @@ async fn projections(store: &Store) {
         at: at(3),
     };
     let dead = [letter(12), letter(13)];
-    let step = ProjectionStep { dead: &dead, ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(11, 20)], step).await);
+    let batch = ProjectionBatch { dead: &dead, ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(11, 20)], batch).await);
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 20);
     let rows = [order_row(99, "pending")];
     let other = Cursor { shard: 1, after: 0, pos: 7 };
     for elsewhere in [0, 19, 21] {
         let orders = Batch::of(rows.to_vec());
-        let step = ProjectionStep { rows: Some(&orders), ..ProjectionStep::default() };
+        let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
         let cursors = [other, to(elsewhere, 22)];
-        assert!(!commit(store, "orders", &cursors, step).await, "{elsewhere}");
+        assert!(!commit(store, "orders", &cursors, batch).await, "{elsewhere}");
     }
-    assert_eq!(store.order("ord_0099").await.unwrap(), None, "such a step writes nothing");
+    assert_eq!(store.order("ord_0099").await.unwrap(), None, "such a batch writes nothing");
     assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20)], "and moves no cursor");
     let cursors = [other, to(20, 20)];
-    assert!(commit(store, "orders", &cursors, ProjectionStep::default()).await);
+    assert!(commit(store, "orders", &cursors, ProjectionBatch::default()).await);
     assert_eq!(store.cursors("orders").await.unwrap(), [(0, 20), (1, 7)]);
     let (found, at) = store.orders_at(&order::Filter::default(), "orders").await.unwrap();
     assert_eq!((found.len(), at), (0, vec![(0, 20), (1, 7)]));
@@ -554,30 +554,30 @@ async fn projections(store: &Store) {
     let entities = [EntityId::new("ord_0002"), EntityId::new("ord_0001")];
     assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..]);
     assert_eq!(store.parked("stock", &entities).await.unwrap(), []);
-    let step = ProjectionStep { healed: &entities, ..ProjectionStep::default() };
-    assert!(commit(store, "stock", &[to(4, 4)], step).await);
+    let batch = ProjectionBatch { healed: &entities, ..ProjectionBatch::default() };
+    assert!(commit(store, "stock", &[to(4, 4)], batch).await);
     assert_eq!(store.parked("orders", &entities).await.unwrap(), entities[1..], "not its own");
-    assert!(commit(store, "orders", &[to(20, 20)], step).await);
+    assert!(commit(store, "orders", &[to(20, 20)], batch).await);
     assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
-    let step = ProjectionStep { dead: &dead, ..ProjectionStep::default() };
-    assert!(commit(store, "orders", &[to(20, 20)], step).await);
+    let batch = ProjectionBatch { dead: &dead, ..ProjectionBatch::default() };
+    assert!(commit(store, "orders", &[to(20, 20)], batch).await);
     store.reset_projection("orders").await.unwrap();
     assert_eq!(store.cursor("orders", 0).await.unwrap(), 0);
     assert_eq!(store.cursor("stock", 0).await.unwrap(), 4, "the others stay");
     assert_eq!(store.dead_letters(0, 10).await.unwrap(), []);
-    steps_of_two_projections_are_written_together(store).await;
-    let none = commit(store, "orders", &[to(20, 30)], ProjectionStep::default()).await;
+    batches_of_two_projections_are_written_together(store).await;
+    let none = commit(store, "orders", &[to(20, 30)], ProjectionBatch::default()).await;
     assert!(!none, "whoever knew the old cursor begins again");
-    assert!(commit(store, "orders", &[to(0, 30)], ProjectionStep::default()).await);
+    assert!(commit(store, "orders", &[to(0, 30)], ProjectionBatch::default()).await);
 }
 
-async fn steps_of_two_projections_are_written_together(store: &Store) {
+async fn batches_of_two_projections_are_written_together(store: &Store) {
     let (of_orders, of_stock) = ([to(0, 9)], [to(4, 9)]);
     let orders =
-        ProjectionStep { projection: "orders", cursors: &of_orders, ..ProjectionStep::default() };
+        ProjectionBatch { projection: "orders", cursors: &of_orders, ..ProjectionBatch::default() };
     let stale =
-        ProjectionStep { projection: "stock", cursors: &[to(5, 9)], ..ProjectionStep::default() };
-    let stock = ProjectionStep { cursors: &of_stock, ..stale };
+        ProjectionBatch { projection: "stock", cursors: &[to(5, 9)], ..ProjectionBatch::default() };
+    let stock = ProjectionBatch { cursors: &of_stock, ..stale };
     assert!(!store.commit_projections(&[orders, stale]).await.unwrap());
     let there = async |name| store.cursor(name, 0).await.unwrap();
     assert_eq!((there("orders").await, there("stock").await), (0, 4), "neither has moved");

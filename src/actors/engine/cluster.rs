@@ -27,7 +27,7 @@ use super::placement::{self, Holding, Member};
 use super::shards::Shards;
 use crate::bus::nats::Connection;
 use crate::bus::stream::Stream;
-use crate::bus::{self, Calls, Findings, Notice, Notices, Peer};
+use crate::bus::{self, Calls, NatsProblems, Notice, Notices, Peer};
 use crate::domain::time::Timestamp;
 use crate::store;
 use crate::store::journal::Fence;
@@ -53,7 +53,7 @@ pub struct ClusterStart {
     /// NATS, if it is used.
     pub nats: Option<Connection>,
     /// Problems found with NATS.
-    pub findings: Findings,
+    pub nats_problems: NatsProblems,
 }
 
 /// A shard that this node owns.
@@ -96,14 +96,14 @@ pub struct ClusterMember {
     stream: Option<Arc<dyn Stream>>,
     bus: bus::Options,
     nats: Option<Connection>,
-    findings: Findings,
+    nats_problems: NatsProblems,
     view: RwLock<Arc<ClusterView>>,
     /// Notified whenever the view or the owned shards change.
     changed: Notify,
     held: Mutex<BTreeMap<u16, HeldShard>>,
     /// When each node was first seen alive.
     seen: Mutex<BTreeMap<String, Instant>>,
-    poke: Notify,
+    look_now: Notify,
     leaving: CancellationToken,
 }
 
@@ -117,7 +117,8 @@ fn machine() -> String {
 
 impl ClusterMember {
     pub(in crate::actors) fn new(start: ClusterStart) -> Self {
-        let ClusterStart { options, node, calls, notices, stream, bus, nats, findings } = start;
+        let ClusterStart { options, node, calls, notices, stream, bus, nats, nats_problems } =
+            start;
         Self {
             options,
             me: node,
@@ -128,12 +129,12 @@ impl ClusterMember {
             stream,
             bus,
             nats,
-            findings,
+            nats_problems,
             view: RwLock::default(),
             changed: Notify::new(),
             held: Mutex::default(),
             seen: Mutex::default(),
-            poke: Notify::new(),
+            look_now: Notify::new(),
             leaving: CancellationToken::new(),
         }
     }
@@ -165,8 +166,8 @@ impl ClusterMember {
 
     /// Problems found with NATS.
     #[must_use]
-    pub const fn findings(&self) -> &Findings {
-        &self.findings
+    pub const fn nats_problems(&self) -> &NatsProblems {
+        &self.nats_problems
     }
 
     /// Notices to other nodes.
@@ -196,7 +197,7 @@ impl ClusterMember {
 
     /// Makes all nodes, this one included, read the members and the shards' owners at once.
     pub fn look_again(&self) {
-        self.poke.notify_one();
+        self.look_now.notify_one();
         self.notices.tell(Notice::Shards);
     }
 
@@ -262,13 +263,13 @@ impl ClusterMember {
                         {
                             held.lease.extend(until);
                         }
-                    } else if self.still(*fence) {
+                    } else if self.is_current_claim(*fence) {
                         tracing::warn!(shard = fence.shard, "the lease of a shard was lost");
                         self.lose(running, fence.shard);
                     }
                 }
                 match alive {
-                    Ok(alive) => self.note(running, alive).await,
+                    Ok(alive) => self.on_heartbeat(running, alive).await,
                     Err(error) => {
                         tracing::warn!(error, "cannot renew this node's membership");
                     }
@@ -281,11 +282,11 @@ impl ClusterMember {
 
     /// Handles the outcome of a heartbeat. `alive` is `None` if this node is not listed, because
     /// another process has its name; otherwise it says whether this node is marked as draining.
-    async fn note(&self, running: &Shards, alive: Option<bool>) {
+    async fn on_heartbeat(&self, running: &Shards, alive: Option<bool>) {
         let before = self.listed.swap(alive.is_some(), Ordering::AcqRel);
         match alive {
             Some(false) if self.leaving.is_cancelled() => self.say_that_it_leaves(running).await,
-            Some(_) if !before => self.poke.notify_one(),
+            Some(_) if !before => self.look_now.notify_one(),
             Some(_) => {}
             None => {
                 tracing::warn!(
@@ -300,7 +301,7 @@ impl ClusterMember {
     }
 
     /// Whether a shard still runs under this claim.
-    fn still(&self, fence: Fence) -> bool {
+    fn is_current_claim(&self, fence: Fence) -> bool {
         self.held().get(&fence.shard).is_some_and(|held| held.fence == fence && !held.closed)
     }
 
@@ -348,7 +349,7 @@ impl ClusterMember {
             held.lost.cancel();
         }
         running.abandon(shard);
-        self.poke.notify_one();
+        self.look_now.notify_one();
     }
 
     /// Reads the members and the shards' owners, and claims and hands over shards accordingly,
@@ -371,7 +372,7 @@ impl ClusterMember {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
-                    () = self.poke.notified() => break,
+                    () = self.look_now.notified() => break,
                     notice = heard.recv(), if news => match notice {
                         Ok(Notice::Shards | Notice::Missed) | Err(RecvError::Lagged(_)) => break,
                         Ok(_) => {}
@@ -423,7 +424,7 @@ impl ClusterMember {
             tokio::spawn(async move {
                 cluster.give(&running, give, cluster.options.hand_over_max).await;
                 // More hand-overs may be due.
-                cluster.poke.notify_one();
+                cluster.look_now.notify_one();
             });
         }
         Ok(())
@@ -511,7 +512,7 @@ impl ClusterMember {
             tracing::error!(%error, shard = fence.shard, "cannot open a shard");
         }
         // The shard may have been lost while it was opened.
-        if opened.is_err() || !self.still(fence) {
+        if opened.is_err() || !self.is_current_claim(fence) {
             self.lose(running, fence.shard);
         }
     }

@@ -13,13 +13,13 @@
 //! `projection` defines what a projection is; the list of projections is in
 //! `actors/read_models.rs`.
 
+mod batch;
 mod follower;
 mod heal;
 mod news;
 mod owned;
 pub mod projection;
 pub(in crate::actors::engine) mod runner;
-mod step;
 mod track;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ use crate::store::journal::{Journal, ReadError};
 use crate::store::{self, Tables};
 
 /// The most events of one batch.
-const STEP_MAX: u32 = 2_000;
+const BATCH_MAX: u32 = 2_000;
 /// Events that are folded before other tasks of the thread get their turn.
 const BREATH: usize = 64;
 /// The pause after a batch, as a multiple of the batch's duration.
@@ -82,7 +82,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// The rows of one projection cannot be written, while those of others can; the log says why.
     #[error("the rows of {0} cannot be written")]
-    Aside(&'static str),
+    Suspended(&'static str),
 }
 
 impl Projector {
@@ -217,7 +217,7 @@ impl Projector {
             let mut moved = false;
             for (shard, there) in (0..).zip(reached) {
                 // A suspended projection does not hold back the reported position.
-                let tracks = self.tracks.iter().filter(|track| !track.is_aside());
+                let tracks = self.tracks.iter().filter(|track| !track.is_suspended());
                 let parts = tracks.filter_map(|track| track.parts.get(&shard));
                 if let Some(pos) = parts.map(|part| part.pos).min() {
                     moved |= *there != pos;
@@ -288,10 +288,10 @@ impl Projector {
     /// [`Error`]: the journal cannot be read, or the rows cannot be written.
     pub async fn finish(&mut self) -> Result<(), Error> {
         self.all_behind();
-        self.tracks.iter_mut().for_each(|track| track.rests = false);
+        self.tracks.iter_mut().for_each(|track| track.paused = false);
         while self.is_behind() && self.read_journal().await? {}
-        let aside = self.tracks.iter().find(|track| track.is_aside());
-        aside.map_or(Ok(()), |track| Err(Error::Aside(track.name)))
+        let suspended = self.tracks.iter().find(|track| track.is_suspended());
+        suspended.map_or(Ok(()), |track| Err(Error::Suspended(track.name)))
     }
 
     /// Processes the events in the feed, and reads the missing ones from the journal; `true` if
@@ -304,7 +304,7 @@ impl Projector {
             let heard = self.hear(feed);
             self.take(&heard).await?;
             if !self.is_behind() {
-                return Ok(heard.len() >= STEP_MAX as usize);
+                return Ok(heard.len() >= BATCH_MAX as usize);
             }
             if !self.read_journal().await? {
                 return Ok(true);
@@ -316,7 +316,7 @@ impl Projector {
     fn hear(&mut self, feed: &mut Heard) -> Vec<Record> {
         let mut heard: Vec<Record> = Vec::new();
         let owned = self.owned.all();
-        while heard.len() < STEP_MAX as usize {
+        while heard.len() < BATCH_MAX as usize {
             match feed.try_recv() {
                 Ok(batch) => {
                     let of = |record: &&Record| owned.contains(&record.shard);
@@ -333,14 +333,14 @@ impl Projector {
     /// processes their events; `false` if another writer has moved a cursor.
     async fn read_journal(&mut self) -> Result<bool, Error> {
         let mut behind: BTreeMap<u16, i64> = BTreeMap::new();
-        let awake = self.tracks.iter().filter(|track| !track.rests);
+        let awake = self.tracks.iter().filter(|track| !track.paused);
         for (shard, part) in awake.flat_map(|track| &track.parts) {
             if part.behind {
                 let from = behind.entry(*shard).or_insert(part.pos);
                 *from = part.pos.min(*from);
             }
         }
-        let (mut page, mut done, mut left) = (Vec::new(), Vec::new(), STEP_MAX);
+        let (mut page, mut done, mut left) = (Vec::new(), Vec::new(), BATCH_MAX);
         for (shard, pos) in behind {
             let found = self.journal.read_shard(shard, pos, left).await?;
             let count = u32::try_from(found.len()).unwrap_or(left);
@@ -356,7 +356,7 @@ impl Projector {
         if !self.take(&page).await? {
             return Ok(false);
         }
-        for track in self.tracks.iter_mut().filter(|track| !track.rests) {
+        for track in self.tracks.iter_mut().filter(|track| !track.paused) {
             for shard in &done {
                 track.parts.entry(*shard).and_modify(|part| part.behind = false);
             }
@@ -367,7 +367,7 @@ impl Projector {
     /// Processes the records that follow the cursors. Records after a gap are left to be read from
     /// the journal. `false` if another writer has moved a cursor.
     async fn take(&mut self, records: &[Record]) -> Result<bool, Error> {
-        let outcome = self.step(records).await;
+        let outcome = self.process_batch(records).await;
         let written = matches!(outcome, Ok(true));
         self.tracks.iter_mut().for_each(|track| track.end(records, written));
         outcome

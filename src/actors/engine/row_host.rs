@@ -112,7 +112,7 @@ pub struct RowHost<T: VersionedRow> {
     lookups: Lookups,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     /// The owned shards: since when this node has owned each, and its lease.
-    had: RwLock<HashMap<u16, (Instant, ShardLease)>>,
+    owned_since: RwLock<HashMap<u16, (Instant, ShardLease)>>,
 }
 
 /// A cached row, and the time at which reading or writing it began.
@@ -136,7 +136,7 @@ impl<T: VersionedRow> RowHost<T> {
     #[must_use]
     pub fn new(base: RowBase) -> Self {
         let (kept, lookups) = (sync::Cache::new(KEPT_MAX), Lookups::default());
-        Self { base, kept, lookups, remote: RwLock::default(), had: RwLock::default() }
+        Self { base, kept, lookups, remote: RwLock::default(), owned_since: RwLock::default() }
     }
 
     /// Whether a row that was read at this time may be returned to a reader: its TTL has not ended,
@@ -152,8 +152,8 @@ impl<T: VersionedRow> RowHost<T> {
             return true;
         }
         let shard = T::entity_id(key).shard(self.base.lanes.shards());
-        let had = self.had.read().unwrap_or_else(PoisonError::into_inner);
-        had.get(&shard).is_some_and(|(since, lease)| *since <= read_at && lease.is_valid())
+        let owned_since = self.owned_since.read().unwrap_or_else(PoisonError::into_inner);
+        owned_since.get(&shard).is_some_and(|(since, lease)| *since <= read_at && lease.is_valid())
     }
 
     /// Cache hits and misses of reads by key.

@@ -134,7 +134,7 @@ pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
 }
 
 /// One operation on an authorized payment.
-struct Deed<'a> {
+struct ProviderOperation<'a> {
     step: String,
     payment: &'a str,
     reference: String,
@@ -190,7 +190,7 @@ impl PaymentSteps {
                 }
                 Err(error) => error,
             };
-            if self.hopeless(&error, &mut unanswered) {
+            if self.is_stuck(&error, &mut unanswered) {
                 return teller.tell(Command::GiveUp { step, why: error.to_string() });
             }
             backoff.pause().await;
@@ -206,9 +206,10 @@ impl PaymentSteps {
         teller: &Teller<Order>,
     ) {
         let (step, reference) = (format!("void:{attempt}"), format!("{order}-v{attempt}"));
-        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Void };
+        let operation =
+            ProviderOperation { step, payment, reference, amount, kind: OperationKind::Void };
         let done = |_| Command::Report { attempt, report: ProviderReport::Voided };
-        self.operate(provider, &deed, teller, done).await;
+        self.operate(provider, &operation, teller, done).await;
     }
 
     /// Captures money.
@@ -220,13 +221,14 @@ impl PaymentSteps {
         teller: &Teller<Order>,
     ) {
         let (step, reference) = (format!("capture:{capture}"), format!("{order}-c{capture}"));
-        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Capture };
+        let operation =
+            ProviderOperation { step, payment, reference, amount, kind: OperationKind::Capture };
         let done = |receipt: Receipt| Command::Captured {
             capture,
             amount: receipt.amount.amount,
             operation: receipt.operation,
         };
-        self.operate(provider, &deed, teller, done).await;
+        self.operate(provider, &operation, teller, done).await;
     }
 
     /// Compensates [`PaymentSteps::capture`], or a part of it: refunds money.
@@ -238,9 +240,10 @@ impl PaymentSteps {
         teller: &Teller<Order>,
     ) {
         let (step, reference) = (format!("refund:{refund}"), format!("{order}-r{refund}"));
-        let deed = Deed { step, payment, reference, amount, kind: OperationKind::Refund };
+        let operation =
+            ProviderOperation { step, payment, reference, amount, kind: OperationKind::Refund };
         let done = |receipt: Receipt| Command::Refunded { refund, operation: receipt.operation };
-        self.operate(provider, &deed, teller, done).await;
+        self.operate(provider, &operation, teller, done).await;
     }
 
     /// Asks for the authorization until its outcome is known.
@@ -252,7 +255,7 @@ impl PaymentSteps {
         teller: &Teller<Order>,
     ) {
         let mut backoff = self.payments.backoff(&self.clock);
-        let (mut unanswered, mut perhaps) = (0, false);
+        let (mut unanswered, mut may_have_happened) = (0, false);
         let report = |report| teller.tell(Command::Report { attempt, report });
         loop {
             match provider.authorize(request).await {
@@ -265,18 +268,18 @@ impl PaymentSteps {
                 Ok(Authorization::Pending { payment }) => {
                     report(ProviderReport::Pending { payment, action: None });
                     unanswered = self.payments.options.ask_after;
-                    perhaps = true;
+                    may_have_happened = true;
                 }
                 Ok(Authorization::ActionRequired { payment, action, expires_at }) => {
                     let action = Some(RequiredAction { action, expires_at });
                     report(ProviderReport::Pending { payment, action });
                     unanswered = self.payments.options.ask_after;
-                    perhaps = true;
+                    may_have_happened = true;
                 }
                 Err(Error::Rejected { code, .. }) if code == "reference_blocked" => {
                     return report(ProviderReport::Reversed);
                 }
-                Err(Error::Rejected { code, .. }) if !perhaps => {
+                Err(Error::Rejected { code, .. }) if !may_have_happened => {
                     return report(ProviderReport::Declined { code });
                 }
                 // A rejection of a repeated call says nothing about the first call.
@@ -284,9 +287,11 @@ impl PaymentSteps {
                 Err(error @ (Error::Unavailable | Error::Unknown(_))) => {
                     if matches!(error, Error::Unknown(_)) {
                         unanswered += 1;
-                        perhaps = true;
+                        may_have_happened = true;
                     }
-                    if perhaps && seeded_fault::active(SeededFault::TimeoutTakenForDecline) {
+                    if may_have_happened
+                        && seeded_fault::active(SeededFault::TimeoutTakenForDecline)
+                    {
                         return report(ProviderReport::Declined { code: "timeout".into() });
                     }
                     report(ProviderReport::Unknown { why: error.to_string() });
@@ -343,25 +348,25 @@ impl PaymentSteps {
     async fn operate(
         &self,
         provider: &str,
-        deed: &Deed<'_>,
+        operation: &ProviderOperation<'_>,
         teller: &Teller<Order>,
         done: impl Fn(Receipt) -> Command,
     ) {
         let Some(provider) = self.payments.get(provider) else {
-            return no_provider(deed.step.clone(), provider, teller);
+            return no_provider(operation.step.clone(), provider, teller);
         };
         let mut request = Operation {
-            payment: deed.payment.to_owned(),
-            reference: deed.reference.clone(),
-            key: deed.reference.clone(),
-            amount: deed.amount,
+            payment: operation.payment.to_owned(),
+            reference: operation.reference.clone(),
+            key: operation.reference.clone(),
+            amount: operation.amount,
         };
         let (mut backoff, mut unanswered) = (self.payments.backoff(&self.clock), 0);
         loop {
             if seeded_fault::active(SeededFault::NewKeyAtEachCall) {
-                request.key = format!("{}-{}", deed.reference, self.clock.jitter());
+                request.key = format!("{}-{}", operation.reference, self.clock.jitter());
             }
-            let outcome = match deed.kind {
+            let outcome = match operation.kind {
                 OperationKind::Capture => provider.capture(&request).await,
                 OperationKind::Void => provider.void(&request).await,
                 OperationKind::Refund => provider.refund(&request).await,
@@ -370,8 +375,8 @@ impl PaymentSteps {
                 Ok(receipt) => return teller.tell(done(receipt)),
                 Err(error) => error,
             };
-            if self.hopeless(&error, &mut unanswered) {
-                let (step, why) = (deed.step.clone(), error.to_string());
+            if self.is_stuck(&error, &mut unanswered) {
+                let (step, why) = (operation.step.clone(), error.to_string());
                 return teller.tell(Command::GiveUp { step, why });
             }
             backoff.pause().await;
@@ -380,7 +385,7 @@ impl PaymentSteps {
 
     /// Whether the step is stuck: the provider rejected the call, or left too many calls
     /// unanswered. While it cannot be reached, the call is retried without limit.
-    fn hopeless(&self, error: &Error, unanswered: &mut u32) -> bool {
+    fn is_stuck(&self, error: &Error, unanswered: &mut u32) -> bool {
         match error {
             Error::Unavailable => false,
             Error::Rejected { .. } => true,

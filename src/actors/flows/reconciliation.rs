@@ -32,7 +32,7 @@ pub(super) const SWEPT: &str = "sweep:";
 const PAGE: u32 = 100;
 
 /// Why a notice was not applied to an order.
-pub(super) enum Untaken {
+pub(super) enum NotApplied {
     /// It matches no order or attempt.
     Unmatched(String),
     /// The order cannot take it now.
@@ -159,7 +159,7 @@ impl Reconciliation {
             return false;
         };
         if !seen.exists {
-            return self.raise_lost(provider, payment).await;
+            return self.park_orphan(provider, payment).await;
         }
         let told = |command| Command::FromProvider {
             provider: name.clone(),
@@ -208,7 +208,7 @@ impl Reconciliation {
     /// may be an old one that was restored or copied. It is parked once, as a webhook, for an
     /// operator. `true` once that is durable, or if the payment holds no money; `false` while the
     /// payment is pending.
-    async fn raise_lost(&self, provider: &dyn Provider, payment: &Payment) -> bool {
+    async fn park_orphan(&self, provider: &dyn Provider, payment: &Payment) -> bool {
         if payment.status == AuthorizationStatus::Pending {
             return false;
         }
@@ -275,20 +275,20 @@ impl Reconciliation {
         &self,
         provider: &dyn Provider,
         reference: &str,
-    ) -> Result<(), Untaken> {
+    ) -> Result<(), NotApplied> {
         let found = provider.find(reference).await;
-        let Some(payment) = found.map_err(|error| Untaken::Later(error.to_string()))? else {
+        let Some(payment) = found.map_err(|error| NotApplied::Later(error.to_string()))? else {
             return Ok(());
         };
         let Some((order, ..)) = parse_reference(&payment.reference) else {
             return Ok(());
         };
         let exists = self.orders.read(&order, |view| view.state.placed().is_some()).await;
-        if exists.map_err(|error| Untaken::Later(error.to_string()))? {
+        if exists.map_err(|error| NotApplied::Later(error.to_string()))? {
             self.compare(provider, &payment).await;
             return Ok(());
         }
-        lost(&payment).map_or(Ok(()), |why| Err(Untaken::Unmatched(why)))
+        lost(&payment).map_or(Ok(()), |why| Err(NotApplied::Unmatched(why)))
     }
 }
 
@@ -299,12 +299,12 @@ pub(super) async fn tell_order(
     order: &EntityId,
     command: Command,
     provider: &str,
-) -> Result<bool, Untaken> {
+) -> Result<bool, NotApplied> {
     let cause = Cause { by: format!("provider:{provider}"), ..Cause::default() };
     match orders.carry_out(order, command, cause).await {
         Ok(()) => Ok(true),
         Err(host::Error::Rejected(_)) => Ok(false),
-        Err(error) => Err(Untaken::Later(error.to_string())),
+        Err(error) => Err(NotApplied::Later(error.to_string())),
     }
 }
 
@@ -340,7 +340,7 @@ impl SweptOrder {
         let placed = order.placed().filter(|placed| placed.currency == currency);
         let attempt = placed.and_then(|_| order.attempts().iter().find(made));
         let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);
-        let moved = attempt.is_some() && lives_from(order) == Some(number);
+        let moved = attempt.is_some() && paying_attempt(order) == Some(number);
         Self {
             exists: order.placed().is_some(),
             known: attempt.is_some(),
@@ -359,7 +359,7 @@ impl SweptOrder {
 }
 
 /// The number of the attempt that paid the order, or else of the last voided one.
-fn lives_from(order: &Order) -> Option<u32> {
+fn paying_attempt(order: &Order) -> Option<u32> {
     let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
     let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
     order.paid_attempt().or_else(had).map(|attempt| attempt.number)

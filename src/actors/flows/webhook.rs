@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::payment::{Payments, parse_reference};
-use super::reconciliation::{Reconciliation, SWEPT, Untaken, tell_order};
+use super::reconciliation::{NotApplied, Reconciliation, SWEPT, tell_order};
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Host;
 use crate::actors::engine::projections::Owned;
@@ -76,7 +76,7 @@ impl WebhookIntake {
         })?;
         let reason = match self.take_notice(provider, &notice).await {
             Ok(()) => return Ok(()),
-            Err(Untaken::Unmatched(why) | Untaken::Later(why)) => why,
+            Err(NotApplied::Unmatched(why) | NotApplied::Later(why)) => why,
         };
         if seeded_fault::active(SeededFault::WebhookNotKept) {
             return Ok(());
@@ -96,8 +96,9 @@ impl WebhookIntake {
     }
 
     /// Applies a notice to its order.
-    async fn take_notice(&self, provider: &str, notice: &PaymentNotice) -> Result<(), Untaken> {
-        let unmatched = || Untaken::Unmatched(format!("no order for {}", notice.payment.reference));
+    async fn take_notice(&self, provider: &str, notice: &PaymentNotice) -> Result<(), NotApplied> {
+        let unmatched =
+            || NotApplied::Unmatched(format!("no order for {}", notice.payment.reference));
         let Some((order, 'p', attempt)) = parse_reference(&notice.payment.reference) else {
             return Err(unmatched());
         };
@@ -125,7 +126,11 @@ impl WebhookIntake {
             (NoticeKind::Refunded, Some(operation), Some((_, 'r', refund))) => {
                 Command::Refunded { refund, operation: operation.id.clone() }
             }
-            _ => return Err(Untaken::Unmatched("an operation that kontor did not request".into())),
+            _ => {
+                return Err(NotApplied::Unmatched(
+                    "an operation that kontor did not request".into(),
+                ));
+            }
         };
         let command = Command::FromProvider {
             provider: provider.to_owned(),
@@ -180,7 +185,7 @@ impl WebhookIntake {
     }
 
     async fn try_parked(&self, row: &Row) -> Result<bool, store::Error> {
-        let Err(Untaken::Unmatched(why) | Untaken::Later(why)) =
+        let Err(NotApplied::Unmatched(why) | NotApplied::Later(why)) =
             self.take_parked(&row.webhook).await
         else {
             self.store.remove_webhook(row.id).await?;
@@ -193,17 +198,17 @@ impl WebhookIntake {
         Ok(false)
     }
 
-    async fn take_parked(&self, parked: &Parked) -> Result<(), Untaken> {
+    async fn take_parked(&self, parked: &Parked) -> Result<(), NotApplied> {
         let Some(provider) = self.payments.get(&parked.provider) else {
             let why = format!("the payment provider {} is not configured", parked.provider);
-            return Err(Untaken::Unmatched(why));
+            return Err(NotApplied::Unmatched(why));
         };
         if parked.notice_id.starts_with(SWEPT) {
             return self.reconciliation.look_again(provider.as_ref(), &parked.body).await;
         }
         match provider.reread_webhook(parked.body.as_bytes()) {
             Ok(notice) => self.take_notice(&parked.provider, &notice).await,
-            Err(error) => Err(Untaken::Unmatched(error.to_string())),
+            Err(error) => Err(NotApplied::Unmatched(error.to_string())),
         }
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! The callers define the work of each kind of job.
 
-mod connection;
+mod job_channel;
 mod schedules;
 mod worker;
 
@@ -18,11 +18,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Findings;
+use super::NatsProblems;
 use crate::domain::background_job::{Job, JobState, Schedule};
 use crate::domain::time::{Span, Timestamp};
 
-pub use connection::{JetLine, QueueConnection, TwinLine, Word};
+pub use job_channel::{JetStreamJobNotices, JobChannel, JobNotice, LocalJobNotices};
 pub use worker::{JobFailure, JobRun};
 
 /// The store of jobs and schedules. Each write is atomic; an error means that nothing was written,
@@ -93,8 +93,8 @@ impl Default for QueuePace {
 pub struct QueueStart {
     /// The ledger.
     pub ledger: Arc<dyn JobLedger>,
-    /// The job notices.
-    pub line: Arc<dyn QueueConnection>,
+    /// The connection for job notices.
+    pub channel: Arc<dyn JobChannel>,
     /// The kinds of jobs that this node knows, with their work.
     pub kinds: BTreeMap<&'static str, JobWork>,
     /// The id of this node.
@@ -123,7 +123,7 @@ pub struct Queue(Arc<Inner>);
 
 struct Inner {
     ledger: Arc<dyn JobLedger>,
-    line: Arc<dyn QueueConnection>,
+    channel: Arc<dyn JobChannel>,
     kinds: BTreeMap<&'static str, JobWork>,
     node: String,
     pace: QueuePace,
@@ -136,9 +136,9 @@ impl Queue {
     /// have ended, at the latest after 5 s; unfinished ones are left to other nodes.
     #[must_use]
     pub fn start(start: QueueStart, stop: CancellationToken) -> (Self, JoinHandle<()>) {
-        let QueueStart { ledger, line, kinds, node, pace } = start;
+        let QueueStart { ledger, channel, kinds, node, pace } = start;
         let places = Arc::new(Semaphore::new(pace.at_once.clamp(1, 1_024)));
-        let this = Self(Arc::new(Inner { ledger, line, kinds, node, pace, places, stop }));
+        let this = Self(Arc::new(Inner { ledger, channel, kinds, node, pace, places, stop }));
         let worker = this.clone();
         (this, tokio::spawn(async move { worker.work().await }))
     }
@@ -169,7 +169,7 @@ impl Queue {
         if !self.0.ledger.add_job(&job).await.map_err(Error::Ledger)? {
             return Ok(None);
         }
-        self.0.line.tell(&job).await;
+        self.0.channel.tell(&job).await;
         Ok(Some(job))
     }
 
@@ -188,7 +188,7 @@ impl Queue {
         }
         let written = self.0.ledger.put_job(&was, &job).await.map_err(Error::Ledger)?;
         if written {
-            self.0.line.tell(&job).await;
+            self.0.channel.tell(&job).await;
         }
         Ok(Some((if written { job } else { was }, written)))
     }

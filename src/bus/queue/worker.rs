@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::connection::Word;
+use super::job_channel::JobNotice;
 use super::{JobState, Queue};
 use crate::domain::background_job::Job;
 
@@ -61,13 +61,13 @@ impl Queue {
         let stop = self.0.stop.clone();
         let mut look = tokio::time::interval(self.0.pace.poll);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut words, mut line_again) = (None, Instant::now());
+        let (mut notices, mut reconnect_at) = (None, Instant::now());
         let mut clean_at = Instant::now();
         loop {
-            if words.is_none() && self.0.line.is_up() && Instant::now() >= line_again {
-                line_again = Instant::now() + AGAIN;
-                match self.0.line.words().await {
-                    Ok(line) => words = Some(line),
+            if notices.is_none() && self.0.channel.is_up() && Instant::now() >= reconnect_at {
+                reconnect_at = Instant::now() + AGAIN;
+                match self.0.channel.notices().await {
+                    Ok(stream) => notices = Some(stream),
                     Err(error) => tracing::warn!(
                         error,
                         "cannot receive notices of jobs; jobs are \
@@ -76,34 +76,34 @@ impl Queue {
                 }
             }
             // No notice is received while there is no free worker.
-            let word = async {
-                match words.as_mut() {
-                    Some(words) => {
+            let notice = async {
+                match notices.as_mut() {
+                    Some(notices) => {
                         let place = self.0.places.clone().acquire_owned().await.ok();
-                        (words.next().await, place)
+                        (notices.next().await, place)
                     }
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => break,
-                (word, place) = word => match word {
-                    Some(word) => {
+                (notice, place) = notice => match notice {
+                    Some(notice) => {
                         let this = self.clone();
                         tasks.spawn(async move {
-                            let id = word.job.clone();
-                            this.take(&id, Some(word)).await;
+                            let id = notice.job.clone();
+                            this.take(&id, Some(notice)).await;
                             drop(place);
                         });
                     }
-                    None => words = None,
+                    None => notices = None,
                 },
                 _ = look.tick() => {
-                    let line = words.is_some();
-                    let mut stands = line;
+                    let connected = notices.is_some();
+                    let mut stands = connected;
                     let look = async {
                         self.fire().await;
-                        stands = self.look(&tasks, line).await;
+                        stands = self.look(&tasks, connected).await;
                         if Instant::now() >= clean_at {
                             clean_at = Instant::now() + CLEAN;
                             self.clean().await;
@@ -112,7 +112,7 @@ impl Queue {
                     // If the queue is stopped meanwhile, other nodes find the remaining jobs.
                     let _stopped = stop.run_until_cancelled(look).await;
                     if !stands {
-                        words = None;
+                        notices = None;
                     }
                 }
             }
@@ -122,22 +122,22 @@ impl Queue {
         let _late = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
     }
 
-    /// Polls the ledger for due jobs. If notices work (`line`), sends their notices, otherwise
+    /// Polls the ledger for due jobs. If notices work (`connected`), sends their notices, otherwise
     /// starts the jobs on this node. Returns whether notices still work.
-    async fn look(&self, tasks: &TaskTracker, line: bool) -> bool {
+    async fn look(&self, tasks: &TaskTracker, connected: bool) -> bool {
         let ledger = &self.0.ledger;
         let due = match async { ledger.due_jobs(ledger.now().await?, LOOK).await }.await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(error, "cannot look for jobs");
-                return line;
+                return connected;
             }
         };
         for job in due {
-            if line {
+            if connected {
                 // If a notice is not accepted, sending the others would only cost time. The next
                 // poll starts the jobs directly.
-                if !self.0.line.tell(&job).await {
+                if !self.0.channel.tell(&job).await {
                     return false;
                 }
             } else {
@@ -151,7 +151,7 @@ impl Queue {
                 });
             }
         }
-        line
+        connected
     }
 
     async fn clean(&self) {
@@ -164,15 +164,15 @@ impl Queue {
     }
 
     /// Starts a job and stores its outcome, unless another node has started it.
-    async fn take(&self, id: &str, word: Option<Word>) {
+    async fn take(&self, id: &str, notice: Option<JobNotice>) {
         match self.begin(id).await {
-            Ok(Some(job)) => self.run(job, word.as_ref()).await,
+            Ok(Some(job)) => self.run(job, notice.as_ref()).await,
             Ok(None) => {}
             // The job is not lost: its notice will be delivered again, or a poll will find it.
             Err(error) => return tracing::warn!(job = id, error, "cannot start a job"),
         }
-        if let Some(word) = word {
-            word.over().await;
+        if let Some(notice) = notice {
+            notice.acknowledge().await;
         }
     }
 
@@ -194,7 +194,7 @@ impl Queue {
         Ok((begun && written).then_some(job))
     }
 
-    async fn run(&self, mut job: Job, word: Option<&Word>) {
+    async fn run(&self, mut job: Job, notice: Option<&JobNotice>) {
         let Some(work) = self.0.kinds.get(&*job.kind) else {
             return;
         };
@@ -209,8 +209,8 @@ impl Queue {
             tokio::select! {
                 done = &mut work => break done,
                 _ = beat.tick() => {
-                    if let Some(word) = word {
-                        word.hold().await;
+                    if let Some(notice) = notice {
+                        notice.report_progress().await;
                     }
                     let mut longer = job.clone();
                     let how_far: Option<Value> = progress.borrow_and_update().clone();

@@ -22,10 +22,10 @@ use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::wire::{CONTENT_TYPE, Heard, SUBJECTS, StreamMessage, of_shard, read};
-use super::{NAME, PublishFuture, Stream, Trouble, missing_of};
-use crate::bus::findings::Findings;
+use super::wire::{CONTENT_TYPE, DecodedMessage, SUBJECTS, StreamMessage, of_shard, read};
+use super::{NAME, PublishFuture, Stream, StreamError, missing_of};
 use crate::bus::nats::Connection;
+use crate::bus::nats_problems::NatsProblems;
 use crate::bus::options::Options;
 use crate::domain::time::Timestamp;
 
@@ -52,14 +52,14 @@ struct Inner {
     nats: Connection,
     context: Context,
     config: Config,
-    findings: Findings,
+    nats_problems: NatsProblems,
     known: Mutex<Known>,
 }
 
 /// The last known state of the stream, with which losses are detected.
 #[derive(Default)]
 struct Known {
-    life: u64,
+    incarnation: u64,
     created: Option<OffsetDateTime>,
     last: u64,
     emptied_at: u64,
@@ -72,7 +72,7 @@ struct Known {
 impl Jet {
     /// The stream with these options. Nothing is sent yet.
     #[must_use]
-    pub fn new(nats: Connection, options: &Options, findings: Findings) -> Self {
+    pub fn new(nats: Connection, options: &Options, nats_problems: NatsProblems) -> Self {
         let context = ContextBuilder::new()
             .timeout(PATIENCE)
             .ack_timeout(PATIENCE)
@@ -93,18 +93,18 @@ impl Jet {
             ..Config::default()
         };
         let known = Mutex::default();
-        Self(Arc::new(Inner { nats, context, config, findings, known }))
+        Self(Arc::new(Inner { nats, context, config, nats_problems, known }))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn stream(&self) -> Result<stream::Stream<()>, Trouble> {
+    async fn stream(&self) -> Result<stream::Stream<()>, StreamError> {
         self.0.context.get_stream_no_info(NAME).await.map_err(failed)
     }
 
-    async fn info(&self) -> Result<Info, Trouble> {
+    async fn info(&self) -> Result<Info, StreamError> {
         let stream = self.0.context.get_stream(NAME).await;
         let stream = stream.map_err(|error| match error.kind() {
             GetStreamErrorKind::JetStream(why) => of_code(&why),
@@ -114,7 +114,7 @@ impl Jet {
     }
 
     /// Sends a message with an id.
-    async fn publish(&self, message: &StreamMessage, id: &str) -> Result<Acked, Trouble> {
+    async fn publish(&self, message: &StreamMessage, id: &str) -> Result<Acked, StreamError> {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", CONTENT_TYPE);
         headers.insert(ID, id);
@@ -129,7 +129,7 @@ impl Jet {
 
     /// Handles a message that the server reports as a duplicate. If the stream does not have the
     /// message any more, because it was purged, it is sent again with another id.
-    async fn again(&self, message: &StreamMessage, sequence: u64) -> Result<(), Trouble> {
+    async fn again(&self, message: &StreamMessage, sequence: u64) -> Result<(), StreamError> {
         let found = self.stream().await?.get_raw_message(sequence).await;
         match found.map_err(|error| (error.kind(), error.to_string())) {
             Ok(found)
@@ -141,9 +141,9 @@ impl Jet {
             Err((RawMessageErrorKind::JetStream(why), _))
                 if why.error_code() == ErrorCode::STREAM_NOT_FOUND =>
             {
-                return Err(Trouble::Missing);
+                return Err(StreamError::Missing);
             }
-            Err((_, text)) => return Err(Trouble::Failed(text)),
+            Err((_, text)) => return Err(StreamError::Failed(text)),
         }
         let id = format!("{}~{:08x}", message.id, rand::random::<u32>());
         let acked = self.publish(message, &id).await?.await.map_err(of_publish)?;
@@ -154,7 +154,7 @@ impl Jet {
 
 impl Jet {
     /// All positions of a shard in the stream, according to its messages' ids.
-    async fn positions(&self, shard: u16) -> Result<BTreeSet<i64>, Trouble> {
+    async fn positions(&self, shard: u16) -> Result<BTreeSet<i64>, StreamError> {
         let asked = pull::Config {
             deliver_policy: DeliverPolicy::All,
             filter_subject: of_shard(shard),
@@ -199,17 +199,21 @@ impl Jet {
 
 type Acked = async_nats::jetstream::context::PublishAckFuture;
 
-fn failed(error: impl std::fmt::Display) -> Trouble {
-    Trouble::Failed(error.to_string())
+fn failed(error: impl std::fmt::Display) -> StreamError {
+    StreamError::Failed(error.to_string())
 }
 
-fn of_code(error: &async_nats::jetstream::Error) -> Trouble {
-    if error.error_code() == ErrorCode::STREAM_NOT_FOUND { Trouble::Missing } else { failed(error) }
+fn of_code(error: &async_nats::jetstream::Error) -> StreamError {
+    if error.error_code() == ErrorCode::STREAM_NOT_FOUND {
+        StreamError::Missing
+    } else {
+        failed(error)
+    }
 }
 
-fn of_publish(error: PublishError) -> Trouble {
+fn of_publish(error: PublishError) -> StreamError {
     match error.kind() {
-        PublishErrorKind::StreamNotFound => Trouble::Missing,
+        PublishErrorKind::StreamNotFound => StreamError::Missing,
         _ => failed(error),
     }
 }
@@ -220,21 +224,21 @@ impl Stream for Jet {
         self.0.nats.connected()
     }
 
-    async fn ready(&self) -> Result<(), Trouble> {
-        let Inner { context, config, findings, .. } = &*self.0;
+    async fn ready(&self) -> Result<(), StreamError> {
+        let Inner { context, config, nats_problems, .. } = &*self.0;
         let about = "stream KONTOR_EVENTS";
         let info = match self.info().await {
-            Err(Trouble::Missing) => {
+            Err(StreamError::Missing) => {
                 let made = context.create_stream(config.clone()).await.map_err(failed)?;
                 tracing::info!(stream = NAME, "created the stream");
                 made.cached_info().clone()
             }
             other => other?,
         };
-        findings.compare(about, config, &info.config);
-        if findings.all().iter().any(|(found, _)| *found == about) {
+        nats_problems.compare(about, config, &info.config);
+        if nats_problems.all().iter().any(|(found, _)| *found == about) {
             match context.update_stream(config).await {
-                Ok(info) => findings.compare(about, config, &info.config),
+                Ok(info) => nats_problems.compare(about, config, &info.config),
                 Err(error) => tracing::warn!(%error, stream = NAME, "cannot update the stream's \
                                                                      configuration"),
             }
@@ -242,7 +246,7 @@ impl Stream for Jet {
         Ok(())
     }
 
-    async fn life(&self) -> Result<u64, Trouble> {
+    async fn incarnation(&self) -> Result<u64, StreamError> {
         let info = self.info().await?;
         let state = &info.state;
         let mut known = self.known();
@@ -250,20 +254,20 @@ impl Stream for Jet {
         let shorter = state.last_sequence < known.last;
         let emptied = state.messages == 0 && state.first_sequence > known.emptied_at.max(1);
         if other || shorter || emptied {
-            known.life += 1;
+            known.incarnation += 1;
             known.last = state.last_sequence;
         }
         known.emptied_at = if state.messages == 0 { state.first_sequence } else { 0 };
         known.created = Some(info.created);
-        Ok(known.life)
+        Ok(known.incarnation)
     }
 
-    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble> {
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, StreamError> {
         let stream = self.stream().await?;
         match stream.get_last_raw_message_by_subject(&of_shard(shard)).await {
             Ok(message) => {
-                let heard = read(&message.payload);
-                Ok(heard.map(|heard| (heard.pos, heard.sum)))
+                let decoded = read(&message.payload);
+                Ok(decoded.map(|decoded| (decoded.pos, decoded.sum)))
             }
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -273,7 +277,7 @@ impl Stream for Jet {
         }
     }
 
-    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble> {
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, StreamError> {
         let stream = self.stream().await?;
         let first = match stream.get_first_raw_message_by_subject(of_shard(shard), 1).await {
             Ok(message) => read(&message.payload),
@@ -301,7 +305,7 @@ impl Stream for Jet {
         Ok(missing_of(&self.positions(shard).await?, from))
     }
 
-    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
+    async fn horizon(&self) -> Result<Option<Timestamp>, StreamError> {
         // The configuration is read from the server, which may have applied other limits than
         // requested.
         let Info { config, state, .. } = self.info().await?;
@@ -316,14 +320,14 @@ impl Stream for Jet {
         Ok(at.and_then(|at| millis(at).ok()).map(Timestamp::from_millis))
     }
 
-    async fn purge(&self, shard: u16) -> Result<(), Trouble> {
+    async fn purge(&self, shard: u16) -> Result<(), StreamError> {
         let purged = self.stream().await?.purge().filter(of_shard(shard)).await;
         purged.map_err(failed)?;
         self.known().salts.insert(shard, rand::random());
         Ok(())
     }
 
-    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, StreamError> {
         let fits = message.body.len() + HEADERS <= self.0.nats.message_bytes_max();
         let message = if fits { message } else { message.without_data() };
         let salt = self.known().salts.get(&message.shard).copied();
@@ -344,7 +348,9 @@ impl Stream for Jet {
         Ok(kept.boxed())
     }
 
-    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
+    async fn follow(
+        &self,
+    ) -> Result<BoxStream<'static, Result<DecodedMessage, StreamError>>, StreamError> {
         // Checks first that the stream exists, because the error of creating a consumer without a
         // stream is less clear.
         self.info().await?;
@@ -360,7 +366,11 @@ impl Stream for Jet {
         let stream = self.stream().await?;
         let consumer = stream.create_consumer(asked.clone()).await.map_err(failed)?;
         let got = &consumer.cached_info().config;
-        self.0.findings.compare("consumer of KONTOR_EVENTS", &asked.into_consumer_config(), got);
+        self.0.nats_problems.compare(
+            "consumer of KONTOR_EVENTS",
+            &asked.into_consumer_config(),
+            got,
+        );
         let messages = consumer
             .stream()
             .max_messages_per_batch(PAGE)
@@ -369,13 +379,13 @@ impl Stream for Jet {
             .messages()
             .await
             .map_err(failed)?;
-        let heard = messages.filter_map(|message| {
-            let heard = match message {
+        let decoded = messages.filter_map(|message| {
+            let decoded = match message {
                 Ok(message) => read(&message.payload).map(Ok),
                 Err(error) => Some(Err(failed(error))),
             };
-            std::future::ready(heard)
+            std::future::ready(decoded)
         });
-        Ok(heard.boxed())
+        Ok(decoded.boxed())
     }
 }

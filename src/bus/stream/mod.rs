@@ -4,7 +4,7 @@
 //! relayed again.
 
 mod jet;
-mod twin;
+mod local_stream;
 pub mod wire;
 
 use std::collections::BTreeSet;
@@ -15,17 +15,17 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
 use crate::domain::time::Timestamp;
-use wire::{Heard, StreamMessage};
+use wire::{DecodedMessage, StreamMessage};
 
 pub use jet::Jet;
-pub use twin::Twin;
+pub use local_stream::LocalStream;
 
 /// The stream's name.
 pub const NAME: &str = "KONTOR_EVENTS";
 
 /// Why the stream cannot be used at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
+pub enum StreamError {
     /// The stream does not exist (any more).
     #[error("the stream does not exist")]
     Missing,
@@ -36,7 +36,7 @@ pub enum Trouble {
 
 /// Waits for the acknowledgment of a sent message: `Ok` if the message is in the stream, an error
 /// if it may not be.
-pub type PublishFuture = BoxFuture<'static, Result<(), Trouble>>;
+pub type PublishFuture = BoxFuture<'static, Result<(), StreamError>>;
 
 /// A stream of committed events.
 #[async_trait]
@@ -46,33 +46,35 @@ pub trait Stream: Send + Sync + 'static {
 
     /// Creates the stream if it is missing, and updates its configuration if that is not the
     /// requested one.
-    async fn ready(&self) -> Result<(), Trouble>;
+    async fn ready(&self) -> Result<(), StreamError>;
 
     /// A number that changes when the stream has lost messages: it was recreated or emptied, or
     /// lacks acknowledged messages at its end.
-    async fn life(&self) -> Result<u64, Trouble>;
+    async fn incarnation(&self) -> Result<u64, StreamError>;
 
     /// The last message of a shard: its position and the checksum of its record.
-    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble>;
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, StreamError>;
 
     /// The first position of a shard, from `from` on, that is missing in the stream, even if later
     /// ones are present.
-    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble>;
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, StreamError>;
 
     /// The time before which events have expired from the stream, by age or by size; `None` if none
     /// have.
-    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble>;
+    async fn horizon(&self) -> Result<Option<Timestamp>, StreamError>;
 
     /// Removes all messages of a shard.
-    async fn purge(&self, shard: u16) -> Result<(), Trouble>;
+    async fn purge(&self, shard: u16) -> Result<(), StreamError>;
 
     /// Sends a message, after those that were sent before; the returned future waits for its
     /// acknowledgment. If the message is already in the stream, it is not stored again.
-    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble>;
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, StreamError>;
 
     /// Reads the stream: first the last message of each kind of event and shard, and then all new
     /// messages.
-    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble>;
+    async fn follow(
+        &self,
+    ) -> Result<BoxStream<'static, Result<DecodedMessage, StreamError>>, StreamError>;
 }
 
 /// The first position from `from` on that is not in `positions`.

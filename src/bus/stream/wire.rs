@@ -148,7 +148,7 @@ impl StreamMessage {
 
 /// A decoded message.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Heard {
+pub struct DecodedMessage {
     /// The shard of its event.
     pub shard: u16,
     /// The event's position in the shard.
@@ -170,7 +170,7 @@ fn parts(body: &[u8]) -> Option<(String, Option<&str>)> {
 
 /// Decodes a message; `None` if it is not an event of kontor.
 #[must_use]
-pub fn read(body: &[u8]) -> Option<Heard> {
+pub fn read(body: &[u8]) -> Option<DecodedMessage> {
     let (head, data) = parts(body)?;
     let head: Attributes<'_> = serde_json::from_str(&head).ok()?;
     let rebuilt = || {
@@ -191,7 +191,7 @@ pub fn read(body: &[u8]) -> Option<Heard> {
         (sum(&record) == head.sum).then_some(record)
     };
     let record = rebuilt();
-    Some(Heard { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })
+    Some(DecodedMessage { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })
 }
 
 /// A checksum of a record (CRC-32).
@@ -282,20 +282,20 @@ mod tests {
         let mut message = sent(&record());
         let text = String::from_utf8(message.body.to_vec()).unwrap();
         message.body = text.replace("buyer", "seller").into();
-        let heard = read(&message.body).unwrap();
-        assert_eq!((heard.shard, heard.pos, heard.record), (7, 42, None));
+        let decoded = read(&message.body).unwrap();
+        assert_eq!((decoded.shard, decoded.pos, decoded.record), (7, 42, None));
         let announced = sent(&record()).without_data();
         let large = Record { data: format!("\"{}\"", "x".repeat(1 << 20)).into(), ..record() };
         for message in [announced, sent(&large)] {
             let event: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
             assert!(event["omitted"].as_u64() > Some(60) && event.get("data").is_none());
-            let heard = read(&message.body).unwrap();
-            assert_eq!((heard.shard, heard.pos, heard.record), (7, 42, None));
-            assert_eq!(heard.sum, message.sum);
+            let decoded = read(&message.body).unwrap();
+            assert_eq!((decoded.shard, decoded.pos, decoded.record), (7, 42, None));
+            assert_eq!(decoded.sum, message.sum);
         }
         for end in 0..text.len() {
             let cut = read(&text.as_bytes()[..end]);
-            assert!(cut.is_none_or(|heard| heard.record.is_none()));
+            assert!(cut.is_none_or(|decoded| decoded.record.is_none()));
         }
     }
 }

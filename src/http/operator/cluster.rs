@@ -154,7 +154,7 @@ pub async fn show_cluster(
     let silent = reports.iter().filter(|(_, report)| report.is_none());
     findings.extend(silent.map(|(node, _)| format!("node {node} does not answer this node")));
     if let Some(cluster) = &node.cluster {
-        let of_bus = cluster.findings().all().into_iter();
+        let of_bus = cluster.nats_problems().all().into_iter();
         findings.extend(of_bus.map(|(about, text)| format!("{about}: {text}")));
     }
     Ok(HttpResponse::Ok().json(ClusterShape { here, nodes, shards, services, findings }))
@@ -323,7 +323,7 @@ fn findings(
 }
 
 /// The live nodes; and the owner and the pin of each shard.
-async fn stand(call: &RequestParts) -> Result<(Vec<Member>, Vec<Holding>), Error> {
+async fn members_and_holdings(call: &RequestParts) -> Result<(Vec<Member>, Vec<Holding>), Error> {
     let (nodes, shards) = (call.store().nodes().await?, call.store().shards().await?);
     let alive = nodes.into_iter().filter(|row| row.lives);
     let member = |row: node::Row| Member { id: row.node.id, draining: row.draining, settled: true };
@@ -354,7 +354,7 @@ pub async fn drain_node(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let dry_run = Query::of(&request, &["dry_run"])?.flag("dry_run")?;
-    let (mut members, holdings) = stand(&call).await?;
+    let (mut members, holdings) = members_and_holdings(&call).await?;
     let others = members.iter().any(|member| !member.draining && member.id != *path);
     if let Some(member) = members.iter_mut().find(|member| member.id == *path) {
         if !others {
@@ -416,7 +416,7 @@ pub async fn move_shard(
 ) -> Result<HttpResponse, Error> {
     let shard: u16 = id(&path, "shard")?;
     let MoveInput { to, dry_run } = body.value;
-    let (members, mut holdings) = stand(&call).await?;
+    let (members, mut holdings) = members_and_holdings(&call).await?;
     let holding = holdings.iter_mut().find(|holding| holding.shard == shard);
     let holding = holding.ok_or_else(|| Error::not_found("shard"))?;
     if !members.iter().any(|member| member.id == *to && !member.draining) {

@@ -89,16 +89,16 @@ fn needed(
 /// The events that decide whether a batch continues its entities, as arrays of entities and seqs:
 /// those of `there` must exist, those of `free` must not.
 #[derive(Default)]
-struct Stands<'a> {
+struct ExpectedEvents<'a> {
     there: (Vec<&'a str>, Vec<i64>),
     free: (Vec<&'a str>, Vec<i64>),
 }
 
-impl<'a> Stands<'a> {
+impl<'a> ExpectedEvents<'a> {
     /// Collects these events; refuses an append that does not continue the previous append of the
     /// same entity in the batch.
     fn of(batch: &'a [Append]) -> Result<Self, AppendError> {
-        let mut stands = Self::default();
+        let mut expected = Self::default();
         let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
         for append in batch {
             let entity = append.entity.as_str();
@@ -109,20 +109,20 @@ impl<'a> Stands<'a> {
                 Some(_) => {}
                 None => {
                     if append.after_seq > 0 {
-                        stands.there.0.push(entity);
-                        stands.there.1.push(append.after_seq);
+                        expected.there.0.push(entity);
+                        expected.there.1.push(append.after_seq);
                     }
                     // For an append with events, the unique index of events refuses a collision.
                     if append.events.is_empty() {
-                        stands.free.0.push(entity);
-                        stands.free.1.push(append.after_seq.saturating_add(1));
+                        expected.free.0.push(entity);
+                        expected.free.1.push(append.after_seq.saturating_add(1));
                     }
                 }
             }
             let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
             seqs.insert(entity, append.after_seq.saturating_add(count));
         }
-        Ok(stands)
+        Ok(expected)
     }
 }
 
@@ -133,7 +133,7 @@ fn statement(
     fences: &[Fence],
     counts: Vec<i64>,
     batch: &[Append],
-    stands: Stands<'_>,
+    expected: ExpectedEvents<'_>,
     events: &[Record],
 ) -> Query<'static, Sqlx, PgArguments> {
     macro_rules! column {
@@ -164,10 +164,10 @@ fn statement(
     .bind(fence_shard)
     .bind(fence_epoch)
     .bind(counts)
-    .bind(stands.there.0)
-    .bind(stands.there.1)
-    .bind(stands.free.0)
-    .bind(stands.free.1)
+    .bind(expected.there.0)
+    .bind(expected.there.1)
+    .bind(expected.free.0)
+    .bind(expected.free.1)
     .bind(column!(record => place(record.shard)))
     .bind(column!(record => record.pos))
     .bind(column!(record => record.entity.as_str()))
@@ -330,14 +330,14 @@ impl Journal for PostgresJournal {
         }
         let shards = self.shards();
         let (fences, counts) = needed(shards, fences, batch)?;
-        let stands = Stands::of(batch)?;
+        let expected = ExpectedEvents::of(batch)?;
         let mut nth: HashMap<u16, i64> = HashMap::new();
         let mut events = records(shards, batch, |shard| {
             let nth = nth.entry(shard).or_default();
             *nth += 1;
             *nth
         });
-        let query = statement(shards, &fences, counts, batch, stands, &events);
+        let query = statement(shards, &fences, counts, batch, expected, &events);
         // If no connection can be had, nothing was sent, so nothing was written.
         let connected = self.database.writers().acquire().await;
         let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! One suite for the job queue: on the line in process and on JetStream; then what becomes of
+//! One suite for the job queue: on the channel in process and on JetStream; then what becomes of
 //! jobs when JetStream is away, killed or emptied.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt as _, StreamExt as _};
 use kontor::bus::queue::{
-    Error, JetLine, JobFailure, JobLedger, JobRun, JobWork, Queue, QueueConnection, QueuePace,
-    QueueStart, TwinLine, Word,
+    Error, JetStreamJobNotices, JobChannel, JobFailure, JobLedger, JobNotice, JobRun, JobWork,
+    LocalJobNotices, Queue, QueuePace, QueueStart,
 };
-use kontor::bus::{Findings, Options};
+use kontor::bus::{NatsProblems, Options};
 use kontor::domain::background_job::{Job, JobState, Schedule};
 use kontor::domain::time::{Span, Timestamp};
 use serde_json::json;
@@ -172,12 +172,12 @@ impl Site {
         Self { ledger: Arc::default(), desk: Arc::new(desk), stop: CancellationToken::new() }
     }
 
-    fn node(&self, name: &str, line: Arc<dyn QueueConnection>, stop: &CancellationToken) -> Queue {
+    fn node(&self, name: &str, channel: Arc<dyn JobChannel>, stop: &CancellationToken) -> Queue {
         let pace =
             QueuePace { lease: LEASE, poll: Duration::from_millis(20), ..QueuePace::default() };
         let (kinds, node) = (kinds(&self.desk), name.to_owned());
         let ledger = self.ledger.clone();
-        Queue::start(QueueStart { ledger, line, kinds, node, pace }, stop.clone()).0
+        Queue::start(QueueStart { ledger, channel, kinds, node, pace }, stop.clone()).0
     }
 
     fn turn(&self, span: Span) {
@@ -202,10 +202,10 @@ async fn add(queue: &Queue, kind: &str) -> String {
     queue.add(kind, &json!({"n": 1}), "test", None).await.unwrap().unwrap().id
 }
 
-/// What holds on every line, with two nodes.
-async fn suite(lines: [Arc<dyn QueueConnection>; 2]) {
+/// What holds on every channel, with two nodes.
+async fn suite(channels: [Arc<dyn JobChannel>; 2]) {
     let site = Site::new();
-    let [a, b] = lines;
+    let [a, b] = channels;
     let a = site.node("a", a, &site.stop);
     let _b = site.node("b", b, &site.stop);
     // Each is done once, by whichever node.
@@ -294,35 +294,35 @@ async fn schedules(site: &Site, queue: &Queue) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_in_one_process() {
-    let line = TwinLine::default();
-    suite([Arc::new(line.clone()), Arc::new(line)]).await;
+    let channel = LocalJobNotices::default();
+    suite([Arc::new(channel.clone()), Arc::new(channel)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_on_nats() {
     let server = nats::Server::start();
-    let findings = Findings::default();
-    let line = async |node: &str| -> Arc<dyn QueueConnection> {
+    let problems = NatsProblems::default();
+    let channel = async |node: &str| -> Arc<dyn JobChannel> {
         let nats = server.connect(node).await;
-        let line = JetLine::new(nats, &Options::default(), findings.clone());
-        let line: Arc<dyn QueueConnection> = Arc::new(line);
-        line
+        let channel = JetStreamJobNotices::new(nats, &Options::default(), problems.clone());
+        let channel: Arc<dyn JobChannel> = Arc::new(channel);
+        channel
     };
-    suite([line("a").await, line("b").await]).await;
-    assert_eq!(findings.all(), [], "the server has not done what it was asked");
+    suite([channel("a").await, channel("b").await]).await;
+    assert_eq!(problems.all(), [], "the server has not done what it was asked");
 }
 
-/// A line that says nothing, and takes nothing either.
+/// A channel that says nothing, and takes nothing either.
 struct Mute(Semaphore);
 
 #[async_trait]
-impl QueueConnection for Mute {
+impl JobChannel for Mute {
     async fn tell(&self, _: &Job) -> bool {
         self.0.add_permits(1);
         std::future::pending().await
     }
 
-    async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
+    async fn notices(&self) -> Result<BoxStream<'static, JobNotice>, String> {
         Ok(stream::pending().boxed())
     }
 
@@ -333,30 +333,31 @@ impl QueueConnection for Mute {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queue_stops_while_notices_fail() {
-    let (site, line) = (Site::new(), Arc::new(Mute(Semaphore::new(0))));
+    let (site, channel) = (Site::new(), Arc::new(Mute(Semaphore::new(0))));
     let pace = QueuePace { lease: LEASE, poll: Duration::from_millis(20), ..QueuePace::default() };
     let (kinds, node) = (kinds(&site.desk), "a".to_owned());
     // Nobody has told of it.
     let job = Job::new("job_1".into(), "good", "{}".into(), "test".into(), now()());
     site.ledger.add_job(&job).await.unwrap();
-    let start = QueueStart { ledger: site.ledger.clone(), line: line.clone(), kinds, node, pace };
+    let start =
+        QueueStart { ledger: site.ledger.clone(), channel: channel.clone(), kinds, node, pace };
     let (_queue, working) = Queue::start(start, site.stop.clone());
-    drop(line.0.acquire().await.unwrap());
+    drop(channel.0.acquire().await.unwrap());
     site.stop.cancel();
     let stopped = tokio::time::timeout(Duration::from_secs(30), working).await;
     stopped.expect("it never stops").unwrap();
 }
 
-/// A line that stands and takes nothing.
+/// A channel that stands and takes nothing.
 struct Deaf;
 
 #[async_trait]
-impl QueueConnection for Deaf {
+impl JobChannel for Deaf {
     async fn tell(&self, _: &Job) -> bool {
         false
     }
 
-    async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
+    async fn notices(&self) -> Result<BoxStream<'static, JobNotice>, String> {
         Ok(stream::pending().boxed())
     }
 
@@ -376,8 +377,8 @@ async fn failing_job_notices_do_not_delay_jobs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_dies_leaves_its_job_to_another() {
     let site = Site::new();
-    let line = TwinLine::default();
-    let a = site.node("a", Arc::new(line.clone()), &site.stop);
+    let channel = LocalJobNotices::default();
+    let a = site.node("a", Arc::new(channel.clone()), &site.stop);
     let id = add(&a, "waits").await;
     site.until(&id, JobState::Running).await;
     // It dies without a word: what it had begun is as it left it.
@@ -401,8 +402,9 @@ async fn jobs_run_during_and_after_a_nats_outage() {
     let site = Site::new();
     let mut server = nats::Server::start();
     let nats = server.connect("a").await;
-    let line = JetLine::new(nats.clone(), &Options::default(), Findings::default());
-    let a = site.node("a", Arc::new(line), &site.stop);
+    let channel =
+        JetStreamJobNotices::new(nats.clone(), &Options::default(), NatsProblems::default());
+    let a = site.node("a", Arc::new(channel), &site.stop);
     let id = add(&a, "good").await;
     site.until(&id, JobState::Done).await;
     server.kill();

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use kontor::bus::stream::wire::{PublicNames, StreamMessage};
-use kontor::bus::stream::{Jet, NAME, Stream, Twin};
-use kontor::bus::{EventSource, Feed, Findings, Options, Relay, follow};
+use kontor::bus::stream::{Jet, LocalStream, NAME, Stream};
+use kontor::bus::{EventSource, Feed, NatsProblems, Options, Relay, follow};
 use kontor::domain::entity::{EntityId, Record};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
@@ -187,13 +187,13 @@ async fn suite(here: Arc<dyn Stream>, there: Arc<dyn Stream>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_in_one_process() {
-    let twin = Twin::default();
+    let twin = LocalStream::default();
     suite(Arc::new(twin.clone()), Arc::new(twin)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_event_is_relayed_again() {
-    let twin = Twin::default();
+    let twin = LocalStream::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let pair = Pair::open(stream.clone(), stream.clone());
     pair.relay.own(1, 1);
@@ -229,18 +229,18 @@ async fn fills_a_gap(stream: Arc<dyn Stream>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn next_owner_relays_unsent_events() {
-    fills_a_gap(Arc::new(Twin::default())).await;
+    fills_a_gap(Arc::new(LocalStream::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn next_owner_relays_unsent_events_to_nats() {
     let server = nats::Server::start();
-    fills_a_gap(jet(server.connect("a").await, &Findings::default())).await;
+    fills_a_gap(jet(server.connect("a").await, &NatsProblems::default())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn event_missing_in_the_feed_is_relayed() {
-    let twin = Twin::default();
+    let twin = LocalStream::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let pair = Pair::open(stream.clone(), stream.clone());
     pair.relay.own(1, 1);
@@ -256,22 +256,22 @@ async fn event_missing_in_the_feed_is_relayed() {
     pair.stop.cancel();
 }
 
-fn jet(nats: kontor::bus::nats::Connection, findings: &Findings) -> Arc<dyn Stream> {
-    Arc::new(Jet::new(nats, &Options::default(), findings.clone()))
+fn jet(nats: kontor::bus::nats::Connection, problems: &NatsProblems) -> Arc<dyn Stream> {
+    Arc::new(Jet::new(nats, &Options::default(), problems.clone()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_on_nats() {
     let server = nats::Server::start();
-    let findings = Findings::default();
+    let problems = NatsProblems::default();
     let (here, there) = (server.connect("a").await, server.connect("b").await);
-    suite(jet(here, &findings), jet(there, &findings)).await;
-    assert_eq!(findings.all(), [], "the server has not done what it was asked");
+    suite(jet(here, &problems), jet(there, &problems)).await;
+    assert_eq!(problems.all(), [], "the server has not done what it was asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_events_of_the_in_process_stream_are_relayed_again() {
-    let twin = Twin::default();
+    let twin = LocalStream::default();
     let stream: Arc<dyn Stream> = Arc::new(twin.clone());
     let mut pair = Pair::open(stream.clone(), stream.clone());
     pair.relay.own(1, 1);
@@ -292,9 +292,9 @@ async fn lost_events_of_the_in_process_stream_are_relayed_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_be_killed_emptied_and_cut_off_and_nothing_is_missing() {
     let mut server = nats::Server::start();
-    let findings = Findings::default();
+    let problems = NatsProblems::default();
     let (a, b) = (server.connect("a").await, server.connect("b").await);
-    let (here, there) = (jet(a.clone(), &findings), jet(b, &findings));
+    let (here, there) = (jet(a.clone(), &problems), jet(b, &problems));
     let mut pair = Pair::open(here.clone(), there);
     pair.relay.own(1, 1);
     pair.commit(1, 100);
@@ -345,8 +345,8 @@ async fn messages(server: &nats::Server) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_is_a_cloud_event() {
     let server = nats::Server::start();
-    let findings = Findings::default();
-    let here = jet(server.connect("a").await, &findings);
+    let problems = NatsProblems::default();
+    let here = jet(server.connect("a").await, &problems);
     let pair = Pair::open(here.clone(), here.clone());
     pair.relay.own(1, 4);
     pair.commit(1, 2);
@@ -375,9 +375,9 @@ async fn different_server_configuration_is_a_finding() {
         ..Default::default()
     };
     context(&server).await.create_stream(memory).await.unwrap();
-    let findings = Findings::default();
-    let stream = jet(server.connect("a").await, &findings);
+    let problems = NatsProblems::default();
+    let stream = jet(server.connect("a").await, &problems);
     stream.ready().await.unwrap();
-    let found = findings.all();
+    let found = problems.all();
     assert!(found.iter().any(|(_, text)| text.contains("storage")), "{found:?}");
 }

@@ -54,7 +54,7 @@ impl ClusterMember {
             }
             Err(error) => {
                 tracing::debug!(%error, "a node did not answer");
-                self.poke.notify_one();
+                self.look_now.notify_one();
                 let delivered = matches!(error, CallError::Unknown { .. });
                 Err(if delivered { RemoteFailure::Unknown } else { RemoteFailure::Nobody })
             }

@@ -67,7 +67,7 @@ struct Waiter<N: Noun> {
     abandoned: Arc<AtomicBool>,
 }
 
-pub(super) struct Life<N: Noun> {
+pub(super) struct LoadedEntity<N: Noun> {
     id: EntityId,
     host: Host<N>,
     shard: ActorRef<ShardMessage<N>>,
@@ -100,15 +100,15 @@ impl Drop for Performing {
 
 impl<N: Noun> Actor for Entity<N> {
     type Msg = EntityMessage<N>;
-    type State = Life<N>;
+    type State = LoadedEntity<N>;
     type Arguments = Start<N>;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<EntityMessage<N>>,
         start: Start<N>,
-    ) -> Result<Life<N>, ActorProcessingErr> {
-        Ok(Life {
+    ) -> Result<LoadedEntity<N>, ActorProcessingErr> {
+        Ok(LoadedEntity {
             id: start.entity,
             host: start.host,
             shard: start.shard,
@@ -133,20 +133,20 @@ impl<N: Noun> Actor for Entity<N> {
     async fn post_start(
         &self,
         _myself: ActorRef<EntityMessage<N>>,
-        life: &mut Life<N>,
+        entity: &mut LoadedEntity<N>,
     ) -> Result<(), ActorProcessingErr> {
-        let lane = life.host.lane(&life.id).clone();
-        if lane.poisoned(&life.id) {
+        let lane = entity.host.lane(&entity.id).clone();
+        if lane.poisoned(&entity.id) {
             Box::pin(lane.flush()).await;
-            lane.forgive(&life.id);
+            lane.forgive(&entity.id);
         }
-        if !life.fresh {
-            Box::pin(life.replay()).await?;
-            if life.seq == 0 {
-                life.shard.cast(ShardMessage::Absent(life.id.clone()))?;
+        if !entity.fresh {
+            Box::pin(entity.replay()).await?;
+            if entity.seq == 0 {
+                entity.shard.cast(ShardMessage::Absent(entity.id.clone()))?;
             }
         }
-        life.perform();
+        entity.perform();
         Ok(())
     }
 
@@ -154,9 +154,9 @@ impl<N: Noun> Actor for Entity<N> {
         &self,
         myself: ActorRef<EntityMessage<N>>,
         message: EntityMessage<N>,
-        life: &mut Life<N>,
+        entity: &mut LoadedEntity<N>,
     ) -> Result<(), ActorProcessingErr> {
-        if let Some(why) = &life.broken
+        if let Some(why) = &entity.broken
             && !matches!(
                 message,
                 EntityMessage::Sleep | EntityMessage::Leave | EntityMessage::Reread
@@ -166,71 +166,75 @@ impl<N: Noun> Actor for Entity<N> {
             return Ok(());
         }
         match message {
-            message @ (EntityMessage::Do(_) | EntityMessage::Wait { .. }) if life.leaving => {
+            message @ (EntityMessage::Do(_) | EntityMessage::Wait { .. }) if entity.leaving => {
                 message.refuse(Error::Moved);
             }
-            EntityMessage::Do(envelope) => life.receive(&myself, *envelope),
+            EntityMessage::Do(envelope) => entity.receive(&myself, *envelope),
             EntityMessage::Wait { until, reply, abandoned } => {
-                life.waiters.retain(|waiter| !waiter.abandoned.load(Ordering::Relaxed));
-                if life.waiters.len() >= WAITERS_MAX {
+                entity.waiters.retain(|waiter| !waiter.abandoned.load(Ordering::Relaxed));
+                if entity.waiters.len() >= WAITERS_MAX {
                     reply(Err(Error::Busy))(Ok(()));
                     return Ok(());
                 }
-                life.waiters.push(Waiter { until, reply, abandoned });
-                life.answer_waiters();
+                entity.waiters.push(Waiter { until, reply, abandoned });
+                entity.answer_waiters();
             }
-            EntityMessage::Written { incarnation, seq } if incarnation == life.incarnation => {
-                life.written(seq);
+            EntityMessage::Written { incarnation, seq } if incarnation == entity.incarnation => {
+                entity.written(seq);
             }
             EntityMessage::Unwritten { incarnation, .. }
-                if incarnation == life.incarnation
+                if incarnation == entity.incarnation
                     && seeded_fault::active(SeededFault::StateKeptAfterRefusal) =>
             {
-                life.written(life.seq);
+                entity.written(entity.seq);
             }
-            EntityMessage::Unwritten { incarnation, error } if incarnation == life.incarnation => {
-                Box::pin(life.reset(&error)).await?;
-                life.perform();
+            EntityMessage::Unwritten { incarnation, error }
+                if incarnation == entity.incarnation =>
+            {
+                Box::pin(entity.reset(&error)).await?;
+                entity.perform();
             }
-            EntityMessage::Performed { incarnation, effect } if incarnation == life.incarnation => {
-                life.performed(&myself, effect);
+            EntityMessage::Performed { incarnation, effect }
+                if incarnation == entity.incarnation =>
+            {
+                entity.performed(&myself, effect);
             }
             EntityMessage::Written { .. }
             | EntityMessage::Unwritten { .. }
             | EntityMessage::Performed { .. } => {}
             EntityMessage::Resume { incarnation, effect } => {
-                if incarnation == life.incarnation {
-                    life.started.retain(|started| *started != effect);
-                    life.perform();
+                if incarnation == entity.incarnation {
+                    entity.started.retain(|started| *started != effect);
+                    entity.perform();
                 }
             }
-            EntityMessage::Timer { due } => life.timer(&myself, due),
+            EntityMessage::Timer { due } => entity.timer(&myself, due),
             EntityMessage::Reread => {
-                if life.broken.take().is_some() {
-                    Box::pin(life.replay()).await?;
-                    life.perform();
+                if entity.broken.take().is_some() {
+                    Box::pin(entity.replay()).await?;
+                    entity.perform();
                 }
             }
             EntityMessage::Sleep => {
-                if life.quiet() {
+                if entity.quiet() {
                     if seeded_fault::active(SeededFault::TimerLostAtPassivation) {
-                        life.lose_timer(&myself);
+                        entity.lose_timer(&myself);
                     }
                     myself.drain()?;
                 } else {
-                    life.shard.cast(ShardMessage::StillBusy(life.id.clone()))?;
+                    entity.shard.cast(ShardMessage::StillBusy(entity.id.clone()))?;
                 }
             }
-            EntityMessage::Leave => life.leave(),
+            EntityMessage::Leave => entity.leave(),
         }
-        if life.leaving && life.quiet() {
+        if entity.leaving && entity.quiet() {
             myself.drain()?;
         }
         Ok(())
     }
 }
 
-impl<N: Noun> Life<N> {
+impl<N: Noun> LoadedEntity<N> {
     /// Whether no answer, effect or append is outstanding.
     fn quiet(&self) -> bool {
         self.seq == self.durable
@@ -533,7 +537,7 @@ impl<N: Noun> Life<N> {
             self.started.push(effect.clone());
             let teller = self.host.teller(&self.id, "saga");
             let (flow, entity) = (flow.clone(), self.id.clone());
-            let over = Over {
+            let over = EffectEnd {
                 host: self.host.clone(),
                 entity: self.id.clone(),
                 incarnation: self.incarnation,
@@ -597,14 +601,14 @@ fn key_of(cause: &Cause) -> Option<String> {
 
 /// Reports the end of an effect, whatever its outcome. It takes the same route as the effect's
 /// results, so it arrives after them.
-struct Over<N: Noun> {
+struct EffectEnd<N: Noun> {
     host: Host<N>,
     entity: EntityId,
     incarnation: u64,
     effect: Option<N::Effect>,
 }
 
-impl<N: Noun> Drop for Over<N> {
+impl<N: Noun> Drop for EffectEnd<N> {
     fn drop(&mut self) {
         if let Some(effect) = self.effect.take() {
             let message = EntityMessage::Performed { incarnation: self.incarnation, effect };

@@ -4,15 +4,15 @@
 //! entity decides it, applies its events at once and queues them for the journal. Answers and
 //! effects wait until the events are durable. The host does not know what the events mean.
 //!
-//! A node runs the entities of the shards that it owns (`places`); a command for another shard is
-//! sent to that shard's owner (`remote`). Placement of shards is in `placement`.
+//! A node runs the entities of the shards that it owns (`running_shards`); a command for another
+//! shard is sent to that shard's owner (`remote`). Placement of shards is in `placement`.
 
 mod entity;
 mod message;
-mod places;
 mod quarantine;
 mod remote;
 mod route;
+mod running_shards;
 mod shard;
 mod shard_lease;
 mod waits;
@@ -42,10 +42,10 @@ use crate::store::journal::lane::Lane;
 use crate::store::journal::lanes::Lanes;
 use crate::store::journal::{Append, Journal, NewEvent};
 use message::{Abandon, EntityMessage, Envelope, Permit};
-use places::RunningShards;
 use quarantine::Quarantine;
 use remote::{WAIT, Want};
 use route::ShardMessage;
+use running_shards::RunningShards;
 use waits::Waits;
 
 /// The limits of a host.
@@ -191,7 +191,7 @@ struct Shared<N: Noun> {
     clock: Clock,
     options: Options,
     flow: RwLock<Option<Arc<dyn Flow<N>>>>,
-    places: RunningShards<N>,
+    running: RunningShards<N>,
     remote: RwLock<Option<Arc<dyn RemoteEntities>>>,
     supervisor: ActorCell,
     permits: Arc<Semaphore>,
@@ -238,7 +238,7 @@ impl<N: Noun> Host<N> {
         let permits = Arc::new(Semaphore::new(options.commands_max));
         Self {
             shared: Arc::new(Shared {
-                places: RunningShards::new(journal.shards()),
+                running: RunningShards::new(journal.shards()),
                 journal,
                 lanes,
                 clock,
@@ -566,7 +566,7 @@ impl<N: Noun> Host<N> {
     ) -> Result<(), Error<E>> {
         let shard = entity.shard(self.shared.journal.shards());
         let to = ShardMessage::To { entity: entity.clone(), fresh, message };
-        if self.shared.places.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
+        if self.shared.running.cast(shard, to) { Ok(()) } else { Err(Error::Moved) }
     }
 
     /// Whether an entity belongs to this shard, whichever node runs it.
@@ -577,7 +577,7 @@ impl<N: Noun> Host<N> {
 
     /// Whether this node runs an entity.
     fn has(&self, entity: &EntityId) -> bool {
-        self.shared.places.has(entity.shard(self.shared.journal.shards()))
+        self.shared.running.has(entity.shard(self.shared.journal.shards()))
     }
 
     fn lane(&self, entity: &EntityId) -> &Lane {

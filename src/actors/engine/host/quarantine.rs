@@ -83,7 +83,7 @@ impl<N: Noun> Host<N> {
             return Released::NotThere;
         }
         let shard = entity.shard(self.shared.journal.shards());
-        if !self.shared.places.cast(shard, ShardMessage::Release(entity.clone())) {
+        if !self.shared.running.cast(shard, ShardMessage::Release(entity.clone())) {
             return Released::Unknown;
         }
         match self.read(entity, |_| ()).await {

@@ -49,7 +49,7 @@ impl ShardLease {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let until = self.0.until.load(Ordering::Acquire);
-        if until == u64::MAX || seeded_fault::active(SeededFault::ZombieReplies) {
+        if until == u64::MAX || seeded_fault::active(SeededFault::LeaseIgnored) {
             return true;
         }
         u128::from(until) > self.0.since.elapsed().as_millis()

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::projection::Projections;
 use super::runner::{EventOutcome, RunningProjection};
-use super::{BREATH, Error, Heard, Owned, STEP_MAX};
+use super::{BATCH_MAX, BREATH, Error, Heard, Owned};
 use crate::actors::engine::changes::{ChangeFeed, Changed};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::Tables;
@@ -166,7 +166,7 @@ impl Follower {
 
     async fn catch_up(&mut self, feed: &mut Heard) -> Result<(), Error> {
         let mut heard: Vec<Record> = Vec::new();
-        while heard.len() < STEP_MAX as usize {
+        while heard.len() < BATCH_MAX as usize {
             match feed.try_recv() {
                 Ok(batch) => {
                     let of = |record: &&Record| self.parts.contains_key(&record.shard);
@@ -188,8 +188,8 @@ impl Follower {
     async fn read_journal(&mut self, shard: u16) -> Result<(), Error> {
         loop {
             let Some(part) = self.parts.get_mut(&shard) else { return Ok(()) };
-            let page = self.journal.read_shard(shard, part.pos, STEP_MAX).await?;
-            let full = page.len() == STEP_MAX as usize;
+            let page = self.journal.read_shard(shard, part.pos, BATCH_MAX).await?;
+            let full = page.len() == BATCH_MAX as usize;
             self.take(&page).await?;
             if !full {
                 self.parts.entry(shard).and_modify(|part| part.behind = false);

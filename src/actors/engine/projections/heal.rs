@@ -7,7 +7,7 @@ use super::projection::{ProjectionEntry, Projections};
 use crate::actors::engine::fold::{Upto, each};
 use crate::domain::entity::EntityId;
 use crate::store::Tables;
-use crate::store::projection::{Cursor, ProjectionStep};
+use crate::store::projection::{Cursor, ProjectionBatch};
 
 /// The most attempts; one fails if the projector moves the cursor meanwhile.
 const TRIES_MAX: u32 = 20;
@@ -64,14 +64,14 @@ async fn heal(
             }
             run.gather();
         }
-        let step = ProjectionStep {
+        let batch = ProjectionBatch {
             projection: entry.name,
             cursors: &[Cursor { shard, after: pos, pos }],
             rows: Some(run.batch()),
             healed: std::slice::from_ref(entity),
-            ..ProjectionStep::default()
+            ..ProjectionBatch::default()
         };
-        match store.commit_projections(&[step]).await {
+        match store.commit_projections(&[batch]).await {
             Ok(true) => return Ok(Healed::Well),
             Ok(false) => {}
             Err(error) if error.refuses_a_row() => {

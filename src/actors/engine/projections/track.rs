@@ -14,7 +14,7 @@ use crate::actors::engine::clock::Clock;
 use crate::domain::entity::{EntityId, Record};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::Journal;
-use crate::store::projection::{Cursor, DeadLetter, ProjectionStep};
+use crate::store::projection::{Cursor, DeadLetter, ProjectionBatch};
 use crate::store::{self, Tables};
 
 /// A projection's position in a shard.
@@ -25,13 +25,13 @@ pub(super) struct ShardTrack {
 }
 
 /// The first pause of a suspended projection; it doubles with each attempt.
-const ASIDE_MIN: Duration = Duration::from_secs(1);
+const SUSPENSION_MIN: Duration = Duration::from_secs(1);
 /// The longest pause of a suspended projection.
-const ASIDE_MAX: Duration = Duration::from_secs(60);
+const SUSPENSION_MAX: Duration = Duration::from_secs(60);
 
 /// The suspension of a projection whose table cannot be written, while other projections' tables
 /// can.
-struct Aside {
+struct Suspension {
     pause: Duration,
     until: Instant,
     /// The positions that the unwritten batches would have reached, by shard.
@@ -39,7 +39,7 @@ struct Aside {
 }
 
 /// The services that folding needs.
-type With<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
+type FoldServices<'a> = (&'a dyn Tables, &'a dyn Journal, &'a Clock);
 
 /// A projection and its positions.
 pub(super) struct Track {
@@ -51,9 +51,9 @@ pub(super) struct Track {
     /// The cursors that the batch in progress moves, by shard.
     pub(super) cursors: BTreeMap<u16, Cursor>,
     dead: Vec<DeadLetter>,
-    aside: Option<Aside>,
+    suspension: Option<Suspension>,
     /// The projection is suspended, and its next attempt is not due yet.
-    pub(super) rests: bool,
+    pub(super) paused: bool,
     /// This projection's part of the batch in progress is written.
     written: bool,
 }
@@ -68,8 +68,8 @@ impl Track {
             parked: HashSet::new(),
             cursors: BTreeMap::new(),
             dead: Vec::new(),
-            aside: None,
-            rests: false,
+            suspension: None,
+            paused: false,
             written: false,
         }
     }
@@ -131,11 +131,11 @@ impl Track {
     /// published.
     pub(super) async fn fold(
         &mut self,
-        (store, journal, clock): With<'_>,
+        (store, journal, clock): FoldServices<'_>,
         records: &[Record],
         tell: impl Fn(&Record) -> bool + Send,
     ) -> Result<(), Error> {
-        if self.rests {
+        if self.paused {
             self.missed(records);
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl Track {
         if cursors.is_empty() {
             return Ok(true);
         }
-        store.commit_projections(&[self.step(&cursors)]).await
+        store.commit_projections(&[self.projection_batch(&cursors)]).await
     }
 
     /// Folds the records of a refused batch again and writes them in halves. A half that is refused
@@ -190,19 +190,19 @@ impl Track {
     /// letter. `false` if another writer has moved a cursor.
     pub(super) async fn write_halved(
         &mut self,
-        with: With<'_>,
+        services: FoldServices<'_>,
         records: &[Record],
     ) -> Result<bool, Error> {
-        let (store, _, clock) = with;
-        self.forget_step();
+        let (store, _, clock) = services;
+        self.forget_batch();
         let mut left = vec![records];
         while let Some(records) = left.pop() {
-            self.fold(with, records, |_| false).await?;
+            self.fold(services, records, |_| false).await?;
             let mut written = self.commit(store).await;
             if let Err(error) = &written
                 && error.refuses_a_row()
             {
-                self.forget_step();
+                self.forget_batch();
                 if let [record] = records {
                     tracing::error!(projection = self.name, entity = record.entity.for_log(), %error,
                         "the rows of an event are refused");
@@ -216,7 +216,7 @@ impl Track {
                 }
             }
             if !written? {
-                self.forget_step();
+                self.forget_batch();
                 return Ok(false);
             }
             self.advance();
@@ -226,7 +226,7 @@ impl Track {
     }
 
     /// Undoes everything that was folded since the last written batch.
-    fn forget_step(&mut self) {
+    fn forget_batch(&mut self) {
         self.cursors.clear();
         self.dead.clear();
         self.run.undo();
@@ -270,9 +270,9 @@ impl Track {
     }
 
     /// This projection's part of the batch, to be written, once [`Track::fold`] has collected it.
-    pub(super) fn step<'a>(&'a self, cursors: &'a [Cursor]) -> ProjectionStep<'a> {
+    pub(super) fn projection_batch<'a>(&'a self, cursors: &'a [Cursor]) -> ProjectionBatch<'a> {
         let rows = Some(self.run.batch());
-        ProjectionStep { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
+        ProjectionBatch { projection: self.name, cursors, rows, dead: &self.dead, healed: &[] }
     }
 
     /// Whether the written batch contains all events of a shard after `told`, the last published
@@ -294,39 +294,43 @@ impl Track {
     /// Ends the suspension once the missing batches are written, by any node, or their shards are
     /// no longer owned.
     fn rejoin(&mut self) {
-        let Some(aside) = &mut self.aside else { return };
+        let Some(suspension) = &mut self.suspension else { return };
         let parts = &self.parts;
-        aside.missing.retain(|shard, pos| parts.get(shard).is_some_and(|part| part.pos < *pos));
-        if aside.missing.is_empty() {
-            self.aside = None;
+        suspension
+            .missing
+            .retain(|shard, pos| parts.get(shard).is_some_and(|part| part.pos < *pos));
+        if suspension.missing.is_empty() {
+            self.suspension = None;
             tracing::info!(projection = self.name, "the rows of a projection are written again");
         }
     }
 
     /// Whether the projection is suspended.
-    pub(super) const fn is_aside(&self) -> bool {
-        self.aside.is_some()
+    pub(super) const fn is_suspended(&self) -> bool {
+        self.suspension.is_some()
     }
 
     /// Suspends the projection: it pauses before its next attempt, while the others continue.
-    pub(super) fn set_aside(&mut self) {
-        let before = self.aside.take();
-        let pause = before.as_ref().map_or(ASIDE_MIN, |aside| (aside.pause * 2).min(ASIDE_MAX));
-        let mut missing = before.map(|aside| aside.missing).unwrap_or_default();
+    pub(super) fn suspend(&mut self) {
+        let before = self.suspension.take();
+        let pause = before
+            .as_ref()
+            .map_or(SUSPENSION_MIN, |suspension| (suspension.pause * 2).min(SUSPENSION_MAX));
+        let mut missing = before.map(|suspension| suspension.missing).unwrap_or_default();
         missing.extend(self.cursors.iter().map(|(shard, cursor)| (*shard, cursor.pos)));
-        self.aside = Some(Aside { pause, until: Instant::now() + pause, missing });
-        self.rests = true;
+        self.suspension = Some(Suspension { pause, until: Instant::now() + pause, missing });
+        self.paused = true;
     }
 
     /// Lets a suspended projection try again if its pause is over.
     pub(super) fn wake(&mut self, now: Instant) {
-        self.rests = self.aside.as_ref().is_some_and(|aside| aside.until > now);
+        self.paused = self.suspension.as_ref().is_some_and(|suspension| suspension.until > now);
     }
 
     /// Whether the projection has to read events from the journal, because the feed has not brought
     /// them.
     pub(super) fn is_behind(&self) -> bool {
-        !self.rests && self.parts.values().any(|part| part.behind)
+        !self.paused && self.parts.values().any(|part| part.behind)
     }
 
     fn missed(&mut self, records: &[Record]) {

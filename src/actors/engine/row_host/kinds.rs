@@ -101,12 +101,12 @@ impl<T: VersionedRow> ErasedRows for RowHost<T> {
     }
 
     fn open(&self, shard: u16, lease: ShardLease) {
-        let mut had = self.had.write().unwrap_or_else(PoisonError::into_inner);
-        had.insert(shard, (Instant::now(), lease));
+        let mut owned_since = self.owned_since.write().unwrap_or_else(PoisonError::into_inner);
+        owned_since.insert(shard, (Instant::now(), lease));
     }
 
     fn close(&self, shard: u16) {
-        self.had.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
+        self.owned_since.write().unwrap_or_else(PoisonError::into_inner).remove(&shard);
     }
 
     fn set_remote(&self, remote: Arc<dyn RemoteEntities>) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ractor::ActorProcessingErr;
 
-use super::{Life, UNKNOWN};
+use super::{LoadedEntity, UNKNOWN};
 use crate::domain::entity::{Event, Noun};
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
@@ -17,7 +17,7 @@ const FIRST: u32 = 50;
 /// The number of events in each later read.
 const PAGE: u32 = 500;
 
-impl<N: Noun> Life<N> {
+impl<N: Noun> LoadedEntity<N> {
     pub(super) fn keep_snapshot(&mut self) {
         let weight = i64::try_from(self.state.weight()).unwrap_or(i64::MAX);
         let every = self.host.shared.options.snapshot_every.max(weight);

@@ -8,13 +8,13 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{Notify, watch};
 
-use super::wire::{Heard, StreamMessage, read};
-use super::{PublishFuture, Stream, Trouble, missing_of};
+use super::wire::{DecodedMessage, StreamMessage, read};
+use super::{PublishFuture, Stream, StreamError, missing_of};
 use crate::domain::time::Timestamp;
 
 /// A stream in process. Clones share its content.
 #[derive(Clone)]
-pub struct Twin(Arc<Inner>);
+pub struct LocalStream(Arc<Inner>);
 
 struct Inner {
     kept: Mutex<Log>,
@@ -27,24 +27,24 @@ struct Inner {
 #[derive(Default)]
 struct Log {
     there: bool,
-    life: u64,
+    incarnation: u64,
     messages: Vec<Arc<StreamMessage>>,
     ids: HashSet<String>,
     refused: HashSet<(u16, i64)>,
 }
 
-impl Default for Twin {
+impl Default for LocalStream {
     fn default() -> Self {
         let (reachable, changed) = (watch::Sender::new(true), Notify::new());
         Self(Arc::new(Inner { kept: Mutex::default(), reachable, changed }))
     }
 }
 
-impl Twin {
+impl LocalStream {
     /// Deletes the stream.
     pub fn delete(&self) {
-        let life = self.log().life + 1;
-        *self.log() = Log { life, ..Log::default() };
+        let incarnation = self.log().incarnation + 1;
+        *self.log() = Log { incarnation, ..Log::default() };
         self.tell();
     }
 
@@ -55,7 +55,7 @@ impl Twin {
         for lost in log.messages.split_off(left) {
             log.ids.remove(&lost.id);
         }
-        log.life += 1;
+        log.incarnation += 1;
         drop(log);
         self.tell();
     }
@@ -91,12 +91,12 @@ impl Twin {
     }
 
     /// The log, if the stream exists and is reachable.
-    fn there(&self) -> Result<MutexGuard<'_, Log>, Trouble> {
+    fn there(&self) -> Result<MutexGuard<'_, Log>, StreamError> {
         if !*self.0.reachable.borrow() {
-            return Err(Trouble::Failed("the stream cannot be reached".into()));
+            return Err(StreamError::Failed("the stream cannot be reached".into()));
         }
         let log = self.log();
-        if log.there { Ok(log) } else { Err(Trouble::Missing) }
+        if log.there { Ok(log) } else { Err(StreamError::Missing) }
     }
 
     fn tell(&self) {
@@ -104,44 +104,44 @@ impl Twin {
     }
 }
 
-fn heard(message: &StreamMessage) -> Option<Heard> {
+fn decode(message: &StreamMessage) -> Option<DecodedMessage> {
     read(&message.body)
 }
 
 #[async_trait]
-impl Stream for Twin {
+impl Stream for LocalStream {
     fn reachable(&self) -> watch::Receiver<bool> {
         self.0.reachable.subscribe()
     }
 
-    async fn ready(&self) -> Result<(), Trouble> {
+    async fn ready(&self) -> Result<(), StreamError> {
         if !*self.0.reachable.borrow() {
-            return Err(Trouble::Failed("the stream cannot be reached".into()));
+            return Err(StreamError::Failed("the stream cannot be reached".into()));
         }
         self.log().there = true;
         Ok(())
     }
 
-    async fn life(&self) -> Result<u64, Trouble> {
-        Ok(self.there()?.life)
+    async fn incarnation(&self) -> Result<u64, StreamError> {
+        Ok(self.there()?.incarnation)
     }
 
-    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble> {
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, StreamError> {
         let log = self.there()?;
         let last = log.messages.iter().rev().find(|message| message.shard == shard);
         Ok(last.map(|message| (message.pos, message.sum.clone())))
     }
 
-    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble> {
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, StreamError> {
         drop(self.there()?);
         Ok(missing_of(&self.positions(shard), from))
     }
 
-    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
+    async fn horizon(&self) -> Result<Option<Timestamp>, StreamError> {
         self.there().map(|_| None)
     }
 
-    async fn purge(&self, shard: u16) -> Result<(), Trouble> {
+    async fn purge(&self, shard: u16) -> Result<(), StreamError> {
         let mut log = self.there()?;
         let (gone, left): (Vec<_>, _) =
             std::mem::take(&mut log.messages).into_iter().partition(|one| one.shard == shard);
@@ -152,11 +152,11 @@ impl Stream for Twin {
         Ok(())
     }
 
-    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, StreamError> {
         {
             let mut log = self.there()?;
             if log.refused.remove(&(message.shard, message.pos)) {
-                let refused = Trouble::Failed("refused on purpose".into());
+                let refused = StreamError::Failed("refused on purpose".into());
                 return Ok(std::future::ready(Err(refused)).boxed());
             }
             if log.ids.insert(message.id.clone()) {
@@ -167,8 +167,10 @@ impl Stream for Twin {
         Ok(std::future::ready(Ok(())).boxed())
     }
 
-    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
-        let (life, len, first) = {
+    async fn follow(
+        &self,
+    ) -> Result<BoxStream<'static, Result<DecodedMessage, StreamError>>, StreamError> {
+        let (incarnation, len, first) = {
             let log = self.there()?;
             let mut last = HashMap::new();
             for (at, message) in log.messages.iter().enumerate() {
@@ -176,24 +178,25 @@ impl Stream for Twin {
             }
             let mut places: Vec<usize> = last.into_values().collect();
             places.sort_unstable();
-            let first: Vec<_> = places.iter().map(|at| heard(&log.messages[*at])).collect();
-            (log.life, log.messages.len(), first)
+            let first: Vec<_> = places.iter().map(|at| decode(&log.messages[*at])).collect();
+            (log.incarnation, log.messages.len(), first)
         };
         let before = stream::iter(first.into_iter().flatten().map(Ok));
-        let after = stream::unfold((self.clone(), len), move |(twin, at)| async move {
+        let after = stream::unfold((self.clone(), len), move |(this, at)| async move {
             loop {
-                let changed = twin.0.changed.notified();
+                let changed = this.0.changed.notified();
                 let next = {
-                    let log = match twin.there() {
-                        Ok(log) if log.life == life => log,
-                        Ok(_) => return Some((Err(Trouble::Missing), (twin.clone(), at))),
-                        Err(trouble) => return Some((Err(trouble), (twin.clone(), at))),
+                    let log = match this.there() {
+                        Ok(log) if log.incarnation == incarnation => log,
+                        Ok(_) => return Some((Err(StreamError::Missing), (this.clone(), at))),
+                        Err(error) => return Some((Err(error), (this.clone(), at))),
                     };
                     log.messages.get(at).cloned()
                 };
                 match next {
                     Some(message) => {
-                        return heard(&message).map(|heard| (Ok(heard), (twin.clone(), at + 1)));
+                        return decode(&message)
+                            .map(|decoded| (Ok(decoded), (this.clone(), at + 1)));
                     }
                     None => changed.await,
                 }

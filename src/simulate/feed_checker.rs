@@ -13,7 +13,7 @@ use crate::actors::order_rows::OrderRows;
 
 /// The changes received from one node.
 #[derive(Default)]
-struct Ears {
+struct FeedChecker {
     /// The position up to which each shard was published.
     heads: BTreeMap<u16, i64>,
     /// The last published event of each order, by shard.
@@ -28,11 +28,11 @@ pub fn listen(
 ) -> impl Future<Output = ()> + use<> {
     let (world, mut feed) = (world.clone(), changes.listen());
     async move {
-        let mut ears = Ears::default();
+        let mut checker = FeedChecker::default();
         while let Some(changed) = next(&mut feed).await {
             match changed {
-                Some(changed) => ears.take(&world, name, &changed),
-                None => ears = Ears::default(),
+                Some(changed) => checker.take(&world, name, &changed),
+                None => checker = FeedChecker::default(),
             }
         }
     }
@@ -47,7 +47,7 @@ async fn next(feed: &mut Receiver<Arc<Changed>>) -> Option<Option<Arc<Changed>>>
     }
 }
 
-impl Ears {
+impl FeedChecker {
     fn take(&mut self, world: &World, name: &str, changed: &Changed) {
         let head = self.heads.entry(changed.shard).or_insert(changed.pos);
         let orders = self.orders.entry(changed.shard).or_default();

@@ -30,38 +30,38 @@ impl<N: Noun> RunningShards<N> {
 
     /// Whether this node runs a shard and may serve it.
     pub(super) fn has(&self, shard: u16) -> bool {
-        let places = read_lock(&self.0);
-        let place = places.get(usize::from(shard)).and_then(Option::as_ref);
-        place.is_some_and(|place| !place.closing && place.lease.is_valid())
+        let shards = read_lock(&self.0);
+        let running = shards.get(usize::from(shard)).and_then(Option::as_ref);
+        running.is_some_and(|running| !running.closing && running.lease.is_valid())
     }
 
     /// Sends to a shard; `false` if this node does not run it.
     pub(super) fn cast(&self, shard: u16, route: ShardMessage<N>) -> bool {
-        let places = read_lock(&self.0);
-        match places.get(usize::from(shard)) {
-            Some(Some(place)) if !place.closing => place.actor.cast(route).is_ok(),
+        let shards = read_lock(&self.0);
+        match shards.get(usize::from(shard)) {
+            Some(Some(running)) if !running.closing => running.actor.cast(route).is_ok(),
             _ => false,
         }
     }
 
-    fn put(&self, shard: u16, place: Option<RunningShard<N>>) -> Option<RunningShard<N>> {
-        let mut places = write(&self.0);
-        places.get_mut(usize::from(shard)).and_then(|slot| std::mem::replace(slot, place))
+    fn put(&self, shard: u16, running: Option<RunningShard<N>>) -> Option<RunningShard<N>> {
+        let mut shards = write(&self.0);
+        shards.get_mut(usize::from(shard)).and_then(|slot| std::mem::replace(slot, running))
     }
 
     /// Closes a shard to new commands; `None` if this node does not run it.
     fn close(&self, shard: u16) -> Option<ActorRef<ShardMessage<N>>> {
-        let mut places = write(&self.0);
-        let place = places.get_mut(usize::from(shard))?.as_mut()?;
-        place.closing = true;
-        Some(place.actor.clone())
+        let mut shards = write(&self.0);
+        let running = shards.get_mut(usize::from(shard))?.as_mut()?;
+        running.closing = true;
+        Some(running.actor.clone())
     }
 
     /// Removes a shard that has ended, unless it has been opened again.
     fn forget(&self, shard: u16, ended: ActorId) {
-        let mut places = write(&self.0);
-        if let Some(slot) = places.get_mut(usize::from(shard)) {
-            slot.take_if(|place| place.actor.get_id() == ended);
+        let mut shards = write(&self.0);
+        if let Some(slot) = shards.get_mut(usize::from(shard)) {
+            slot.take_if(|running| running.actor.get_id() == ended);
         }
     }
 }
@@ -84,8 +84,8 @@ impl<N: Noun> Host<N> {
         let opening = ShardOpening { host: self.clone(), lease: lease.clone() };
         let supervisor = self.shared.supervisor.clone();
         let (actor, _) = Actor::spawn_linked(None, Shard::new(), opening, supervisor).await?;
-        let place = RunningShard { actor, lease, closing: false };
-        if let Some(before) = self.shared.places.put(shard, Some(place)) {
+        let running = RunningShard { actor, lease, closing: false };
+        if let Some(before) = self.shared.running.put(shard, Some(running)) {
             kill(&before.actor);
         }
         Ok(())
@@ -95,7 +95,7 @@ impl<N: Noun> Host<N> {
     /// entities are passivated. The next owner performs their pending effects. If this future is
     /// dropped, the caller must abandon the shard.
     pub async fn close(&self, shard: u16) {
-        let Some(actor) = self.shared.places.close(shard) else {
+        let Some(actor) = self.shared.running.close(shard) else {
             return;
         };
         let (done, closed) = oneshot::channel();
@@ -103,14 +103,14 @@ impl<N: Noun> Host<N> {
             // An error means that the shard has failed, and then it is empty as well.
             let _gone = closed.await;
         }
-        self.shared.places.forget(shard, actor.get_id());
+        self.shared.running.forget(shard, actor.get_id());
     }
 
     /// Kills a shard at once, because another node owns it. Its callers get no answer.
     pub fn abandon(&self, shard: u16) {
-        if let Some(place) = self.shared.places.put(shard, None) {
-            place.lease.end();
-            kill(&place.actor);
+        if let Some(running) = self.shared.running.put(shard, None) {
+            running.lease.end();
+            kill(&running.actor);
         }
     }
 
@@ -118,12 +118,12 @@ impl<N: Noun> Host<N> {
     /// a shard that this host runs.
     pub(in crate::actors) async fn restart(&self, failed: &ActorCell) -> bool {
         let found = {
-            let places = read_lock(&self.shared.places.0);
-            let mut all = places.iter().enumerate();
-            all.find_map(|(shard, place)| {
-                let failed = |place: &&RunningShard<N>| place.actor.get_id() == failed.get_id();
-                let place = place.as_ref().filter(failed).filter(|place| !place.closing);
-                place.map(|place| (shard, place.lease.clone()))
+            let shards = read_lock(&self.shared.running.0);
+            let mut all = shards.iter().enumerate();
+            all.find_map(|(shard, running)| {
+                let failed = |running: &&RunningShard<N>| running.actor.get_id() == failed.get_id();
+                let running = running.as_ref().filter(failed).filter(|running| !running.closing);
+                running.map(|running| (shard, running.lease.clone()))
             })
         };
         let Some((shard, lease)) = found else {

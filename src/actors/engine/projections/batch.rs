@@ -12,16 +12,16 @@ use crate::store::projection::Cursor;
 impl Projector {
     /// Processes a batch of records; `false` if another writer has moved a cursor, or if this node
     /// no longer owns one of the shards. In the latter case nothing was written.
-    pub(super) async fn step(&mut self, records: &[Record]) -> Result<bool, Error> {
+    pub(super) async fn process_batch(&mut self, records: &[Record]) -> Result<bool, Error> {
         let told = self.told(records);
         let listened = self.changes.listened();
         // A rebuild publishes nothing.
         let is_news = |record: &Record| {
             listened && told.get(&record.shard).is_some_and(|told| record.pos > *told)
         };
-        let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
+        let services = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
         for track in &mut self.tracks {
-            track.fold(with, records, is_news).await?;
+            track.fold(services, records, is_news).await?;
         }
         let owned = self.owned.all();
         let mut shards = self.tracks.iter().flat_map(|track| track.cursors.keys());
@@ -49,8 +49,9 @@ impl Projector {
         if moved.is_empty() {
             return Ok(true);
         }
-        let steps: Vec<_> = moved.iter().map(|(track, cursors)| track.step(cursors)).collect();
-        let written = self.store.commit_projections(&steps).await;
+        let batches: Vec<_> =
+            moved.iter().map(|(track, cursors)| track.projection_batch(cursors)).collect();
+        let written = self.store.commit_projections(&batches).await;
         match written {
             Ok(true) => {
                 let moved = self.tracks.iter_mut().filter(|track| !track.cursors.is_empty());
@@ -69,17 +70,17 @@ impl Projector {
     /// whose rows are refused does not stop the others. A projection whose table cannot be written
     /// is suspended; if the whole store fails, none is.
     async fn write_each(&mut self, records: &[Record]) -> Result<bool, Error> {
-        let with = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
+        let services = (self.store.as_ref(), self.journal.as_ref(), &self.clock);
         let mut unmoved = true;
         for track in self.tracks.iter_mut().filter(|track| !track.cursors.is_empty()) {
             match track.commit(self.store.as_ref()).await {
                 Ok(true) => track.advance(),
                 Ok(false) => unmoved = false,
                 Err(error) if error.refuses_a_row() => {
-                    unmoved &= track.write_halved(with, records).await?;
+                    unmoved &= track.write_halved(services, records).await?;
                 }
                 Err(error) if error.refuses_a_table() => {
-                    track.set_aside();
+                    track.suspend();
                     let projection = track.name;
                     tracing::error!(projection, %error, "the rows of a projection are refused");
                 }

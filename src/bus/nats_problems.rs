@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 
-/// All findings, one per subject. Clones share the same list.
+/// All problems, one per subject. Clones share the same list.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct NatsProblems(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
-impl Findings {
-    /// All findings: subject and description.
+impl NatsProblems {
+    /// All problems: subject and description.
     #[must_use]
     pub fn all(&self) -> Vec<(&'static str, String)> {
         let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -31,7 +31,7 @@ impl Findings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(about);
     }
 
-    /// Compares the requested configuration with the one that the server reports: sets the finding,
+    /// Compares the requested configuration with the one that the server reports: sets the problem,
     /// or clears it if they agree.
     pub(super) fn compare(
         &self,
@@ -92,11 +92,11 @@ mod tests {
         assert!(differences(&asked, &right).is_empty());
         let wrong = json!({"a": 2, "b": "x", "e": ["y"]});
         assert_eq!(differences(&asked, &wrong).len(), 2);
-        let findings = Findings::default();
-        findings.compare("s", &asked, &wrong);
-        let found = findings.all();
+        let problems = NatsProblems::default();
+        problems.compare("s", &asked, &wrong);
+        let found = problems.all();
         assert!(found[0].1.contains("a is 2 instead of 1"), "{found:?}");
-        findings.compare("s", &asked, &right);
-        assert!(findings.all().is_empty());
+        problems.compare("s", &asked, &right);
+        assert!(problems.all().is_empty());
     }
 }

@@ -17,7 +17,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use tokio::sync::broadcast;
 
-use super::Findings;
+use super::NatsProblems;
 use crate::bus::nats::Connection;
 use crate::bus::options::Options;
 use crate::domain::background_job::Job;
@@ -43,25 +43,25 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const EXPIRES: Duration = Duration::from_secs(30);
 
 /// A notice that a job is due.
-pub struct Word {
+pub struct JobNotice {
     /// The job's id.
     pub job: String,
-    taken: Option<Message>,
+    message: Option<Message>,
 }
 
-impl Word {
+impl JobNotice {
     /// Reports progress, so that the notice is not delivered again.
-    pub async fn hold(&self) {
+    pub async fn report_progress(&self) {
         self.say(AckKind::Progress).await;
     }
 
     /// Acknowledges the notice, whatever the outcome of the job.
-    pub async fn over(self) {
+    pub async fn acknowledge(self) {
         self.say(AckKind::Ack).await;
     }
 
     async fn say(&self, what: AckKind) {
-        if let Some(message) = &self.taken
+        if let Some(message) = &self.message
             && let Err(error) = message.ack_with(what).await
         {
             // The notice will be delivered again, and its receiver will find the job already
@@ -73,12 +73,12 @@ impl Word {
 
 /// Sends and receives job notices.
 #[async_trait]
-pub trait QueueConnection: Send + Sync + 'static {
+pub trait JobChannel: Send + Sync + 'static {
     /// Sends the notice of a due job; `true` if the notice was accepted. It may still be lost.
     async fn tell(&self, job: &Job) -> bool;
 
     /// The notices for this node, until an error.
-    async fn words(&self) -> Result<BoxStream<'static, Word>, String>;
+    async fn notices(&self) -> Result<BoxStream<'static, JobNotice>, String>;
 
     /// Whether notices can be sent and received at the moment. If not, nodes find jobs by polling
     /// the ledger.
@@ -87,33 +87,33 @@ pub trait QueueConnection: Send + Sync + 'static {
 
 /// In-process job notices. Every node receives every notice; the first one starts the job.
 #[derive(Clone)]
-pub struct TwinLine(broadcast::Sender<String>);
+pub struct LocalJobNotices(broadcast::Sender<String>);
 
-impl Default for TwinLine {
+impl Default for LocalJobNotices {
     fn default() -> Self {
         Self(broadcast::Sender::new(1_024))
     }
 }
 
 #[async_trait]
-impl QueueConnection for TwinLine {
+impl JobChannel for LocalJobNotices {
     async fn tell(&self, job: &Job) -> bool {
         let _nobody = self.0.send(job.id.clone());
         true
     }
 
-    async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
-        let words = stream::unfold(self.0.subscribe(), |mut words| async move {
+    async fn notices(&self) -> Result<BoxStream<'static, JobNotice>, String> {
+        let notices = stream::unfold(self.0.subscribe(), |mut notices| async move {
             loop {
-                match words.recv().await {
-                    Ok(job) => return Some((Word { job, taken: None }, words)),
+                match notices.recv().await {
+                    Ok(job) => return Some((JobNotice { job, message: None }, notices)),
                     // The job of a missed notice is found by polling the ledger.
                     Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 }
             }
         });
-        Ok(words.boxed())
+        Ok(notices.boxed())
     }
 
     fn is_up(&self) -> bool {
@@ -122,17 +122,17 @@ impl QueueConnection for TwinLine {
 }
 
 /// Job notices over JetStream.
-pub struct JetLine {
+pub struct JetStreamJobNotices {
     nats: Connection,
     context: Context,
     config: Config,
-    findings: Findings,
+    nats_problems: NatsProblems,
 }
 
-impl JetLine {
+impl JetStreamJobNotices {
     /// Job notices with these options. Nothing is sent yet.
     #[must_use]
-    pub fn new(nats: Connection, options: &Options, findings: Findings) -> Self {
+    pub fn new(nats: Connection, options: &Options, nats_problems: NatsProblems) -> Self {
         let context = ContextBuilder::new()
             .timeout(PATIENCE)
             .ack_timeout(PATIENCE)
@@ -151,12 +151,12 @@ impl JetLine {
             duplicate_window: DUPLICATES,
             ..Config::default()
         };
-        Self { nats, context, config, findings }
+        Self { nats, context, config, nats_problems }
     }
 }
 
 #[async_trait]
-impl QueueConnection for JetLine {
+impl JobChannel for JetStreamJobNotices {
     async fn tell(&self, job: &Job) -> bool {
         if !self.nats.is_up() {
             return false;
@@ -165,8 +165,8 @@ impl QueueConnection for JetLine {
         // Several nodes may send a notice of the same attempt; NATS deduplicates them by this id.
         let id = format!("{}-{}-{}", job.id, job.attempts, job.due_at.millis());
         headers.insert("Nats-Msg-Id", id);
-        let word = PublishMessage::build().payload(job.id.clone().into()).headers(headers);
-        let told = match self.context.send_publish(SUBJECT, word).await {
+        let notice = PublishMessage::build().payload(job.id.clone().into()).headers(headers);
+        let told = match self.context.send_publish(SUBJECT, notice).await {
             Ok(told) => told.await.map(|_| ()),
             Err(error) => Err(error),
         };
@@ -176,11 +176,11 @@ impl QueueConnection for JetLine {
         told.is_ok()
     }
 
-    async fn words(&self) -> Result<BoxStream<'static, Word>, String> {
+    async fn notices(&self) -> Result<BoxStream<'static, JobNotice>, String> {
         let made = self.context.get_or_create_stream(self.config.clone()).await;
         let stream = made.map_err(|error| error.to_string())?;
         let got = &stream.cached_info().config;
-        self.findings.compare("stream KONTOR_JOBS", &self.config, got);
+        self.nats_problems.compare("stream KONTOR_JOBS", &self.config, got);
         let asked = pull::Config {
             durable_name: Some(WORKERS.to_owned()),
             ack_policy: AckPolicy::Explicit,
@@ -192,26 +192,26 @@ impl QueueConnection for JetLine {
         let consumer = stream.get_or_create_consumer(WORKERS, asked.clone()).await;
         let consumer = consumer.map_err(|error| error.to_string())?;
         let got = &consumer.cached_info().config;
-        self.findings.compare("consumer of KONTOR_JOBS", &asked.into_consumer_config(), got);
+        self.nats_problems.compare("consumer of KONTOR_JOBS", &asked.into_consumer_config(), got);
         // Prefetches only one notice at a time: a prefetched notice is not delivered to another
         // node, which might be free to work on it.
         let messages = consumer.stream().max_messages_per_batch(1).heartbeat(HEARTBEAT);
         let messages = messages.expires(EXPIRES).messages().await;
         let messages = messages.map_err(|error| error.to_string())?;
-        let words = messages.scan((), |(), message| {
-            let word = match message {
+        let notices = messages.scan((), |(), message| {
+            let notice = match message {
                 Ok(message) => {
                     let job = String::from_utf8_lossy(&message.payload).into_owned();
-                    Some(Word { job, taken: Some(message) })
+                    Some(JobNotice { job, message: Some(message) })
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the stream of job notices was interrupted");
                     None
                 }
             };
-            std::future::ready(word)
+            std::future::ready(notice)
         });
-        Ok(words.boxed())
+        Ok(notices.boxed())
     }
 
     fn is_up(&self) -> bool {

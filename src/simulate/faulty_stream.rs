@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::process::SimulatedProcess;
 use super::world::World;
-use crate::bus::stream::wire::{Heard, StreamMessage};
-use crate::bus::stream::{PublishFuture, Stream, Trouble, Twin};
+use crate::bus::stream::wire::{DecodedMessage, StreamMessage};
+use crate::bus::stream::{LocalStream, PublishFuture, Stream, StreamError};
 use crate::domain::time::Timestamp;
 
 /// Timeout of an acknowledgment.
@@ -20,44 +20,44 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The stream that all processes use, with a switch that makes it unreachable. Clones share both.
 #[derive(Clone, Default)]
-pub struct Main {
+pub struct SharedStream {
     /// The stream.
-    pub twin: Twin,
+    pub local: LocalStream,
     /// One per watcher: they are notified in the order in which they started to watch.
-    told: Arc<Mutex<Vec<watch::Sender<bool>>>>,
+    watchers: Arc<Mutex<Vec<watch::Sender<bool>>>>,
 }
 
-impl Main {
+impl SharedStream {
     /// Makes the stream unreachable, or reachable again.
     pub fn reach(&self, is: bool) {
-        self.twin.reach(is);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|one| one.send(is).is_ok());
+        self.local.reach(is);
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.retain(|one| one.send(is).is_ok());
     }
 
     fn reachable(&self) -> watch::Receiver<bool> {
-        let (sender, receiver) = watch::channel(*self.twin.reachable().borrow());
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let (sender, receiver) = watch::channel(*self.local.reachable().borrow());
+        self.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
         receiver
     }
 }
 
 /// The connection of one process to the stream.
-pub struct Pipe {
-    main: Main,
+pub struct FaultyStream {
+    shared: SharedStream,
     process: SimulatedProcess,
     world: World,
 }
 
-impl Pipe {
+impl FaultyStream {
     /// The connection of a process to a stream.
     #[must_use]
-    pub const fn new(main: Main, process: SimulatedProcess, world: World) -> Self {
-        Self { main, process, world }
+    pub const fn new(shared: SharedStream, process: SimulatedProcess, world: World) -> Self {
+        Self { shared, process, world }
     }
 
     /// Simulates the transport of a request, which may time out.
-    async fn ask(&self) -> Result<(), Trouble> {
+    async fn ask(&self) -> Result<(), StreamError> {
         self.process.alive().await;
         tokio::time::sleep(Duration::from_millis(self.world.chance(5))).await;
         self.process.alive().await;
@@ -70,8 +70,8 @@ impl Pipe {
     }
 }
 
-fn no_answer() -> Trouble {
-    Trouble::Failed("no answer in time".to_owned())
+fn no_answer() -> StreamError {
+    StreamError::Failed("no answer in time".to_owned())
 }
 
 /// An acknowledgment that never arrives: fails when its timeout is over.
@@ -80,51 +80,51 @@ fn never() -> PublishFuture {
 }
 
 #[async_trait]
-impl Stream for Pipe {
+impl Stream for FaultyStream {
     fn reachable(&self) -> watch::Receiver<bool> {
-        self.main.reachable()
+        self.shared.reachable()
     }
 
-    async fn ready(&self) -> Result<(), Trouble> {
+    async fn ready(&self) -> Result<(), StreamError> {
         self.ask().await?;
-        self.main.twin.ready().await
+        self.shared.local.ready().await
     }
 
-    async fn life(&self) -> Result<u64, Trouble> {
+    async fn incarnation(&self) -> Result<u64, StreamError> {
         self.ask().await?;
-        self.main.twin.life().await
+        self.shared.local.incarnation().await
     }
 
-    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, Trouble> {
+    async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, StreamError> {
         self.ask().await?;
-        self.main.twin.last(shard).await
+        self.shared.local.last(shard).await
     }
 
-    async fn missing(&self, shard: u16, from: i64) -> Result<i64, Trouble> {
+    async fn missing(&self, shard: u16, from: i64) -> Result<i64, StreamError> {
         self.ask().await?;
-        self.main.twin.missing(shard, from).await
+        self.shared.local.missing(shard, from).await
     }
 
-    async fn horizon(&self) -> Result<Option<Timestamp>, Trouble> {
+    async fn horizon(&self) -> Result<Option<Timestamp>, StreamError> {
         self.ask().await?;
-        self.main.twin.horizon().await
+        self.shared.local.horizon().await
     }
 
-    async fn purge(&self, shard: u16) -> Result<(), Trouble> {
+    async fn purge(&self, shard: u16) -> Result<(), StreamError> {
         self.ask().await?;
-        self.main.twin.purge(shard).await
+        self.shared.local.purge(shard).await
     }
 
-    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, Trouble> {
+    async fn send(&self, message: StreamMessage) -> Result<PublishFuture, StreamError> {
         self.process.alive().await;
         let bus = self.process.bus();
         if self.world.happens(bus.lost) {
             return Ok(never());
         }
         if self.world.happens(bus.doubled) {
-            drop(self.main.twin.send(message.clone()).await?);
+            drop(self.shared.local.send(message.clone()).await?);
         }
-        let kept = self.main.twin.send(message).await?;
+        let sent = self.shared.local.send(message).await?;
         if self.world.happens(bus.unanswered) {
             return Ok(never());
         }
@@ -133,13 +133,15 @@ impl Stream for Pipe {
         let acknowledged = async move {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             process.alive().await;
-            kept.await
+            sent.await
         };
         Ok(acknowledged.boxed())
     }
 
-    async fn follow(&self) -> Result<BoxStream<'static, Result<Heard, Trouble>>, Trouble> {
+    async fn follow(
+        &self,
+    ) -> Result<BoxStream<'static, Result<DecodedMessage, StreamError>>, StreamError> {
         self.ask().await?;
-        self.main.twin.follow().await
+        self.shared.local.follow().await
     }
 }
