@@ -24,6 +24,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use kontor::http::Routes;
 use kontor::http::docs::openapi::Document;
+use kontor::http::live::asyncapi;
 use kontor::telemetry::chain;
 use kontor::{app, store};
 use kontor_lab::program::Kontor;
@@ -69,8 +70,10 @@ enum CliCommand {
     Config(config::Args),
     SandboxPsp(kontor_sandbox_psp::Options),
     CrashTest(crash_test::Args),
-    /// Print the OpenAPI document
+    /// Print the OpenAPI document of the HTTP API
     Openapi,
+    /// Print the AsyncAPI document of the websocket
+    Asyncapi,
     /// Print the bill of materials of this program, as CycloneDX
     Sbom,
     /// Print shell completions
@@ -168,6 +171,10 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         CliCommand::Openapi => {
             let document = Document::new(Routes::standard());
             stdout::line(document.text().map_err(std::io::Error::other)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        CliCommand::Asyncapi => {
+            stdout::line(asyncapi::text().map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         CliCommand::Sbom => {

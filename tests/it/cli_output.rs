@@ -27,6 +27,7 @@ fn closed_pipe_ends_a_command_quietly() {
     let backup = format!("{data}/backup.sqlite");
     for args in [
         vec!["openapi"],
+        vec!["asyncapi"],
         vec!["sbom"],
         vec!["completions", "bash"],
         vec!["config"],

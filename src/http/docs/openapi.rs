@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
-use serde_json::{Map, Value};
 use utoipa::PartialSchema as _;
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
@@ -16,16 +15,19 @@ use utoipa::openapi::schema::{ArrayItems, ObjectBuilder, Schema, SchemaType, Typ
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
+use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, Content, ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, Required,
-    Response, ResponseBuilder,
+    ComponentsBuilder, ContactBuilder, Content, ContentBuilder, InfoBuilder, License, OpenApi, Ref,
+    RefOr, Required, Response, ResponseBuilder, Server,
 };
 use utoipa_swagger_ui::Config;
 
+use super::finish::finish;
 use super::{links, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::IN_PLACE;
+use crate::http::edge::load_shedding::Class;
 use crate::http::edge::problem::{ErrorCode, FieldError};
 use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
 use crate::http::edge::route::{OperationLink, Route, Routes};
@@ -35,6 +37,39 @@ use crate::http::edge::session::COOKIE;
 const KEY: &str = "api_key";
 /// The name of the security scheme of a session's cookie.
 const SESSION: &str = "session";
+
+/// What the document is about.
+const ABOUT: &str = "Carts, stock, orders and payments of a shop. `/docs/` shows this document as \
+                     pages; docs/api.md in the source describes the API in prose. The websocket \
+                     `/v1/admin/live` is described by `/asyncapi.json`.";
+
+/// The tags of operations, in the order in which a reader needs them.
+const TAGS: [(&str, &str); 11] = [
+    ("products", "What is sold"),
+    ("carts", "What a buyer wants to order"),
+    ("checkout", "From a cart to an order"),
+    ("orders", "What was ordered, paid and shipped"),
+    ("stock", "How many units there are, and where"),
+    ("live", "Changes while they happen"),
+    ("session", "Sign-in of people"),
+    ("webhooks", "Notices of payment providers"),
+    ("ops", "Operation: settings, jobs, dead letters, the cluster"),
+    ("health", "Health and metrics of a server"),
+    ("docs", "The descriptions of the API"),
+];
+
+/// Operations that are no part of the API: pages for people, calls between nodes, and the websocket,
+/// which OpenAPI cannot describe.
+pub const LEFT_OUT: [&str; 8] = [
+    "answer_node",
+    "show_start",
+    "show_admin",
+    "show_admin_file",
+    "redirect_to_docs",
+    "show_docs",
+    "explain_error",
+    "open_live",
+];
 
 /// The OpenAPI document.
 #[must_use]
@@ -46,11 +81,19 @@ pub fn document(routes: &Routes) -> OpenApi {
     document.info = InfoBuilder::new()
         .title("kontor")
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(
-            "Carts, stock, orders and payments. docs/api.md describes the API in \
-                           prose.",
-        ))
+        .description(Some(ABOUT))
+        .contact(Some(ContactBuilder::new().name(Some("The operator of this server")).build()))
+        .license(Some(License::new(env!("CARGO_PKG_LICENSE"))))
         .build();
+    if let Some(license) = &mut document.info.license {
+        license.identifier = Some(env!("CARGO_PKG_LICENSE").to_owned());
+    }
+    // Paths begin at the server that the document came from.
+    document.servers = Some(vec![Server::new("/")]);
+    let tag = |(name, about): &(&str, &str)| {
+        TagBuilder::new().name(*name).description(Some(*about)).build()
+    };
+    document.tags = Some(TAGS.iter().map(tag).collect());
     let bearer = |about: &str| {
         let http = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
         SecurityScheme::Http(http.build())
@@ -82,6 +125,10 @@ pub fn document(routes: &Routes) -> OpenApi {
         .map(|name| format!("#/components/schemas/{name}"))
         .collect();
     for route in routes.all() {
+        if LEFT_OUT.contains(&route.operation) {
+            document.paths.paths.remove(&plain(route.path));
+            continue;
+        }
         let item = document.paths.paths.get_mut(&plain(route.path));
         if let Some(operation) = item.and_then(|item| operation(item, route)) {
             complete(operation, route, &versioned);
@@ -111,30 +158,9 @@ fn operation<'a>(item: &'a mut PathItem, route: &Route) -> Option<&'a mut Operat
 
 /// Completes an operation with what follows from its route: security, headers and errors.
 fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
-    let none: [&str; 0] = [];
-    operation.security = match route.access {
-        Access::Key(scope) => {
-            let about = operation.description.take().unwrap_or_default();
-            let text = format!("{about}\n\nRequires a key with the scope `{}`.", scope.as_str());
-            operation.description = Some(text.trim_start().to_owned());
-            let session = SecurityRequirement::new(SESSION, none);
-            Some(vec![SecurityRequirement::new(KEY, none), session])
-        }
-        Access::AnyKey => {
-            Some(vec![SecurityRequirement::new(KEY, none), SecurityRequirement::new(SESSION, none)])
-        }
-        Access::Proof(proof) => Some(
-            proof
-                .schemes
-                .iter()
-                .map(|scheme| match *scheme {
-                    "" => SecurityRequirement::default(),
-                    name => SecurityRequirement::new(name, none),
-                })
-                .collect(),
-        ),
-        Access::Public | Access::Signed(_) => None,
-    };
+    operation.security = Some(security(route.access));
+    let about = operation.description.take().unwrap_or_default();
+    operation.description = Some(format!("{about}\n\n{}", callers(route.access)).trim().to_owned());
     let parameters = operation.parameters.get_or_insert_with(Vec::new);
     let signed = matches!(route.access, Access::Signed(_));
     let keyed = !signed && route.operation != "create_session";
@@ -147,16 +173,30 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     {
         parameters.push(if_match().into());
     }
+    let named = |parameter: &Parameter| parameter.name == "Kontor-After";
+    let follows_writes = parameters.iter().any(|one| matches!(one, RefOr::T(one) if named(one)));
+    let of_carts = route.path.starts_with("/v1/store/carts") && route.operation != "check_out";
+    let limited = route.path.starts_with("/v1/") && route.class != Class::Health;
     for (status, response) in all.iter_mut() {
         let has_version = has_version(response, versioned);
         if let RefOr::T(response) = response {
             if has_version {
                 let tag = header("The version, for use in `If-Match`", r#"^"[0-9]+"$"#);
                 response.headers.insert("ETag".to_owned(), tag.into());
+                if route.method != Method::GET && !of_carts {
+                    let position = header(POSITION, "^[A-Za-z0-9_-]+$");
+                    response.headers.insert("Kontor-Position".to_owned(), position.into());
+                }
                 if ["201", "202"].contains(&status.as_str()) {
                     let place = header("The path of the created resource", "^/v1/");
                     response.headers.insert("Location".to_owned(), place.into());
                 }
+            }
+            if follows_writes {
+                response.headers.insert("Kontor-Stale".to_owned(), header(STALE, "^1$").into());
+            }
+            if limited {
+                add_rate_limit(response);
             }
             response.headers.insert("X-Request-Id".to_owned(), request_id().into());
         }
@@ -165,6 +205,36 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     for (status, about) in problems(route, body) {
         let there = &mut operation.responses.responses;
         there.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(status, about)));
+    }
+}
+
+/// The security schemes of a route, of which one is enough. None are needed if the list is empty.
+fn security(access: Access) -> Vec<SecurityRequirement> {
+    let none: [&str; 0] = [];
+    match access {
+        Access::Key(_) | Access::AnyKey => {
+            [KEY, SESSION].map(|name| SecurityRequirement::new(name, none)).to_vec()
+        }
+        Access::Proof(proof) => proof
+            .schemes
+            .iter()
+            .map(|scheme| match *scheme {
+                "" => SecurityRequirement::default(),
+                name => SecurityRequirement::new(name, none),
+            })
+            .collect(),
+        Access::Public | Access::Signed(_) => Vec::new(),
+    }
+}
+
+/// Who may call a route, in a sentence.
+fn callers(access: Access) -> String {
+    match access {
+        Access::Key(scope) => format!("Requires a key with the scope `{}`.", scope.as_str()),
+        Access::AnyKey => "Requires an API key or a session.".to_owned(),
+        Access::Proof(proof) => format!("Requires: {}.", proof.name),
+        Access::Signed(sender) => format!("Requires the signature of {sender}."),
+        Access::Public => "Requires no key.".to_owned(),
     }
 }
 
@@ -205,11 +275,11 @@ pub const CONFLICTS: &str = "`cart_spent`, `idempotency_in_flight`, `wrong_state
 fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![("500", "`internal`")];
     let named = route.path.contains('{');
-    // Without a cluster, the route of node calls answers 404.
     if named || matches!(route.access, Access::Signed(_)) {
         all.push(("404", "`not_found`"));
     }
     if !route.path.starts_with("/v1/") {
+        all.push(("4XX", "The request is not valid HTTP, or too large"));
         return all;
     }
     let writes = route.method != Method::GET;
@@ -252,6 +322,18 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
 fn header(about: &str, pattern: &str) -> Header {
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern));
     HeaderBuilder::new().schema(Some(text)).description(Some(about)).build()
+}
+
+const POSITION: &str = "Names this write: a list that gets it in `Kontor-After` includes the write";
+const STALE: &str = "The rows do not show all writes of `Kontor-After` yet";
+
+/// Adds the headers of a rate limit, which an answer has if the server limits requests.
+fn add_rate_limit(response: &mut Response) {
+    let limit =
+        header("What is left of the rate limit (IETF draft)", "^\"[a-z]+\";r=[0-9]+;t=[0-9]+$");
+    response.headers.insert("RateLimit".to_owned(), limit.into());
+    let policy = header("The rate limit (IETF draft)", "^\"[a-z]+\";q=[0-9]+;w=[0-9]+$");
+    response.headers.insert("RateLimit-Policy".to_owned(), policy.into());
 }
 
 fn request_id() -> Header {
@@ -366,8 +448,7 @@ impl Document {
         Self { routes, text: OnceLock::new() }
     }
 
-    /// The document as text. Adds to each query parameter that it may be empty, which counts as
-    /// absent; utoipa cannot express this.
+    /// The document as text.
     ///
     /// # Errors
     /// The document cannot be serialized.
@@ -376,22 +457,10 @@ impl Document {
             return Ok(text);
         }
         let mut made = serde_json::to_value(document(&self.routes))?;
-        for parameter in made["paths"].as_object_mut().into_iter().flat_map(parameters_of) {
-            if parameter["in"] == "query" {
-                parameter["allowEmptyValue"] = true.into();
-            }
-        }
+        finish(&mut made);
         let made = made.to_string();
         Ok(self.text.get_or_init(|| made))
     }
-}
-
-/// All parameters of all operations.
-fn parameters_of(paths: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> {
-    let operations = paths.values_mut().filter_map(Value::as_object_mut);
-    let operations = operations.flat_map(|methods| methods.values_mut());
-    let lists = operations.filter_map(|operation| operation.get_mut("parameters"));
-    lists.filter_map(Value::as_array_mut).flatten()
 }
 
 /// Returns the OpenAPI document.

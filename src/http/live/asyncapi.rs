@@ -1,4 +1,4 @@
-//! The AsyncAPI 3.0 document of the live feed's messages, generated from their Rust types.
+//! The AsyncAPI 3.1 document of the live feed's messages, generated from their Rust types.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -93,13 +93,22 @@ pub fn document() -> Result<Value, serde_json::Error> {
         .collect();
     let channel = json!({"$ref": "#/channels/live"});
     Ok(json!({
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {
             "title": "kontor live",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Changes of orders and stock, and statistics. docs/api.md describes \
                             the feed in prose.",
+            "contact": {"name": "The operator of this server"},
+            "license": {"name": env!("CARGO_PKG_LICENSE")},
+            "tags": [{"name": "live"}],
         },
+        "servers": {"node": {
+            "host": "{host}",
+            "protocol": "ws",
+            "description": "Any node of the cluster; wss:// behind TLS",
+            "variables": {"host": {"default": "127.0.0.1:8080"}},
+        }},
         "defaultContentType": "application/json",
         "channels": {"live": {
             "address": "/v1/admin/live",
@@ -108,12 +117,14 @@ pub fn document() -> Result<Value, serde_json::Error> {
             "messages": all,
         }},
         "operations": {
-            "say": {
+            "receive_request": {
                 "action": "receive", "channel": channel,
+                "description": "What a client sends",
                 "messages": named(&client, "channels/live"),
             },
-            "hear": {
+            "send_change": {
                 "action": "send", "channel": channel,
+                "description": "What the server sends",
                 "messages": named(&server, "channels/live"),
             },
         },
@@ -122,7 +133,10 @@ pub fn document() -> Result<Value, serde_json::Error> {
 }
 
 /// The document as text, generated once.
-fn text() -> Result<&'static str, serde_json::Error> {
+///
+/// # Errors
+/// A schema cannot be serialized.
+pub fn text() -> Result<&'static str, serde_json::Error> {
     static TEXT: OnceLock<String> = OnceLock::new();
     if let Some(text) = TEXT.get() {
         return Ok(text);
@@ -133,7 +147,7 @@ fn text() -> Result<&'static str, serde_json::Error> {
 
 /// Returns the AsyncAPI document of the live feed.
 #[utoipa::path(get, path = "/asyncapi.json", tag = "docs",
-    responses((status = 200, description = "AsyncAPI 3.0", content_type = "application/json")))]
+    responses((status = 200, description = "AsyncAPI 3.1", content_type = "application/json")))]
 pub async fn show_asyncapi() -> Result<HttpResponse, Error> {
     let text = text().map_err(Error::internal)?;
     Ok(HttpResponse::Ok().content_type("application/json").body(text))

@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(100);
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<i64>, Header, description = "The last version that the client received")),
-    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schema::OrderEvent)),
+    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schema::OrderEvents)),
         (status = 204, description = "Nothing more will come: the client has the last version"),
         (status = 429, description = "The limit of streams of this order (8) or of this server is reached")))]
 pub async fn watch_my_order(

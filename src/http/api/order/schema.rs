@@ -1,17 +1,14 @@
 //! The OpenAPI schemas of single values of orders.
 
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::ObjectBuilder;
 
 use crate::domain::order;
 use crate::http::docs::schemas::{names, schemas};
 use crate::http::edge::input::string;
 
 schemas! {
-    /// A server-sent event: its name, the order's version as its id, and the order as JSON.
-    OrderEvent |about| ObjectBuilder::new().schema_type(Type::Object).description(Some(about))
-        .property("event", string().enum_values(Some(["order"])))
-        .property("id", string().pattern(Some("^[0-9]+$")))
-        .property("data", string());
+    /// Server-sent events named `order`: the id is the order's version, the data is the order as JSON.
+    OrderEvents |about| string().description(Some(about));
     /// One status, or several separated by commas.
     Statuses statuses;
     /// The payment status of an order.

@@ -35,6 +35,7 @@ pub struct LineUnits {
     line: String,
     quantity: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     amount: Option<Money>,
 }
 
@@ -102,6 +103,7 @@ pub struct OrderShape {
     version: i64,
     /// The token that permits reading the order; only in the answers to checkout.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     token: Option<String>,
     cancel_reason: Option<String>,
 }

@@ -1,6 +1,8 @@
 //! The OpenAPI schema of a new product, whose SKU is in the body.
 
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
+use utoipa::PartialSchema as _;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
 
 use super::shape::ProductInput;
 use crate::http::docs::schemas::{refer, schemas};
@@ -11,11 +13,13 @@ schemas! {
     NewProduct new_product;
 }
 
-fn new_product(about: &str) -> AllOfBuilder {
-    let named = ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .property("sku", refer::<Sku>())
-        .required("sku");
-    let all = AllOfBuilder::new().description(Some(about));
-    all.item(refer::<ProductInput>()).item(named)
+/// A [`ProductInput`] whose SKU is required.
+fn new_product(about: &str) -> RefOr<Schema> {
+    let mut schema = ProductInput::schema();
+    if let RefOr::T(Schema::Object(product)) = &mut schema {
+        product.description = Some(about.to_owned());
+        product.properties.insert("sku".to_owned(), refer::<Sku>().into());
+        product.required.push("sku".to_owned());
+    }
+    schema
 }

@@ -126,9 +126,11 @@ pub struct StockItem {
     levels: Vec<LevelShape>,
     /// Only in the answer to `GET /v1/admin/stock/{sku}`; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     holds: Option<Vec<HoldShape>>,
     /// Only in the answer to `GET /v1/admin/stock/{sku}`; at most 1,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     allocations: Option<Vec<AllocationShape>>,
 }
 
