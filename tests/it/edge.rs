@@ -385,3 +385,31 @@ fn all_invalid_settings_are_refused_at_once() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parcel_is_tracked_by_what_is_known_of_it() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 3)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}/fulfillments", order["id"].as_str().unwrap());
+    let ship = async |tracking: Value| {
+        let body = json!({"lines": [{"line": "1", "quantity": 1}], "tracking": tracking});
+        site.admin(Method::POST, &path, Some(body)).await
+    };
+    let nothing = ship(json!({})).await.expect(422);
+    assert_eq!(nothing["errors"][0]["field"], "tracking", "{nothing}");
+    let url = "https://carrier.example/1";
+    for (at, tracking) in
+        [json!({"number": "RM-1"}), json!({"carrier": "Bob"}), json!({"url": url})]
+            .into_iter()
+            .enumerate()
+    {
+        let shipped = ship(tracking.clone()).await.expect(200);
+        let shown = &shipped["fulfillments"][at]["tracking"];
+        for part in ["carrier", "number", "url"] {
+            assert_eq!(shown[part], tracking[part], "{shown}");
+        }
+    }
+    site.verify().await;
+}

@@ -347,6 +347,10 @@ async fn other_authorized_amount_raises_an_alert_and_ships_nothing() {
     let order = site.checkout(&cart, "key-1", "tok_mismatch", 30).await.expect(202);
     assert_eq!(order["status"], "stuck");
     let id = order["id"].as_str().unwrap();
+    let seen = site.admin(Method::GET, &format!("/orders/{id}"), None).await.expect(200);
+    let attempt = &seen["payments"][0];
+    assert_eq!(attempt["amount"]["amount"], 1_000, "{attempt}");
+    assert!(attempt["authorized"]["amount"].as_i64().is_some_and(|got| got != 1_000), "{attempt}");
     let path = format!("/orders/{id}/fulfillments");
     let send = site.admin(Method::POST, &path, Some(json!({}))).await;
     assert_eq!(send.code(), "wrong_state");

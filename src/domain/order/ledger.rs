@@ -225,9 +225,9 @@ pub struct FulfillmentLine {
 /// The tracking data of a parcel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracking {
-    /// The carrier.
+    /// The carrier; empty if it is not known.
     pub carrier: String,
-    /// The tracking number.
+    /// The tracking number; empty if there is none.
     pub number: String,
     /// The tracking page's URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -123,14 +123,16 @@ impl ListItem for FulfillmentLineInput {
     const PLURAL: &'static str = "lines";
 }
 
-/// Tracking data of a parcel.
+/// Tracking data of a parcel: what is known of it, at least one of the three.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrackingInput {
+    #[serde(default)]
     #[garde(dive)]
-    carrier: Text<1, 100>,
+    carrier: Option<Text<1, 100>>,
+    #[serde(default)]
     #[garde(dive)]
-    number: Text<1, 100>,
+    number: Option<Text<1, 100>>,
     #[serde(default)]
     #[garde(dive)]
     url: Option<WebAddress>,
@@ -266,13 +268,22 @@ pub async fn fulfill_order(
     let FulfillmentInput { lines, tracking } = body.value;
     let request = FulfillmentRequest {
         lines: lines.iter().map(|line| (number(&line.line), line.quantity.get())).collect(),
-        tracking: tracking.map(|TrackingInput { carrier, number, url }| Tracking {
-            carrier: carrier.into(),
-            number: number.into(),
-            url: url.map(|url| url.0),
-        }),
+        tracking: tracking.map(tracking_of).transpose()?,
     };
     change(&call, &path, Command::Fulfill(request), cause).await
+}
+
+/// The tracking data of a request. What is unknown is stored as an empty text.
+fn tracking_of(input: TrackingInput) -> Result<Tracking, Error> {
+    let TrackingInput { carrier, number, url } = input;
+    if carrier.is_none() && number.is_none() && url.is_none() {
+        return Err(Error::field("tracking", "must have a carrier, a number or a url"));
+    }
+    Ok(Tracking {
+        carrier: carrier.map(Into::into).unwrap_or_default(),
+        number: number.map(Into::into).unwrap_or_default(),
+        url: url.map(|url| url.0),
+    })
 }
 
 /// Retries all stuck steps of an order.

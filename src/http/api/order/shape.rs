@@ -42,8 +42,8 @@ pub struct LineUnits {
 /// Tracking data of a parcel.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TrackingShape {
-    carrier: String,
-    number: String,
+    carrier: Option<String>,
+    number: Option<String>,
     url: Option<String>,
 }
 
@@ -113,7 +113,10 @@ pub struct OrderShape {
 pub struct AttemptShape {
     attempt: u32,
     provider: String,
+    /// The amount that was requested.
     amount: Money,
+    /// The amount that the provider authorized, while it is authorized.
+    authorized: Option<Money>,
     #[schema(example = "authorized")]
     status: &'static str,
     /// The provider's id of the payment.
@@ -309,8 +312,8 @@ fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
         id: one.number.to_string(),
         lines: lines.collect(),
         tracking: one.tracking.as_ref().map(|tracking| TrackingShape {
-            carrier: tracking.carrier.clone(),
-            number: tracking.number.clone(),
+            carrier: named(&tracking.carrier),
+            number: named(&tracking.number),
             url: tracking.url.clone(),
         }),
         created_at: one.created_at.to_string(),
@@ -350,10 +353,19 @@ fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
         attempt: one.number,
         provider: one.provider.clone(),
         amount: Money::new(one.amount, currency),
+        authorized: match one.state {
+            AttemptState::Authorized { amount } => Some(Money::new(amount, currency)),
+            _ => None,
+        },
         status,
         payment: one.payment.clone(),
         decline_code,
     }
+}
+
+/// A text that is stored as empty if there is none.
+fn named(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 const fn done(done: bool) -> &'static str {
