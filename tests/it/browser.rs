@@ -2,6 +2,7 @@
 //! history of one, a stuck saga, the keyboard, and whether everybody can use it.
 
 mod chrome;
+mod desk;
 
 use chrome::Page;
 use kontor::store::session::LINK_LASTS;
@@ -105,8 +106,12 @@ async fn the_keyboard_leads_from_the_list_to_an_order_through_its_history_and_ba
     page.until("document.querySelectorAll('.order-head .actions button').length === 0").await;
     page.press("Escape").await;
     page.sees(".moment", "Current state").await;
+    // The list is as it was left, with what was searched for.
     page.press("Escape").await;
-    page.until("location.hash === '#/orders'").await;
+    page.until("location.hash === '#/orders?q=%231'").await;
+    page.until("document.activeElement.matches('.row-link')").await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
+    page.eval("location.hash = '#/orders'").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 2").await;
     page.press("j").await;
     page.press("j").await;
@@ -178,7 +183,7 @@ async fn a_setting_is_changed_with_a_reason_and_its_history_read() {
     page.eval("document.querySelector('dialog textarea').focus()").await;
     page.write("a robot").await;
     page.click("dialog button.primary").await;
-    page.sees("dialog .field-error", "from 0 to 10000000").await;
+    page.sees("dialog .field-error", "from 0 to 10,000,000").await;
     page.eval("document.querySelector('dialog input').select()").await;
     page.write("600").await;
     page.click("dialog button.primary").await;

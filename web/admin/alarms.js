@@ -55,6 +55,8 @@ class Alarms extends EventTarget {
   letters = [];
   quarantine = [];
   cluster = null;
+  /** Switches that are off and stop buyers: settings as the API lists them. */
+  off = [];
   problem = null;
   /** Whether all of it was read once. */
   read = false;
@@ -87,7 +89,7 @@ class Alarms extends EventTarget {
     clearInterval(this.#timer);
     this.#tell.cancel();
     [this.stuck, this.underWay] = [new Kept(), new Kept()];
-    [this.webhooks, this.letters, this.quarantine, this.cluster] = [[], [], [], null];
+    [this.webhooks, this.letters, this.quarantine, this.off, this.cluster] = [[], [], [], [], null];
     [this.read, this.problem] = [false, null];
   }
 
@@ -109,11 +111,13 @@ class Alarms extends EventTarget {
   /** Reads what has no topic. */
   async refresh() {
     try {
-      const [webhooks, letters, cluster] = await Promise.all([
+      const [webhooks, letters, cluster, settings] = await Promise.all([
         get(path("/v1/admin/webhooks", { limit: 100 })),
         get(path("/v1/admin/dead-letters", { limit: 100 })),
         get("/v1/admin/cluster"),
+        get("/v1/admin/settings"),
       ]);
+      this.off = settings.data.filter((one) => one.kind === "switch" && one.default === true && one.value === false);
       this.webhooks = webhooks.data;
       this.letters = letters.data;
       this.problem = null;

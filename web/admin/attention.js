@@ -3,13 +3,13 @@
 import { alarms } from "./alarms.js";
 import { get, send } from "./api.js";
 import { ask, look, sentence } from "./dialog.js";
-import { atMost, fill, h, say } from "./dom.js";
+import { atMost, fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, money, orderName, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
 import { badge, failed, loading, panel, pips, when } from "./parts.js";
 import { link } from "./router.js";
-import { alertWords, onlyCancel } from "./story.js";
+import { alarmOf, alertWords, onlyCancel, stepWords } from "./story.js";
 
 const ROWS_MAX = 50;
 const CALM_MAX = 15;
@@ -22,9 +22,9 @@ export function attention(root) {
   fill(root, body);
   const draw = atMost(1000, () => {
     if (!alarms.read) return fill(body, loading(8));
-    const held = focusOf(body);
+    const giveBack = keepFocus(body);
     fill(body, parts());
-    if (held) body.querySelector(`[data-focus="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
+    giveBack();
   });
   alarms.addEventListener("change", draw);
   alarms.refresh();
@@ -38,8 +38,6 @@ export function attention(root) {
     },
   };
 }
-
-const focusOf = (body) => (body.contains(document.activeElement) ? document.activeElement.dataset.focus : null);
 
 function parts() {
   const stuck = [...alarms.stuck.values()];
@@ -68,7 +66,7 @@ function section(heading, list, row, why, aside, tone = "bad") {
   const most = tone === "bad" ? ROWS_MAX : CALM_MAX;
   const more = list.length > most ? h("p", { class: "hint pad", text: `and ${count(list.length - most)} more` }) : null;
   return panel(heading, [h("span", { class: `tally num ${tone}`, text: count(list.length) }), h("span", { class: "faint wide-only grow", text: why }), aside?.()],
-    h("ul", { class: "rows attention-rows" }, list.slice(0, most).map(row)), more);
+    h("ul", { class: "rows attention-rows", data: { group: heading } }, list.slice(0, most).map(row)), more);
 }
 
 function line(name, why, badges, buttons) {
@@ -83,17 +81,36 @@ const facts = (order) => [h("span", { class: "num", text: money(order.total) }),
 
 /** Reads the whole order first: a row of a list does not say which steps are stuck. */
 async function withOrder(row, run) {
+  const tell = sayHere();
   try {
-    run(await get(`/v1/admin/orders/${encodeURIComponent(row.id)}`), () => alarms.refresh());
+    const order = await get(`/v1/admin/orders/${encodeURIComponent(row.id)}`);
+    if (tell.here()) run(order, () => alarms.refresh());
   } catch (problem) {
-    say(sentence(problem), true);
+    tell(sentence(problem), true);
   }
 }
 
+/** Orders with an alert, whole, by id: a row of a list does not have the amounts. */
+const whole = new Map();
+
+async function readWhole(row) {
+  const known = whole.get(row.id);
+  if (known && known.version >= row.version) return;
+  whole.set(row.id, { ...known, version: row.version });
+  const order = await get(`/v1/admin/orders/${encodeURIComponent(row.id)}`).catch(() => null);
+  if (order) whole.set(row.id, { version: order.version, order });
+  else whole.delete(row.id);
+  if (whole.size > 2 * ROWS_MAX) whole.delete(whole.keys().next().value);
+  if (order) alarms.dispatchEvent(new Event("change"));
+}
+
 function stuckRow(order) {
-  const why = order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ");
+  if (order.alert) readWhole(order);
+  const known = order.alert ? whole.get(order.id)?.order : null;
+  const alarm = known ? alarmOf(known) : { words: alertWords(order.alert), todo: "" };
+  const why = order.alert ? alarm.words : [order.saga_step ? stepWords(order.saga_step) : null, order.stuck_reason].filter(Boolean).join(": ");
   const name = orderName(order);
-  return line(orderLink(order), [h("b", { text: why }), h("span", { class: "faint" }, facts(order))],
+  return line(orderLink(order), [h("b", { text: why }), alarm.todo ? h("span", { text: alarm.todo }) : null, h("span", { class: "faint" }, facts(order))],
     [badge("stuck"), badge(order.payment_status)],
     [
       onlyCancel(order) ? null : button(order.alert ? "Clear" : "Retry", name, () => withOrder(order, retry), "primary"),
@@ -103,19 +120,20 @@ function stuckRow(order) {
 }
 
 const unknownRow = (order) =>
-  line(orderLink(order), [h("span", { text: `at ${order.saga_step ?? "the provider"}` }), h("span", { class: "faint" }, facts(order))], [badge("unknown")],
+  line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "At the provider" }), h("span", { class: "faint" }, facts(order))], [badge("unknown")],
     [button("Cancel", orderName(order), () => withOrder(order, cancel), "danger")]);
 
 const waitingRow = (order) =>
-  line(orderLink(order), [h("span", { text: order.saga_step ? `at ${order.saga_step}` : "" }), h("span", { class: "faint" }, facts(order))], [badge(order.status), pips(order)],
+  line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "" }), h("span", { class: "faint" }, facts(order))], [badge(order.status), pips(order)],
     [button("Cancel", orderName(order), () => withOrder(order, cancel))]);
 
 async function attempt(run, done) {
+  const tell = sayHere();
   try {
     const answer = await run();
-    say(typeof done === "function" ? done(answer) : done);
+    tell(typeof done === "function" ? done(answer) : done);
   } catch (problem) {
-    say(sentence(problem), true);
+    tell(sentence(problem), true);
   }
   alarms.refresh();
 }
@@ -164,6 +182,7 @@ function letterRow(letter) {
 }
 
 async function inspect(letter, base) {
+  const tell = sayHere();
   const { body, close } = look(`Dead letter of ${letter.entity}`);
   fill(body, loading(4));
   try {
@@ -174,7 +193,7 @@ async function inspect(letter, base) {
       : h("p", { class: "faint", text: "The journal does not have this event." }));
   } catch (problem) {
     close();
-    say(sentence(problem), true);
+    tell(sentence(problem), true);
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { get, send } from "./api.js";
 import { ask, sentence } from "./dialog.js";
-import { fill, h, say } from "./dom.js";
+import { fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, several, title } from "./format.js";
 import { listKeys } from "./keys.js";
 import { badge, empty, failed, loading, panel, when } from "./parts.js";
@@ -35,12 +35,12 @@ export function cluster(root) {
     }
   };
   const draw = () => {
-    const held = root.contains(document.activeElement) ? document.activeElement.id : null;
+    const giveBack = keepFocus(root);
     const scrolled = root.querySelector(".shards-scroll")?.scrollTop ?? 0;
     fill(root, figures(known), findings(known), nodes(known, read), services(known), shards(known, read));
     const list = root.querySelector(".shards-scroll");
     if (list) list.scrollTop = scrolled;
-    if (held) document.getElementById(held)?.focus({ preventScroll: true });
+    giveBack();
   };
   const timer = setInterval(read, EVERY);
   read();
@@ -130,12 +130,14 @@ function undrain(node, read) {
 
 /** Asks first what it would do. */
 async function drain(node, read) {
+  const tell = sayHere();
   let plan;
   try {
     plan = await send("POST", `${nodePlace(node)}/drain?dry_run=true`);
   } catch (problem) {
-    return say(sentence(problem), true);
+    return tell(sentence(problem), true);
   }
+  if (!tell.here()) return;
   ask({
     heading: `Drain ${node.id}`,
     intro: ["Its shards are handed over to other nodes one by one, and no request fails. The node still answers requests, by forwarding them.", moves(plan)],
@@ -204,8 +206,9 @@ function move(shard, all, read) {
     fields: [{ name: "to", label: "To", type: "select", required: true, options: targets.map((node) => [node.id, node.id === shard.owner ? `${node.id} (current owner)` : node.id]) }],
     verb: "Preview",
     act: async ({ to }) => {
+      const tell = sayHere();
       const plan = await send("POST", place, { to, dry_run: true });
-      setTimeout(() => confirmMove(shard, to, plan, place, read));
+      setTimeout(() => tell.here() && confirmMove(shard, to, plan, place, read));
     },
   });
 }
@@ -224,11 +227,12 @@ function confirmMove(shard, to, plan, place, read) {
 }
 
 async function unpin(shard, read) {
+  const tell = sayHere();
   try {
     await send("DELETE", `/v1/admin/cluster/shards/${shard.id}/pin`);
-    say(`Shard ${shard.id} is unpinned`);
+    tell(`Shard ${shard.id} is unpinned`);
   } catch (problem) {
-    say(sentence(problem), true);
+    tell(sentence(problem), true);
   }
   await read();
 }

@@ -1,42 +1,79 @@
 // Asking before something is done: a form in a dialog, with the server's objections at its fields.
 
 import { freshKey } from "./api.js";
-import { h, say, text } from "./dom.js";
+import { fill, h, keepFocus, say, text } from "./dom.js";
+
+const shown = new Set();
+
+/** Opens a dialog. It belongs to the page that is shown, and gives the focus back when it closes. */
+export function openDialog(heading, ...content) {
+  const giveBack = keepFocus(document.getElementById("frame"));
+  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title" },
+    h("h2", { id: "dialog-title", text: heading }), content);
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    shown.delete(dialog);
+    if (dialog.dataset.left === undefined) giveBack();
+  });
+  document.body.append(dialog);
+  shown.add(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+/** Closes the dialogs of a page that is left. */
+export function closeDialogs() {
+  for (const dialog of shown) {
+    dialog.dataset.left = "";
+    dialog.close();
+  }
+}
 
 /**
  * Asks, and does it. `fields`: `{name, label, type?, hint?, value?, required?, options?, element?}`;
- * `act(values, key)` sends it and may throw a `Problem`; `read()` of a field's `element` gives its
- * value. The key stays the same for as long as what is asked for does.
+ * `act(values, key, subject)` sends it and may throw a `Problem`; `read()` of a field's `element`
+ * gives its value. The key stays the same for as long as what is asked for does.
+ *
+ * `about` is what the dialog is about: `{now, read(), changes(before, after), follow(look)}`. When it
+ * changes while the dialog is open, the dialog says how, and acts on the new version from then on.
+ * `sum(values, subject)` is a line above the buttons, written anew with every change.
  */
-export function ask({ heading, intro, fields = [], verb, danger = false, act, done }) {
+export function ask({ heading, intro, fields = [], verb, danger = false, act, done, about, sum }) {
   const error = h("p", { class: "form-error", role: "alert", hidden: true });
+  const news = h("div", { class: "callout wait news", role: "status", hidden: true });
+  const output = sum ? h("output", { class: "sum" }) : null;
   const built = fields.map(field);
   const go = h("button", { class: danger ? "button danger" : "button primary", text: verb });
   const back = h("button", { class: "button", type: "button", text: "Back" });
-  const form = h("form", { novalidate: true }, built.map((one) => one.row), error,
+  const form = h("form", { novalidate: true }, built.map((one) => one.row), output, error,
     h("div", { class: "dialog-end" }, back, go));
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "ask-title" },
-    h("h2", { id: "ask-title", text: heading }),
-    intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, form);
+  const values = () => Object.fromEntries(built.map((one) => [one.name, one.read()]));
+  const subject = about ? new Subject(about, news, () => total()) : null;
+  const total = () => output && fill(output, sum(values(), subject?.now));
   let sent = { body: null, key: null };
 
   const submit = async () => {
+    if (go.disabled) return;
     error.hidden = true;
     for (const one of built) one.complain(null);
     const missing = built.filter((one) => one.required && one.read() === "");
     for (const one of missing) one.complain(one.why ?? "is needed");
     if (missing.length) return missing[0].focus();
-    const values = Object.fromEntries(built.map((one) => [one.name, one.read()]));
-    const body = JSON.stringify(values);
+    const asked = values();
+    const body = JSON.stringify(asked);
     if (sent.body !== body) sent = { body, key: freshKey() };
     go.disabled = true;
     dialog.setAttribute("aria-busy", "true");
     try {
-      const answer = await act(values, sent.key);
+      await act(asked, sent.key, subject?.now);
       dialog.close();
-      if (done) say(done);
-      return answer;
+      if (done && dialog.dataset.left === undefined) say(typeof done === "function" ? done() : done);
     } catch (problem) {
+      if (!dialog.open) return say(`${heading}: ${sentence(problem)}`, true);
+      if (problem.code === "version_mismatch") {
+        sent = { body: null, key: null };
+        await subject?.look();
+      }
       show(problem);
     } finally {
       go.disabled = false;
@@ -48,8 +85,8 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     const rest = [];
     for (const { field: name, message } of problem.errors ?? []) {
       const one = built.find((one) => name === one.name || name.startsWith(`${one.name}.`) || name.startsWith(`${one.name}[`));
-      if (one) one.complain(message);
-      else rest.push(`${name} ${message}`);
+      if (one) one.complain(message, name);
+      else rest.push(name ? `${name} ${message}` : message);
     }
     const first = built.find((one) => one.complained());
     if (first && rest.length === 0) return first.focus();
@@ -61,38 +98,70 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     event.preventDefault();
     submit();
   });
-  back.addEventListener("click", () => dialog.close());
-  const before = document.activeElement;
-  dialog.addEventListener("close", () => {
-    dialog.remove();
-    // What it was opened from may have been drawn anew.
-    const now = before?.isConnected ? before : before?.id ? document.getElementById(before.id) : null;
-    now?.focus();
+  form.addEventListener("input", total);
+  const dialog = openDialog(heading,
+    intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, news, form);
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      submit();
+    }
   });
-  document.body.append(dialog);
-  dialog.showModal();
-  built[0]?.focus();
+  back.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => subject?.close());
+  total();
+  (built[0] ?? { focus: () => back.focus() }).focus();
 }
 
+/** What a dialog is about, followed for as long as the dialog is open. */
+class Subject {
+  #about;
+  #news;
+  #first;
+  #changed;
+  #following;
+
+  constructor(about, news, changed) {
+    this.#about = about;
+    this.#news = news;
+    this.#changed = changed;
+    this.#first = about.now;
+    this.now = about.now;
+    this.#following = about.follow?.(() => this.look());
+  }
+
+  /** Reads it again, and says what has changed since the dialog was opened. */
+  async look() {
+    const next = await this.#about.read().catch(() => null);
+    if (!next || next.version <= this.now.version) return;
+    this.now = next;
+    const list = this.#about.changes(this.#first, next);
+    fill(this.#news, h("b", { text: "Changed while this dialog was open" }),
+      h("ul", {}, list.slice(0, NEWS_MAX).map((one) => h("li", { text: one })),
+        list.length > NEWS_MAX ? h("li", { text: `and ${list.length - NEWS_MAX} more` }) : null));
+    this.#news.dataset.version = next.version;
+    this.#news.hidden = false;
+    this.#changed();
+  }
+
+  close() {
+    this.#following?.close();
+  }
+}
+
+/** The most changes that a dialog names. */
+const NEWS_MAX = 4;
+
 /** Shows something in a dialog that only closes; answers the element to fill. */
-export function look(heading) {
-  const body = h("div", { class: "looked-at" });
+export function look(heading, body = h("div", { class: "looked-at" })) {
   const close = h("button", { class: "button", type: "button", text: "Close", autofocus: true });
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "look-title" },
-    h("h2", { id: "look-title", text: heading }), body, h("div", { class: "dialog-end" }, close));
-  const before = document.activeElement;
+  const dialog = openDialog(heading, body, h("div", { class: "dialog-end" }, close));
   close.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => {
-    dialog.remove();
-    if (before?.isConnected) before.focus();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
   return { body, close: () => dialog.close() };
 }
 
 const ADVICE = {
-  version_mismatch: "The data changed while this dialog was open. Check it again; your next submission applies to the current state.",
+  version_mismatch: "It changed while this dialog was open: check what changed. If you submit again, that applies to the current state.",
   no_answer: "Submit again: with the same key nothing is done twice.",
   try_again: "Submit again after a few seconds: with the same key nothing is done twice.",
   forbidden: "Your session lacks the scope for this.",
@@ -111,9 +180,9 @@ function field(one) {
   const id = `field-${++fields}`;
   const wrong = h("p", { class: "field-error", id: `${id}-error`, hidden: true });
   const control = one.element ?? input(one, id);
-  const target = one.element ? (control.querySelector("input") ?? control) : control;
+  const target = control.matches("input, select, textarea") ? control : (control.querySelector("input") ?? control);
   const tied = one.hint ? `${id}-hint ${id}-error` : `${id}-error`;
-  if (!one.element) control.setAttribute("aria-describedby", tied);
+  if (!one.element) target.setAttribute("aria-describedby", tied);
   const check = one.type === "checkbox";
   const label = one.element
     ? h("p", { class: "label", text: one.label })
@@ -126,10 +195,11 @@ function field(one) {
     required: one.required,
     why: one.why,
     row,
-    read: () => (one.read ? one.read() : check ? control.checked : control.value.trim()),
-    focus: () => target.focus(),
-    complained: () => !wrong.hidden,
-    complain: (message) => {
+    read: () => (one.read ? one.read() : check ? target.checked : target.value.trim()),
+    focus: () => (control.querySelector('[aria-invalid="true"]') ?? target).focus(),
+    complained: () => !wrong.hidden || control.querySelector('[aria-invalid="true"]') !== null,
+    complain: (message, at) => {
+      if (one.complain?.(message, at)) return;
       wrong.hidden = !message;
       text(wrong, message ? `${one.label}: ${message}` : "");
       if (message) target.setAttribute("aria-invalid", "true");
@@ -147,9 +217,18 @@ function input(one, id) {
   const element = h("input", { ...shared, type: one.type ?? "text", inputmode: one.inputmode, required: one.required });
   if (one.type === "checkbox") element.checked = Boolean(one.value);
   else if (one.value !== undefined) element.value = one.value;
-  return element;
+  if (!one.suggestions) return element;
+  element.setAttribute("list", `${id}-list`);
+  return h("span", {}, element, h("datalist", { id: `${id}-list` }, one.suggestions.map((value) => h("option", { value }))));
 }
 
 /** The field that every change asks for. */
 export const reason = (hint = "Kept in the order's history with your name.") =>
   ({ name: "reason", label: "Reason", type: "reason", required: true, hint, why: "say why, in a few words" });
+
+/** An objection at a field, as the server makes them. */
+export function complaint(field, message) {
+  const error = new Error(message);
+  error.errors = [{ field, message }];
+  return error;
+}

@@ -110,7 +110,30 @@ export function atMost(ms, run) {
 /** Whether the user asked for little motion. */
 export const still = matchMedia("(prefers-reduced-motion: reduce)");
 
+const FOCUSABLE = "a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary, [tabindex]";
+/** What tells a control from its neighbors, also after it was drawn anew. */
+const nameOf = (one) => one.id || one.dataset.focus || one.getAttribute("href") || one.getAttribute("aria-label") || one.textContent;
+
+/**
+ * Remembers where the focus is below `root`. The answer gives it back after its place was drawn anew:
+ * to the same control, else to the first of its group (`data-group`), else to the page.
+ */
+export function keepFocus(root) {
+  const held = root.contains(document.activeElement) ? document.activeElement : null;
+  if (!held) return () => {};
+  const name = nameOf(held);
+  const group = held.closest("[data-group]")?.dataset.group;
+  return () => {
+    if (held.isConnected && document.activeElement === held) return;
+    const all = [...root.querySelectorAll(FOCUSABLE)].filter((one) => one.checkVisibility());
+    const next = all.includes(held) ? held
+      : all.find((one) => nameOf(one) === name) ?? all.find((one) => group && one.closest("[data-group]")?.dataset.group === group);
+    (next ?? document.getElementById("main")).focus({ preventScroll: true });
+  };
+}
+
 let announced = 0;
+let page = 0;
 
 /** Tells a screen reader something, politely, and shows it for a moment. */
 export function say(message, bad = false) {
@@ -120,4 +143,26 @@ export function say(message, bad = false) {
   region.classList.add("shown");
   clearTimeout(announced);
   announced = setTimeout(() => region.classList.remove("shown"), bad ? 9000 : 4000);
+}
+
+/** `say` for what takes time: it says nothing any more once its page was left (`here()`). */
+export function sayHere() {
+  const asked = page;
+  const tell = (message, bad) => tell.here() && say(message, bad);
+  tell.here = () => asked === page;
+  return tell;
+}
+
+/** Another page is shown: what was said belongs to the one before. */
+export function turnPage() {
+  page += 1;
+  hush();
+}
+
+/** Takes back what was said: it holds no longer. */
+export function hush() {
+  clearTimeout(announced);
+  const region = document.getElementById("said");
+  region.classList.remove("shown");
+  text(region, "");
 }

@@ -101,7 +101,7 @@ export function ago(then, now = Date.now(), long = false) {
 /** How long until then: minutes and seconds. */
 export function left(until, now = Date.now()) {
   const seconds = Math.ceil((until - now) / 1000);
-  if (seconds <= 0) return "over";
+  if (seconds <= 0) return "expired";
   const pad = (value) => String(value).padStart(2, "0");
   if (seconds < 3600) return `${Math.floor(seconds / 60)}:${pad(seconds % 60)}`;
   return `${Math.floor(seconds / 3600)} h ${pad(Math.floor((seconds % 3600) / 60))}`;

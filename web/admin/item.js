@@ -2,12 +2,12 @@
 
 import { get, send } from "./api.js";
 import { ask } from "./dialog.js";
-import { atMost, fill, h } from "./dom.js";
+import { atMost, fill, h, keepFocus } from "./dom.js";
 import { count, several, tail } from "./format.js";
 import { listKeys } from "./keys.js";
 import { follows, live } from "./live.js";
 import { failed, icon, loading, panel, until } from "./parts.js";
-import { go, link } from "./router.js";
+import { addressOf, go, link } from "./router.js";
 import { bar, setBar } from "./stock.js";
 
 const ROWS_MAX = 200;
@@ -28,13 +28,13 @@ export function item(root, { parts }) {
       if (!body.isConnected) fill(root, body);
       draw();
     } catch (problem) {
-      if (!known) fill(root, failed(problem, read), h("p", { class: "centered" }, h("a", { href: "#/stock", text: "All stock" })));
+      if (!known) fill(root, failed(problem, read), h("p", { class: "centered" }, h("a", { href: addressOf("stock"), text: "All stock" })));
     }
   });
   const draw = () => {
-    const held = body.contains(document.activeElement) ? document.activeElement.getAttribute("href") ?? document.activeElement.textContent : null;
+    const giveBack = keepFocus(body);
     fill(body, head(known, name), levels(known, read), h("div", { class: "two loose" }, holds(known), allocations(known)));
-    if (held) [...body.querySelectorAll("a, button")].find((one) => (one.getAttribute("href") ?? one.textContent) === held)?.focus({ preventScroll: true });
+    giveBack();
   };
   const subscription = live.subscribe("stock", { filter: { sku }, limit: 1 }, {
     changes: (list) => {
@@ -51,7 +51,7 @@ export function item(root, { parts }) {
   }, () => {});
   return {
     heading: sku,
-    keys: { ...listKeys(() => [...body.querySelectorAll("[data-row] a")]), Escape: () => go("#/stock") },
+    keys: { ...listKeys(() => [...body.querySelectorAll("[data-row] a")]), Escape: () => go(addressOf("stock")) },
     reconnected: read,
     close() {
       subscription.close();
@@ -64,7 +64,7 @@ export function item(root, { parts }) {
 function head(item, name) {
   const figure = (label, value, kind = "") => h("div", { class: `figure ${kind}` }, h("span", { text: label }), h("b", { class: "num", text: count(value) }));
   return h("header", { class: "item-head" },
-    h("div", { class: "order-title" }, h("a", { class: "back", href: "#/stock" }, icon("left"), "Stock"),
+    h("div", { class: "order-title" }, h("a", { class: "back", href: addressOf("stock") }, icon("left"), "Stock"),
       h("h2", { text: name || item.sku }), h("span", { class: "mono faint", text: item.sku })),
     h("div", { class: "figures six" }, figure("Sellable", item.sellable, item.sellable > 0 ? "" : "bad"), figure("Reserved", item.reserved), figure("Allocated", item.allocated), figure("On hand", item.on_hand), figure("Incoming", item.incoming), figure("Sold", item.sold)));
 }
@@ -91,7 +91,7 @@ function holds(item) {
     h("span", { class: "faint", text: hold.generation > 1 ? `try ${hold.generation}` : "" }),
     h("span", { class: "num", text: several(hold.quantity, "unit") }),
     h("span", { class: "clock num end" }, until(hold.hold_until))));
-  return panel("Holds", h("span", { class: "faint", text: "reserved until 0:00" }),
+  return panel("Holds", h("span", { class: "faint", text: "with the time that is left to pay" }),
     rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No order has reserved units. A hold lasts 15 minutes, or until its order is paid." }));
 }
 

@@ -1,15 +1,17 @@
 // The keyboard: single keys that work anywhere, and those of the page that is shown.
 
+import { look } from "./dialog.js";
 import { h } from "./dom.js";
-import { go } from "./router.js";
+import { addressOf, go } from "./router.js";
 
-const JUMPS = { o: "#/", r: "#/orders", s: "#/stock", a: "#/attention", c: "#/cluster", y: "#/system", e: "#/settings" };
+const JUMPS = { o: "", r: "orders", s: "stock", a: "attention", c: "cluster", y: "system", e: "settings" };
 const EVERYWHERE = [
   ["?", "These shortcuts"],
   ["/", "Search"],
   ["j  k", "Next and previous in a list"],
   ["Enter", "Open"],
   ["Esc", "Back, or close"],
+  ["Ctrl Enter", "Send a dialog"],
   ["g o", "Overview"],
   ["g r", "Orders"],
   ["g s", "Stock"],
@@ -44,9 +46,9 @@ function pressed(event) {
   if (jumping) {
     clearTimeout(jumping);
     jumping = 0;
-    if (JUMPS[event.key]) {
+    if (event.key in JUMPS) {
       event.preventDefault();
-      go(JUMPS[event.key]);
+      go(addressOf(JUMPS[event.key]));
     }
     return;
   }
@@ -71,15 +73,7 @@ function row([keys, words]) {
 
 /** Shows all shortcuts. */
 export function help() {
-  const close = h("button", { class: "button", type: "button", text: "Close", autofocus: true });
-  const dialog = h("dialog", { class: "dialog", "aria-labelledby": "keys-title" },
-    h("h2", { id: "keys-title", text: "Keyboard" }),
-    h("dl", { class: "shortcuts" }, EVERYWHERE.map(row), page.help.map(row)),
-    h("div", { class: "dialog-end" }, close));
-  close.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
+  look("Keyboard", h("dl", { class: "shortcuts" }, EVERYWHERE.map(row), page.help.map(row)));
 }
 
 /** Moves the focus among links by j and k; `find` gives them in order. */

@@ -4,16 +4,16 @@ import { alarms } from "./alarms.js";
 import { calls, get, send } from "./api.js";
 import { attention } from "./attention.js";
 import { cluster } from "./cluster.js";
-import { attr, fill, h, say, text } from "./dom.js";
-import { sentence } from "./dialog.js";
+import { attr, fill, h, say, text, turnPage } from "./dom.js";
+import { closeDialogs, sentence } from "./dialog.js";
 import { item } from "./item.js";
 import { help, pageKeys, startKeys } from "./keys.js";
 import { live } from "./live.js";
 import { order } from "./order.js";
 import { orders } from "./orders.js";
 import { overview } from "./overview.js";
-import { empty, icon, startClock } from "./parts.js";
-import { go, here } from "./router.js";
+import { empty, icon, startClock, when } from "./parts.js";
+import { addressOf, go, here, remember } from "./router.js";
 import { byLink, linkInAddress, signIn } from "./signin.js";
 import { settings } from "./settings.js";
 import { stock } from "./stock.js";
@@ -49,6 +49,9 @@ function missing(root) {
   return { heading: "Not found", close() {} };
 }
 
+/** Lists that were left, by the key of their page: they come back as they were. */
+const kept = new Map();
+
 function route() {
   if (!session) return;
   const place = here();
@@ -56,20 +59,36 @@ function route() {
   const key = `${page.name} ${place.parts.join("/")}`;
   if (shown?.key === key) {
     shown.view.update?.(place);
+    if (shown.view.sleep) remember(place.parts[0], location.hash);
     return;
   }
-  shown?.view.close();
-  inside.replaceChildren();
-  const root = h("div", { class: `page ${page.name}` });
-  inside.append(root);
-  shown = { key, view: page(root, place) };
+  leavePage();
+  const again = kept.get(key);
+  kept.delete(key);
+  const root = again?.root ?? h("div", { class: `page ${page.name}` });
+  inside.replaceChildren(root);
+  shown = again ?? { key, root, view: page(root, place) };
+  // A list as it was left; another search in it begins at its top.
+  const same = again?.view.wake(place) ?? false;
   pageKeys(shown.view.keys ?? {}, shown.view.help ?? []);
   document.title = `${shown.view.heading} · kontor`;
   text(document.getElementById("heading"), shown.view.heading);
   for (const link of document.querySelectorAll("nav a")) {
     attr(link, "aria-current", link.dataset.name === (place.parts[0] ?? "") ? "page" : null);
   }
-  scrollTo({ top: 0 });
+  scrollTo({ top: same ? again.scroll : 0 });
+}
+
+/** Ends the page that is shown, with its dialogs and what it said; a list is only put aside. */
+function leavePage() {
+  closeDialogs();
+  turnPage();
+  if (shown?.view.sleep) {
+    shown.scroll = scrollY;
+    remember(shown.key.split(" ")[1], shown.view.sleep());
+    kept.set(shown.key, shown);
+  } else shown?.view.close();
+  shown = null;
 }
 
 function drawNav() {
@@ -120,6 +139,23 @@ function drawConnection() {
   counting = setInterval(show, 500);
 }
 
+/** Who a change was made by: this session by its name. */
+const nameOf = (by) => (by === `session:${session?.id}` ? session.name : by);
+
+/** Says on every page that buyers cannot buy, since when, by whom and why. */
+function drawNotice() {
+  const notice = document.getElementById("notice");
+  const off = session ? alarms.off.filter((one) => one.name === "checkout" || one.name.startsWith("providers.")) : [];
+  const version = off.map((one) => `${one.name} ${one.version}`).join();
+  notice.hidden = off.length === 0;
+  if (notice.dataset.shown === version) return;
+  notice.dataset.shown = version;
+  fill(notice, off.map((one) => h("p", {},
+    h("b", { text: one.name === "checkout" ? "Checkout is switched off: buyers cannot place orders." : `Payments by ${one.name.slice(10)} are switched off.` }),
+    ...(one.changed_at ? [" Switched off ", when(one.changed_at, true), ` by ${nameOf(one.changed_by)}: `, h("q", { text: one.reason })] : []))),
+  h("a", { class: "button small", href: "#/settings", text: "Settings" }));
+}
+
 function enter(opened) {
   session = opened;
   document.body.classList.remove("signed-out");
@@ -135,13 +171,15 @@ function enter(opened) {
 function leave(why) {
   const was = session;
   session = null;
-  shown?.view.close();
-  shown = null;
+  leavePage();
+  for (const { view } of kept.values()) view.close();
+  kept.clear();
   pageKeys({});
   inside.replaceChildren();
   if (was) alarms.stop();
   live.stop();
   drawConnection();
+  drawNotice();
   frame.hidden = true;
   document.body.classList.add("signed-out");
   document.title = "Sign in · kontor";
@@ -158,9 +196,10 @@ async function signOut() {
 }
 
 async function start() {
+  history.scrollRestoration = "manual";
   drawNav();
   startClock();
-  startKeys({ t: toggleTheme, "/": () => go("#/orders"), Escape: () => go("#/") });
+  startKeys({ t: toggleTheme, "/": () => go(addressOf("orders")), Escape: () => go("#/") });
   document.getElementById("skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();
@@ -181,7 +220,10 @@ async function start() {
   });
   live.addEventListener("signed-out", () => leave("Your session has ended. Sign in again."));
   calls.addEventListener("signed-out", () => session && leave("Your session has ended. Sign in again."));
-  alarms.addEventListener("change", drawTally);
+  alarms.addEventListener("change", () => {
+    drawTally();
+    drawNotice();
+  });
   await open(linkInAddress());
 }
 

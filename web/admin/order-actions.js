@@ -1,15 +1,36 @@
 // What an operator can do to an order, each with a reason: what applies now, and its dialog.
 
-import { send } from "./api.js";
-import { ask } from "./dialog.js";
-import { h } from "./dom.js";
-import { minor, money, orderName, shift, exponent } from "./format.js";
-import { alertWords, onlyCancel } from "./story.js";
+import { get, send } from "./api.js";
+import { ask, complaint, reason } from "./dialog.js";
+import { atMost, h } from "./dom.js";
+import { minor, money, orderName, several, shift, exponent } from "./format.js";
+import { live } from "./live.js";
+import { alarmOf, changesInWords, onlyCancel, stepWords } from "./story.js";
 
 const left = (line) => line.quantity - line.fulfilled - line.refunded;
-const post = (order, what, body, key) =>
-  send("POST", `/v1/admin/orders/${encodeURIComponent(order.id)}/${what}`, body, { key, version: order.version });
-const REASON = { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the order's history with your name." };
+const place = (order) => `/v1/admin/orders/${encodeURIComponent(order.id)}`;
+const post = (order, what, body, key) => send("POST", `${place(order)}/${what}`, body, { key, version: order.version });
+const REASON = reason();
+
+/** An order as what a dialog is about: what changes in it is said in the dialog. */
+const about = (order) => ({
+  now: order,
+  read: () => get(place(order)),
+  changes: changesInWords,
+  follow(look) {
+    const soon = atMost(150, look);
+    const subscription = live.subscribe("orders", { filter: { order: order.id }, limit: 1 }, {
+      snapshot: ([row]) => row?.version > order.version && soon(),
+      changes: soon,
+    });
+    return {
+      close() {
+        subscription.close();
+        soon.cancel();
+      },
+    };
+  },
+});
 
 /** The actions that apply to an order as it is, the most wanted first: `{name, danger?, run}`. */
 export function actionsOf(order, now) {
@@ -30,15 +51,16 @@ export function actionsOf(order, now) {
 
 /** Lets a stuck order go on. */
 export function retry(order, done) {
-  const why = order.stuck[0] ? `${order.stuck[0].step}: ${order.stuck[0].why}` : "";
+  const step = order.stuck[0];
+  const alarm = alarmOf(order);
   const texts = order.alert
-    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", intro: `${alertWords(order.alert)} After that, the order continues in its current state.` }
-    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", intro: `The stuck step is ${why}. Every step can be repeated safely, under the same key.` };
+    ? { heading: `Clear the alert of ${orderName(order)}`, verb: "Clear the alert", done: "The alert is cleared; the order continues", intro: `${alarm.words} ${alarm.todo} After that, the order continues in its current state.` }
+    : { heading: `Retry order ${orderName(order)}`, verb: "Retry", done: "The order continues", intro: `${step ? `${stepWords(step.step)} failed: ${step.why}. ` : ""}Every step can be repeated safely, under the same key.` };
   ask({
-    ...texts, done: "The saga continues",
+    ...texts, about: about(order),
     fields: [REASON],
-    act: async ({ reason }, key) => {
-      await post(order, "retry", { reason }, key);
+    act: async ({ reason }, key, now) => {
+      await post(now, "retry", { reason }, key);
       done?.();
     },
   });
@@ -48,14 +70,14 @@ export function retry(order, done) {
 export function skip(order, done) {
   const steps = order.stuck ?? [];
   ask({
-    heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was skipped",
+    heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was skipped", about: about(order),
     intro: "The step will never be done. You must settle the money or goods that it would have moved.",
     fields: [
-      ...(steps.length ? [{ name: "step", label: "Step", type: "select", required: true, options: steps.map((one) => [one.step, `${one.step}: ${one.why}`]) }] : []),
+      ...(steps.length ? [{ name: "step", label: "Step", type: "select", required: true, options: steps.map((one) => [one.step, `${stepWords(one.step)}: ${one.why}`]) }] : []),
       REASON,
     ],
-    act: async (values, key) => {
-      await post(order, "skip", values, key);
+    act: async (values, key, now) => {
+      await post(now, "skip", values, key);
       done?.();
     },
   });
@@ -65,11 +87,11 @@ export function skip(order, done) {
 export function cancel(order, done) {
   const paid = order.captured.amount > 0 ? ` ${money(order.captured)} will be refunded to the buyer.` : "";
   ask({
-    heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being cancelled",
+    heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being cancelled", about: about(order),
     intro: `Its stock is released and its payment reversed. This cannot be undone.${paid}`,
     fields: [REASON],
-    act: async ({ reason }, key) => {
-      await post(order, "cancel", { reason }, key);
+    act: async ({ reason }, key, now) => {
+      await post(now, "cancel", { reason }, key);
       done?.();
     },
   });
@@ -79,10 +101,10 @@ function capture(order, rest) {
   const { currency } = order;
   const digits = exponent(currency);
   ask({
-    heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested",
+    heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested", about: about(order),
     intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
     fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true })],
-    act: ({ amount }, key) => post(order, "captures", { amount: amountOf(amount, currency, "amount") }, key),
+    act: ({ amount }, key, now) => post(now, "captures", { amount: amountOf(amount, currency, "amount") }, key),
   });
 }
 
@@ -90,43 +112,74 @@ function amountField(name, label, currency, more = {}) {
   return { name, label: `${label}, ${currency}`, inputmode: "decimal", ...more };
 }
 
-function amountOf(typed, currency, field) {
+function amountOf(typed, currency, field, most = null) {
   const amount = minor(typed, currency);
-  if (amount === null || amount === 0) {
-    const error = new Error("not an amount");
-    error.errors = [{ field, message: `must be an amount of ${currency}, such as ${shift(1250, exponent(currency))}` }];
-    throw error;
-  }
+  if (amount === null || amount === 0) throw complaint(field, `must be an amount of ${currency}, such as ${shift(1250, exponent(currency))}`);
+  if (most !== null && amount > most) throw complaint(field, `can be at most ${money({ amount: most, currency })}`);
   return { amount, currency };
 }
 
-/** A number of units for each line. */
-function units(name, label, lines, most, value) {
-  const inputs = lines.map((line) => h("input", {
-    type: "number", min: "0", max: most(line), step: "1", value: value(line), inputmode: "numeric", "aria-label": `${label}: ${line.name}`,
-  }));
-  const element = h("div", { class: "units" }, lines.map((line, at) => h("div", { class: "unit-row" },
-    h("span", { class: "clip" }, line.name, h("span", { class: "faint mono", text: ` ${line.sku}` })),
-    inputs[at], h("span", { class: "faint", text: `of ${most(line)}` }))));
-  const read = () => lines.map((line, at) => ({ line: line.id, quantity: Number(inputs[at].value || 0) })).filter((one) => one.quantity > 0);
-  return { name, label, element, read };
+/** A number of units for each line, with an objection at each; `note(line)` says more of a line. */
+function units(name, label, lines, most, value, note = () => "") {
+  const rows = lines.map((line, at) => {
+    const wrong = h("p", { class: "field-error", id: `${name}-${at}-error`, hidden: true });
+    const input = h("input", {
+      type: "number", min: "0", max: most(line), step: "1", value: value(line), inputmode: "numeric",
+      "aria-label": `${label}: ${line.name}`, "aria-describedby": `${name}-${at}-error`,
+    });
+    const words = note(line);
+    const element = h("div", { class: "unit-row" },
+      h("span", {}, line.name, h("span", { class: "faint mono", text: ` ${line.sku}` }), words ? h("span", { class: "faint num block", text: words }) : null),
+      input, h("span", { class: "faint", text: `of ${most(line)}` }), wrong);
+    const complain = (message) => {
+      wrong.hidden = !message;
+      wrong.textContent = message ?? "";
+      if (message) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+    };
+    return { line, input, element, complain };
+  });
+  const chosen = () => rows.filter(({ input }) => input.value !== "" && input.value !== "0");
+  return {
+    name, label,
+    element: h("div", { class: "units" }, rows.map((one) => one.element)),
+    read: () => chosen().map(({ line, input }) => ({ line: line.id, quantity: Number(input.value) })),
+    /** Says what is wrong at the row that the server, or `check`, means; false if it means none. */
+    complain(message, at) {
+      if (!message) for (const one of rows) one.complain(null);
+      const row = chosen()[Number(/\[(\d+)\]/.exec(at ?? "")?.[1] ?? NaN)];
+      row?.complain(message);
+      return Boolean(row);
+    },
+    /** Refuses what is no number of units, or more than there are. */
+    check() {
+      const errors = chosen().flatMap(({ line, input }, at) => {
+        const quantity = Number(input.value);
+        if (!Number.isInteger(quantity) || quantity < 0) return [{ field: `${name}[${at}].quantity`, message: `a whole number from 0 to ${most(line)}` }];
+        return quantity > most(line) ? [{ field: `${name}[${at}].quantity`, message: `only ${several(most(line), "unit")} left` }] : [];
+      });
+      if (errors.length) throw Object.assign(new Error(errors[0].message), { errors });
+    },
+  };
 }
 
 function fulfill(order) {
   const lines = order.lines.filter((line) => left(line) > 0);
+  const goods = units("lines", "Units to ship", lines, left, left);
   ask({
-    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created",
+    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created", about: about(order),
     fields: [
-      units("lines", "Units to ship", lines, left, left),
+      goods,
       { name: "carrier", label: "Carrier" },
       { name: "number", label: "Tracking number" },
-      { name: "url", label: "Tracking URL", type: "url" },
+      { name: "url", label: "Tracking address", type: "url", hint: "A web address, such as https://carrier.example/track/123." },
     ],
-    act: ({ lines: chosen, carrier, number, url }, key) => {
+    act: ({ lines: chosen, carrier, number, url }, key, now) => {
+      goods.check();
       if (!chosen.length) throw complaint("lines", "choose at least one unit");
-      if (Boolean(carrier) !== Boolean(number)) throw complaint(carrier ? "number" : "carrier", "carrier and tracking number are required together");
-      const tracking = carrier ? { carrier, number, ...(url ? { url } : {}) } : undefined;
-      return post(order, "fulfillments", { lines: chosen, tracking }, key).catch((problem) => {
+      const given = Object.entries({ carrier, number, url }).filter(([, value]) => value);
+      const tracking = given.length ? Object.fromEntries(given) : undefined;
+      return post(now, "fulfillments", { lines: chosen, tracking }, key).catch((problem) => {
         for (const one of problem.errors ?? []) one.field = one.field.replace(/^tracking\./, "");
         throw problem;
       });
@@ -134,35 +187,64 @@ function fulfill(order) {
   });
 }
 
-function complaint(field, message) {
-  const error = new Error(message);
-  error.errors = [{ field, message }];
-  return error;
+/** What was paid for a line, in minor units. */
+const paidFor = (line, order) => line.total.amount + (order.totals.tax_included ? 0 : line.tax.amount);
+const refundedOf = (line, order) => order.refunds.flatMap((one) => one.lines).filter((one) => one.line === line.id).reduce((sum, one) => sum + one.amount.amount, 0);
+
+/** What units of a line come to: the share of all up to the last, less that of all before. */
+function shareOf(line, order, quantity) {
+  const share = (many) => Math.round((paidFor(line, order) * many) / line.quantity);
+  const rest = paidFor(line, order) - refundedOf(line, order);
+  return Math.max(0, Math.min(rest, share(line.refunded + quantity) - share(line.refunded)));
 }
 
 function refund(order) {
   const { currency } = order;
-  const rest = { amount: order.captured.amount - order.refunded.amount, currency };
+  const rest = (now) => now.captured.amount - now.refunded.amount;
+  const some = (amount) => money({ amount, currency });
   const lines = order.lines.filter((line) => line.quantity > line.refunded);
+  const most = (line) => line.quantity - line.refunded;
+  const goods = units("lines", "Units to refund", lines, most, () => 0, (line) => `${some(Math.round(paidFor(line, order) / line.quantity))} each`);
+  const parts = ({ lines: chosen = [], delivery, amount }, now) => {
+    const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity])
+      .filter(([line, quantity]) => line && Number.isInteger(quantity) && quantity > 0);
+    const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, Math.min(quantity, most(line))), 0);
+    return sum + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0);
+  };
   ask({
-    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested",
-    intro: `At most ${money(rest)} can be refunded. For units, their exact share of what was paid is refunded.`,
+    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested", about: about(order),
+    intro: `${some(order.captured.amount)} captured${order.refunded.amount ? `, ${some(order.refunded.amount)} refunded already` : ""}. The delivery was ${money(order.totals.delivery)}.`,
     fields: [
-      ...(lines.length ? [units("lines", "Units to refund", lines, (line) => line.quantity - line.refunded, () => 0)] : []),
+      ...(lines.length ? [goods] : []),
       amountField("delivery", "Delivery", currency),
       amountField("amount", "Any other amount", currency),
       { name: "restock", label: "Put the goods back on sale", type: "checkbox" },
       REASON,
     ],
-    act: ({ lines: chosen = [], delivery, amount, restock, reason }, key) => {
+    sum(values, now) {
+      const all = parts(values, now);
+      // Units that were neither shipped nor paid yet are not charged: they come to less.
+      const open = now.captured.amount < now.total.amount ? "up to " : "";
+      return [h("span", { text: "To refund" }), h("b", { class: all > rest(now) ? "num over" : "num", text: `${open}${some(all)}` }),
+        h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded` })];
+    },
+    act: (values, key, now) => {
+      const { lines: chosen = [], delivery, amount, restock, reason } = values;
+      goods.check();
       const body = { restock, reason };
       if (chosen.length) body.lines = chosen;
       if (delivery) body.delivery = amountOf(delivery, currency, "delivery");
-      if (amount) body.amount = amountOf(amount, currency, "amount");
+      if (amount) body.amount = amountOf(amount, currency, "amount", rest(now));
       if (!chosen.length && !delivery && !amount) throw complaint("amount", "enter units, an amount for the delivery, or another amount");
-      return post(order, "refunds", body, key).catch((problem) => {
-        throw problem.code === "refund_too_large" ? complaint("amount", `all parts together can be at most ${money(rest)}`) : problem;
+      return post(now, "refunds", body, key).catch((problem) => {
+        throw problem.code === "refund_too_large" ? tooLarge(values, parts(values, now) > rest(now), some(rest(now)), problem) : problem;
       });
     },
   });
+}
+
+/** Which part of a refund is too much: all of it, or the one for the delivery. */
+function tooLarge({ delivery }, all, rest, problem) {
+  if (all) return complaint("amount", `all parts together can be at most ${rest}`);
+  return delivery ? complaint("delivery", problem.message) : problem;
 }

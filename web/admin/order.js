@@ -1,13 +1,13 @@
 // One order: what it is, how it came to be so, event by event, and what can be done to it.
 
 import { get, path } from "./api.js";
-import { atMost, attr, fill, h, perFrame, text } from "./dom.js";
+import { atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
 import { clock, exact, millis, money, several, title } from "./format.js";
 import { follows, live } from "./live.js";
 import { actionsOf } from "./order-actions.js";
 import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
-import { go, link, restate } from "./router.js";
-import { alertWords, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence } from "./story.js";
+import { addressOf, go, link, restate } from "./router.js";
+import { alarmOf, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
 
 /** The most events whose changes are worked out without being asked for. */
 const DIFFS_MAX = 60;
@@ -97,7 +97,7 @@ class Page {
   }
 
   #back() {
-    return h("p", { class: "centered" }, h("a", { href: "#/orders", text: "All orders" }));
+    return h("p", { class: "centered" }, h("a", { href: addressOf("orders"), text: "All orders" }));
   }
 
   /** The state after so many events. */
@@ -142,7 +142,7 @@ class Page {
   /** Esc: back to the present first, then to the list. */
   leave() {
     if (this.#seq) this.look(null);
-    else go("#/orders");
+    else go(addressOf("orders"));
   }
 
   async #draw() {
@@ -165,8 +165,10 @@ class Page {
     this.#compare();
     if (this.#drawn.seq === shown.version && this.#drawn.version === now.version) return;
     this.#drawn = { seq: shown.version, version: now.version };
+    const giveBack = keepFocus(this.#root);
     this.#drawHead(shown, Boolean(asked));
     fill(this.main, mainPart(shown));
+    giveBack();
   }
 
   #build() {
@@ -194,7 +196,7 @@ class Page {
     const actions = past ? [] : actionsOf(shown, () => this.#now);
     fill(this.header,
       h("div", { class: "order-title" },
-        h("a", { class: "back", href: "#/orders" }, icon("left"), "Orders"),
+        h("a", { class: "back", href: addressOf("orders") }, icon("left"), "Orders"),
         h("h2", { text: shown.number ? `Order #${shown.number}` : "Order" }),
         h("span", { class: "mono faint id", text: shown.id }),
         setPips(pips(shown), shown)),
@@ -204,12 +206,13 @@ class Page {
         labelled("payment", badge(shown.payment_status)),
         labelled("goods", badge(shown.fulfillment_status)),
         h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
-        h("span", { class: "actions" }, actions.map((one) => h("button", {
+        h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => h("button", {
           class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
         })))));
     this.header.classList.toggle("past", past);
-    fill(this.warning, shown.stuck.map((one) => callout("bad", `${one.step} is stuck`, one.why)),
-      shown.alert ? callout("bad", "All steps are stopped until an operator has acted", `${alertWords(shown.alert)}${onlyCancel(shown) ? " The order can only be cancelled." : ""}`) : null,
+    const alarm = alarmOf(shown);
+    fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
+      shown.alert ? callout("bad", "All steps are stopped until an operator has acted", alarm.words, alarm.todo) : null,
       shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor repeats the call under the same key, then looks the payment up by its reference, and reverses an attempt that it no longer waits for.") : null,
       shown.cancel_reason ? callout("mute", "Cancelled", shown.cancel_reason) : null);
   }
@@ -270,8 +273,8 @@ class Page {
 
 const labelled = (name, element) => h("span", { class: "labelled" }, h("span", { class: "faint", text: name }), element);
 
-const callout = (tone, heading, words) =>
-  h("div", { class: `callout ${tone}` }, h("b", { text: heading }), h("span", { text: words }));
+const callout = (tone, heading, words, todo) =>
+  h("div", { class: `callout ${tone}` }, h("b", { text: heading }), h("span", { text: words }), todo ? h("span", { class: "todo", text: todo }) : null);
 
 function timelineItem(event, before, currency, look) {
   const { cause = {} } = event;
@@ -325,13 +328,22 @@ function lines(order) {
       totals.tax.amount ? sum(totals.tax_included ? "Tax, included" : "Tax", totals.tax) : null,
       sum("Total", totals.total, true),
       order.refunded.amount ? sum("Refunded", order.refunded) : null,
-      order.due.amount !== order.total.amount ? sum("Due in the end", order.due, true) : null));
+      order.due.amount !== order.total.amount ? sum(order.due.amount ? "Total after refunds" : "Nothing is charged", order.due, true) : null));
+}
+
+/** A payment attempt; where the provider authorized another amount, both. */
+function attempt(one, row) {
+  const odd = one.authorized && one.authorized.amount !== one.amount.amount;
+  const note = `${one.provider}${one.decline_code ? `: ${title(one.decline_code)}` : ""}`;
+  const item = row(`Attempt ${one.attempt}`, one.payment, odd ? one.authorized : one.amount, one.status, note);
+  if (odd) item.lastElementChild.append(h("span", { class: "block odd", text: `of ${money(one.amount)} asked for` }));
+  return item;
 }
 
 function moneyPart(order) {
   const row = (name, what, amount, state, note) => h("li", {}, h("span", {}, name, note ? h("span", { class: "faint", text: ` ${note}` }) : null, h("span", { class: "mono faint block clip", text: what ?? "" })), badge(state), h("span", { class: "num end", text: money(amount) }));
   const rows = [
-    ...order.payments.map((one) => row(`Attempt ${one.attempt}`, one.payment, one.amount, one.status, `${one.provider}${one.decline_code ? `: ${title(one.decline_code)}` : ""}`)),
+    ...order.payments.map((one) => attempt(one, row)),
     ...order.captures.map((one) => row(`Capture ${one.id}`, "", one.amount, one.status)),
     ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason, one.amount, one.status, one.restock ? "goods back on sale" : "")),
   ];
@@ -339,13 +351,20 @@ function moneyPart(order) {
     rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No payment was requested yet." }));
 }
 
+function tracking(one) {
+  const text = trackingWords(one);
+  // An address of an old order may be anything: only web addresses become links.
+  const web = /^https?:\/\//.test(one.url ?? "");
+  return h("span", { class: "mono block clip" }, web ? h("a", { class: "link", href: one.url, target: "_blank", rel: "noopener noreferrer", text }) : text);
+}
+
 function goodsPart(order) {
   const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
   const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Parcel ${one.id}`,
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
-    one.tracking ? h("span", { class: "mono faint block", text: `${one.tracking.carrier} ${one.tracking.number}` }) : null), when(one.created_at, true)));
+    one.tracking ? tracking(one.tracking) : null), when(one.created_at, true)));
   const to = order.shipping_address;
   const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country].filter(Boolean);
   return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
-    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Left to pay", until(order.payment_deadline_at)]]));
+    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["To be paid within", until(order.payment_deadline_at)]]));
 }

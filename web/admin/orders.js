@@ -34,6 +34,8 @@ export function orders(root, { query }) {
     help: [["n", "Show new orders"]],
     update: ({ query: next }) => list.refilter(filterOf(next)),
     reconnected: () => list.reconnected(),
+    sleep: () => list.sleep(),
+    wake: ({ query: next }) => list.wake(filterOf(next)),
     close: () => list.close(),
   };
 }
@@ -48,6 +50,8 @@ function filterOf(query) {
   };
 }
 
+const asQuery = (filter) => ({ ...filter, status: filter.status.join(",") });
+
 class List {
   #filter;
   #rows = new Map();
@@ -61,6 +65,8 @@ class List {
   #problem = null;
   #started = false;
   #behind = false;
+  #asleep = false;
+  #focus = null;
   #subscription = null;
   #write = perFrame(() => this.#paint());
   #flush = atMost(500, () => this.#settle());
@@ -127,8 +133,28 @@ class List {
 
   #change(part) {
     const filter = { ...this.#filter, ...part };
-    restate(["orders"], { ...filter, status: filter.status.join(",") });
+    restate(["orders"], asQuery(filter));
     this.refilter(filter);
+  }
+
+  /** Is left for another page, and answers its address. Its rows stay current, and in their places. */
+  sleep() {
+    this.#typed.cancel();
+    this.#asleep = true;
+    removeEventListener("scroll", this.scrolled);
+    this.#focus = this.element.contains(document.activeElement) ? document.activeElement : null;
+    return link(["orders"], asQuery(this.#filter));
+  }
+
+  /** Is shown again; whether it is as it was left. */
+  wake(filter) {
+    this.#asleep = false;
+    addEventListener("scroll", this.scrolled, { passive: true });
+    const same = JSON.stringify(filter) === JSON.stringify(this.#filter);
+    if (same) this.#focus?.focus({ preventScroll: true });
+    else this.refilter(filter);
+    this.#write();
+    return same;
   }
 
   /** Shows other orders. */
@@ -144,13 +170,9 @@ class List {
     if (this.#problem) this.#load();
   }
 
-  /** Esc: out of the list first, then out of the search. */
+  /** Esc: out of the list. */
   leave() {
     if (this.body.contains(document.activeElement)) document.activeElement.blur();
-    else if (this.#filter.q) {
-      this.search.value = "";
-      this.#change({ q: "" });
-    }
     this.#flush();
   }
 
@@ -288,7 +310,7 @@ class List {
   /** Whether somebody is at the list: then nothing moves in it. */
   #held() {
     const pointer = matchMedia("(hover: hover)").matches && this.table.matches(":hover");
-    return pointer || scrollY > 8 || this.body.contains(document.activeElement) || this.#paged;
+    return this.#asleep || pointer || scrollY > 8 || this.body.contains(document.activeElement) || this.#paged;
   }
 
   #settle() {

@@ -34,4 +34,17 @@ export function go(address) {
 export function restate(parts, query) {
   const address = link(parts, query);
   if (location.hash !== address) history.replaceState(history.state, "", address);
+  if (parts.length === 1) remember(parts[0], address);
 }
+
+/** What each list shows or was left at, by the first part of its address. */
+const left = new Map();
+
+/** Remembers what a list shows: its address with what is searched and filtered. */
+export function remember(first, address) {
+  left.set(first, address);
+  document.querySelector(`nav a[data-name="${first}"]`)?.setAttribute("href", address);
+}
+
+/** The address of a page: a list as it was left. */
+export const addressOf = (first) => left.get(first) ?? `#/${first}`;

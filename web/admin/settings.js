@@ -1,8 +1,9 @@
 // Settings that change while the shop runs: what holds, who changed it and why, and changing it.
 
+import { alarms } from "./alarms.js";
 import { get, path as query, send } from "./api.js";
-import { ask, look, reason, sentence } from "./dialog.js";
-import { fill, h, say } from "./dom.js";
+import { ask, complaint, look, reason, sentence } from "./dialog.js";
+import { fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { badge, empty, failed, loading, panel, when } from "./parts.js";
@@ -33,7 +34,7 @@ export function settings(root) {
     }
   };
   const draw = () => {
-    const held = root.contains(document.activeElement) ? document.activeElement.id : null;
+    const giveBack = keepFocus(root);
     const left = [...known];
     fill(root, GROUPS.map(([heading, words, mine]) => {
       const own = left.filter((one) => mine(one.name));
@@ -41,7 +42,7 @@ export function settings(root) {
       return own.length ? panel(heading, h("span", { class: "faint wide-only", text: words }),
         h("ul", { class: "rows settings-rows" }, own.map((one) => row(one, read)))) : null;
     }));
-    if (held) document.getElementById(held)?.focus({ preventScroll: true });
+    giveBack();
   };
   const timer = setInterval(read, EVERY);
   read();
@@ -99,23 +100,43 @@ function change(one, read) {
     why: "must be a whole number",
     hint: `A whole number from ${count(one.minimum ?? 0)} to ${count(one.maximum ?? 0)}; its default is ${count(one.default)}.`,
   };
-  const read_value = (text) => (/^\d+$/.test(text) ? Number(text) : text);
+  const at = `/v1/admin/settings/${encodeURIComponent(one.name)}`;
   ask({
+    about: {
+      now: one,
+      read: () => get(at),
+      changes: (before, after) => [`${after.changed_by} changed it from ${shown(one, before.value)} to ${shown(one, after.value)}: ${after.reason}`],
+      follow(look) {
+        const timer = setInterval(look, EVERY);
+        return { close: () => clearInterval(timer) };
+      },
+    },
     heading: `${verb(one)}: ${one.name}`,
     intro: `${one.description}. It takes effect on every node within a second.`,
     fields: [...(one.kind === "switch" ? [] : [number]), reason("Kept in the setting's history with your name.")],
     verb: verb(one),
     danger: one.kind === "switch" && one.value === one.default,
     done: `${one.name} was changed.`,
-    act: async (values, key) => {
-      const body = { value: one.kind === "switch" ? !one.value : read_value(values.value), reason: values.reason };
-      await send("PUT", `/v1/admin/settings/${encodeURIComponent(one.name)}`, body, { key, version: one.version });
+    act: async (values, key, now) => {
+      const body = { value: one.kind === "switch" ? !one.value : number_of(one, values.value), reason: values.reason };
+      await send("PUT", at, body, { key, version: now.version });
+      alarms.refresh();
       await read();
     },
   });
 }
 
+/** What was typed as a number, if it is one that the setting takes. */
+function number_of({ minimum, maximum }, typed) {
+  const value = /^\d{1,15}$/.test(typed) ? Number(typed) : -1;
+  if (value < (minimum ?? 0) || (maximum !== null && value > maximum)) {
+    throw complaint("value", `must be a whole number from ${count(minimum ?? 0)} to ${count(maximum)}`);
+  }
+  return value;
+}
+
 async function history(one) {
+  const tell = sayHere();
   const { body, close } = look(`History of ${one.name}`);
   fill(body, loading(3));
   try {
@@ -124,7 +145,7 @@ async function history(one) {
       page.next_cursor ? h("p", { class: "hint", text: `The last ${HISTORY_MAX} of ${count(one.version)} changes.` }) : null);
   } catch (problem) {
     close();
-    say(sentence(problem), true);
+    tell(sentence(problem), true);
   }
 }
 

@@ -27,6 +27,8 @@ export function stock(root, { query }) {
     },
     update: ({ query: next }) => list.reask(next),
     reconnected: () => list.reconnected(),
+    sleep: () => list.sleep(),
+    wake: ({ query: next }) => list.wake(next),
     close: () => list.close(),
   };
 }
@@ -39,6 +41,7 @@ class Shelf {
   #loading = null;
   #problem = null;
   #opened = false;
+  #focus = null;
   /** Changes of rows that are being read. */
   #early = new Map();
   #dirty = new Set();
@@ -63,12 +66,13 @@ class Shelf {
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
     this.watch = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: "600px" });
     this.watch.observe(this.more);
-    fill(root, h("div", { class: "list-page" },
+    this.element = h("div", { class: "list-page" },
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search SKUs" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
         h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
-      h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more)));
+      h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more));
+    fill(root, this.element);
     this.subscription = live.subscribe("stock", { limit: 1 }, {
       changes: (list) => {
         for (const one of list) for (const row of one.rows) this.#put({ ...row, version: one.version }, false);
@@ -93,13 +97,24 @@ class Shelf {
     if (this.#problem) this.#load();
   }
 
-  /** Esc: out of the list first, then out of the search. */
+  /** Esc: out of the list. */
   leave() {
     if (this.body.contains(document.activeElement)) document.activeElement.blur();
-    else if (this.#prefix) {
-      this.search.value = "";
-      this.#change("", this.#only);
-    }
+  }
+
+  /** Is left for another page, and answers its address. Its rows stay current. */
+  sleep() {
+    this.#typed.cancel();
+    this.#focus = this.element.contains(document.activeElement) ? document.activeElement : null;
+    return link(["stock"], { q: this.#prefix, only: this.#only });
+  }
+
+  /** Is shown again; whether it is as it was left. */
+  wake(query) {
+    const same = (query.get("q") ?? "") === this.#prefix && known(query.get("only") ?? "") === this.#only;
+    if (same) this.#focus?.focus({ preventScroll: true });
+    else this.reask(query);
+    return same;
   }
 
   #change(prefix, only) {

@@ -72,11 +72,11 @@ export function sentence(event, currency) {
     case "refunded":
       return `Refund ${data.refund} is done, ${data.operation}.`;
     case "fulfilled":
-      return data.tracking ? `${data.tracking.carrier} ${data.tracking.number}` : "Without tracking.";
+      return data.tracking ? trackingWords(data.tracking) : "Without tracking.";
     case "stuck":
-      return `${data.step}: ${data.why}`;
+      return `${stepWords(data.step)}: ${data.why}`;
     case "step_skipped":
-      return `${data.step} will never be done.`;
+      return `${stepWords(data.step)} will never be done.`;
     case "alert_raised":
       return alertWords(data.alert);
     case "cancelled":
@@ -94,6 +94,42 @@ const ALERTS = {
 
 /** What an alert means. */
 export const alertWords = (alert) => ALERTS[alert] ?? alert;
+
+const sumOf = (list, currency) => money({ amount: list.reduce((sum, one) => sum + one.amount.amount, 0), currency });
+
+/** What is wrong with a whole order, with its amounts, and what can be done: `{words, todo}`. */
+export function alarmOf(order) {
+  const odd = order.payments.find((one) => one.authorized && one.authorized.amount !== one.amount.amount);
+  const paid = order.payments.find((one) => one.authorized) ?? order.payments.at(-1);
+  const at = paid?.payment ? `${paid.provider} (${paid.payment})` : "the provider";
+  const todo = onlyCancel(order)
+    ? "The order can only be cancelled: what was authorized is reversed, and the buyer can order again."
+    : `Look the payment up at ${at}, settle the difference, then clear the alert; or cancel the order.`;
+  if (order.alert === "amount_mismatch" && odd) {
+    return { words: `${money(odd.amount)} was asked for; the provider authorized ${money(odd.authorized)}.`, todo };
+  }
+  if (order.alert === "capture_mismatch" && paid?.authorized) {
+    return { words: `${money(paid.authorized)} was authorized; the provider captured ${sumOf(order.captures.filter((one) => one.status === "done"), order.currency)}.`, todo };
+  }
+  if (order.alert === "voided_elsewhere" && paid) {
+    return { words: `The authorization of ${money(paid.amount)} was voided at the provider, but not by kontor; ${money(order.captured)} of it was captured.`, todo };
+  }
+  return { words: order.alert ? alertWords(order.alert) : "", todo };
+}
+
+const STEP_NAMES = {
+  reserve: "Reserving stock, try", authorize: "Payment attempt", commit: "Allocating stock, try", capture: "Capture",
+  void: "Voiding attempt", reverse: "Reversing attempt", refund: "Refund", restock: "Restocking refund", ship: "Shipping parcel", release: "Releasing stock",
+};
+
+/** How a parcel is tracked. */
+export const trackingWords = ({ carrier, number, url }) => [carrier, number].filter(Boolean).join(" ") || url;
+
+/** A step in words: `refund:1` is the refund 1. */
+export function stepWords(step) {
+  const [name, number] = step.split(":");
+  return [STEP_NAMES[name] ?? title(name), number].filter(Boolean).join(" ");
+}
 
 /** Whether an order with an alert can only be taken back. */
 export const onlyCancel = (order) =>
@@ -149,4 +185,14 @@ export function changes(before, after) {
     if (!now.has(path)) list.push({ what: label(path), before: value, after: null });
   }
   return list;
+}
+
+/** What people look for first, when an order has changed. */
+const FIRST = ["status", "payment status", "fulfillment status", "captured", "refunded", "alert", "cancel reason"];
+
+/** What differs between two states of an order, a sentence for each, the most wanted first. */
+export function changesInWords(before, after) {
+  const place = ({ what }) => (FIRST.includes(what) ? FIRST.indexOf(what) : FIRST.length);
+  return changes(before, after).sort((one, other) => place(one) - place(other))
+    .map((one) => `${title(one.what)}: ${words(one.before ?? "nothing")} → ${words(one.after ?? "nothing")}`);
 }

@@ -221,6 +221,15 @@ impl Page {
 
     /// Presses a key: a letter or sign, or a key's name.
     pub async fn press(&self, key: &str) {
+        self.press_with(0, key).await;
+    }
+
+    /// Presses a key with the control key.
+    pub async fn press_control(&self, key: &str) {
+        self.press_with(2, key).await;
+    }
+
+    async fn press_with(&self, modifiers: u8, key: &str) {
         let code = match key {
             "Enter" => 13,
             "Escape" => 27,
@@ -228,7 +237,8 @@ impl Page {
             "ArrowRight" => 39,
             _ => 0,
         };
-        let mut down = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code});
+        let mut down = json!({"type": "keyDown", "key": key, "windowsVirtualKeyCode": code,
+            "modifiers": modifiers});
         if key == "Enter" {
             down["text"] = "\r".into();
         } else if code == 0 {
@@ -237,6 +247,24 @@ impl Page {
         self.ask("Input.dispatchKeyEvent", down).await;
         let up = json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code});
         self.ask("Input.dispatchKeyEvent", up).await;
+    }
+
+    /// Clicks the button with this text, which gets the focus as under a pointer.
+    pub async fn button(&self, text: &str) {
+        let find = format!(
+            "[...document.querySelectorAll('dialog[open] button, #page button, #page a.button')]\
+             .find((one) => one.checkVisibility() && one.textContent === {})",
+            json!(text)
+        );
+        self.until(&format!("{find} !== undefined")).await;
+        self.eval(&format!("(() => {{ const one = {find}; one.focus(); one.click(); }})()")).await;
+    }
+
+    /// Writes into a field of the open dialog, by its name, in place of what is there.
+    pub async fn fill(&self, name: &str, text: &str) {
+        let field = format!("document.querySelector('dialog[open] [name={name}]')");
+        self.eval(&format!("{field}.focus(), {field}.select()")).await;
+        self.write(text).await;
     }
 
     /// Types a text where the focus is.

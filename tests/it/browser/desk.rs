@@ -1,0 +1,233 @@
+//! A day at the desk: dialogs that belong to their page, lists that stay as they were left, what is
+//! said of orders that need somebody, and the errands of a shop.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dialogs_and_messages_belong_to_their_page() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let one = site.sold("key-1").await.replace("cart_", "ord_");
+    let other = site.sold("key-2").await.replace("cart_", "ord_");
+    let page = site.browser("#/orders").await;
+    page.sees("tr[data-row] .c-order", "#2").await;
+    page.eval(&format!("location.hash = '#/orders/{one}'")).await;
+    page.button("Refund…").await;
+    page.sees("dialog[open] h2", "Refund order #1").await;
+    page.eval("history.back()").await;
+    page.until("location.hash === '#/orders' && !document.querySelector('dialog')").await;
+    page.eval(&format!("location.hash = '#/orders/{one}'")).await;
+    page.button("Refund…").await;
+    page.eval(&format!("location.hash = '#/orders/{other}'")).await;
+    page.sees(".order-title h2", "Order #2").await;
+    page.until("!document.querySelector('dialog')").await;
+
+    // What is sent by Ctrl+Enter is told on its page, and on no other one.
+    page.button("Refund…").await;
+    page.fill("amount", "1.00").await;
+    page.fill("reason", "a scratch").await;
+    page.press_control("Enter").await;
+    page.sees("#said.shown", "The refund was requested").await;
+    page.eval("location.hash = '#/stock'").await;
+    page.sees(".page.stock .row-link", "LAMP").await;
+    assert_eq!(page.eval("document.querySelector('#said').className").await, "said");
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dialog_says_what_changed_under_it_and_gives_the_focus_back() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.button("Refund…").await;
+    page.sees("dialog .sum", "of £20.00 that can be refunded").await;
+    let refund = json!({"amount": {"amount": 500, "currency": "GBP"}, "reason": "by a colleague"});
+    let path = format!("/orders/{order}/refunds");
+    site.admin(Method::POST, &path, Some(refund)).await.expect(200);
+    page.sees("dialog .news", "Changed while this dialog was open").await;
+    page.sees("dialog .news li", "Refunded: £0.00 → £5.00").await;
+    page.sees("dialog .sum", "of £15.00 that can be refunded").await;
+    // What is sent applies to the last change.
+    page.sees(".timeline .event-title", "Money refunded").await;
+    let read = site.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200);
+    let seen = format!("document.querySelector('.news').dataset.version === '{}'", read["version"]);
+    page.until(&seen).await;
+    page.fill("amount", "1.00").await;
+    page.fill("reason", "a scratch").await;
+    page.press_control("Enter").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".sums", "£6.00").await;
+    // The button that opened it was drawn anew in the meantime.
+    page.until("document.activeElement.textContent === 'Refund…'").await;
+
+    page.button("Cancel…").await;
+    page.sees("dialog[open] h2", "Cancel order").await;
+    page.press("Escape").await;
+    page.until("document.activeElement.textContent === 'Cancel…'").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_comes_back_as_it_was_left() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    for number in 0..12 {
+        site.sold(&format!("key-{number}")).await;
+    }
+    let page = site.browser("#/orders?status=confirmed").await;
+    page.size(1280, 420).await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 12").await;
+    let back = "location.hash === '#/orders?status=confirmed' && scrollY === 150 \
+                && document.activeElement.textContent === '#5'";
+    let open = "(() => { scrollTo(0, 150); const row = [...document.querySelectorAll('.row-link')]\
+                .find((one) => one.textContent === '#5'); row.focus({preventScroll: true}); \
+                row.click(); })()";
+    page.eval(open).await;
+    page.sees(".order-title h2", "Order #5").await;
+    page.until("scrollY === 0").await;
+    page.press("Escape").await;
+    page.until(back).await;
+    page.eval(open).await;
+    page.sees(".order-title h2", "Order #5").await;
+    page.eval("history.back()").await;
+    page.until(back).await;
+    page.eval(open).await;
+    page.sees(".order-title h2", "Order #5").await;
+    page.click("nav a[data-name=orders]").await;
+    page.until(back).await;
+    // An order that was changed meanwhile is shown as it is now, where it was.
+    page.eval(open).await;
+    page.button("Fulfill…").await;
+    page.button("Fulfill").await;
+    page.sees(".order-sum .badge", "fulfilled").await;
+    page.click("a.back").await;
+    page.until(back).await;
+    page.sees("tr.gone .c-order", "#5").await;
+    page.eval("location.hash = '#/orders?q=%235'").await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 1 && scrollY === 0").await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_amount_is_told_with_both_amounts_and_what_to_do() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.stuck("key-1").await.replace("cart_", "ord_");
+    let read = site.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200);
+    let attempt = &read["payments"][0];
+    assert_eq!(attempt["amount"]["amount"], 1_000);
+    let got = attempt["authorized"]["amount"].as_i64().unwrap();
+    assert_ne!(got, 1_000);
+    let got = format!("£{}.{:02}", got / 100, got % 100);
+    let both = format!("£10.00 was asked for; the provider authorized {got}.");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.sees(".callout.bad", &both).await;
+    page.sees(".callout.bad .todo", "The order can only be cancelled").await;
+    page.sees(".order-main .rows", got.as_str()).await;
+    page.sees(".order-main .rows .odd", "of £10.00 asked for").await;
+    page.eval("location.hash = '#/attention'").await;
+    page.sees(".attention-rows .why", &both).await;
+    page.sees(".attention-rows .why", "The order can only be cancelled").await;
+    assert!(page.barriers().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switched_off_checkout_is_told_on_every_page() {
+    let site = Site::open().await;
+    let switch = async |on: bool, reason: &str| {
+        let body = json!({"value": on, "reason": reason});
+        site.admin(Method::PUT, "/settings/checkout", Some(body)).await.expect(200);
+    };
+    switch(false, "the warehouse burns").await;
+    let page = site.browser("#/").await;
+    page.sees("#notice", "Checkout is switched off").await;
+    page.sees("#notice", " by key:").await;
+    page.sees("#notice q", "the warehouse burns").await;
+    page.eval("location.hash = '#/stock'").await;
+    page.sees("#notice", "buyers cannot place orders").await;
+    assert!(page.barriers().await.is_empty());
+    // Who switches it is told by name, as far as it is known: it is this session.
+    page.click("#notice a").await;
+    page.click("#checkout-change").await;
+    page.fill("reason", "it is out").await;
+    page.press_control("Enter").await;
+    page.until("document.querySelector('#notice').hidden").await;
+    page.click("#checkout-change").await;
+    page.fill("reason", "again").await;
+    page.press_control("Enter").await;
+    page.sees("#notice", "by Ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_is_priced_before_it_is_sent_and_errors_stand_at_their_fields() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.button("Refund…").await;
+    page.sees("dialog .unit-row", "£10.00 each").await;
+    page.until("document.activeElement.matches('.unit-row input')").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("5").await;
+    page.fill("reason", "a scratch").await;
+    page.press_control("Enter").await;
+    page.sees("dialog .unit-row .field-error", "only 2 units left").await;
+    page.until("document.activeElement.matches('.unit-row input[aria-invalid=true]')").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("1").await;
+    page.sees("dialog .sum", "£10.00").await;
+    page.fill("amount", "30").await;
+    page.sees("dialog .sum", "£40.00").await;
+    page.press_control("Enter").await;
+    page.sees("dialog .field-error", "can be at most £20.00").await;
+    assert!(page.barriers().await.is_empty());
+    page.fill("amount", "1.50").await;
+    page.sees("dialog .sum", "£11.50").await;
+    page.press_control("Enter").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".sums", "£11.50").await;
+
+    // A tracking number needs no carrier, and its address is a link.
+    page.sees(".timeline .event-title", "Goods of the refund settled").await;
+    page.button("Fulfill…").await;
+    page.fill("number", "RM-1").await;
+    page.fill("url", "https://carrier.example/RM-1").await;
+    page.press_control("Enter").await;
+    page.sees("a.link[href='https://carrier.example/RM-1']", "RM-1").await;
+    let read = site.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200);
+    let tracking = &read["fulfillments"][0]["tracking"];
+    assert_eq!((&tracking["carrier"], &tracking["number"]), (&json!(null), &json!("RM-1")));
+    let path = format!("/orders/{order}/fulfillments");
+    let answer = site.admin(Method::POST, &path, Some(json!({"tracking": {}}))).await.expect(422);
+    assert_eq!(answer["errors"][0]["field"], "tracking");
+    page.eval("location.hash = '#/settings'").await;
+    page.click("#rates-browse-change").await;
+    page.fill("value", "-5").await;
+    page.fill("reason", "a robot").await;
+    page.press_control("Enter").await;
+    page.sees("dialog .field-error", "a whole number from 0 to").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_words_are_those_of_the_trade() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let open = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&open, "key-1", "tok_declined", 30).await.expect(402);
+    let paid = site.sold("key-2").await.replace("cart_", "ord_");
+    let refund = json!({"amount": {"amount": 500, "currency": "GBP"}, "reason": "a scratch"});
+    let path = format!("/orders/{paid}/refunds");
+    site.admin(Method::POST, &path, Some(refund)).await.expect(200);
+    let page = site.browser(&format!("#/orders/{}", open.replace("cart_", "ord_"))).await;
+    page.sees(".facts dt", "To be paid within").await;
+    page.eval(&format!("location.hash = '#/orders/{paid}'")).await;
+    page.sees(".sums .strong", "Total after refunds").await;
+    page.eval("location.hash = '#/stock/LAMP'").await;
+    page.sees(".panel-head", "with the time that is left to pay").await;
+}
