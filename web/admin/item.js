@@ -1,9 +1,9 @@
 // One SKU: its levels, who holds what and for how long, and putting a count right.
 
 import { get, send } from "./api.js";
-import { ask } from "./dialog.js";
+import { ask, complaint } from "./dialog.js";
 import { atMost, fill, h, keepFocus } from "./dom.js";
-import { count, several, tail } from "./format.js";
+import { count, several, tail, words } from "./format.js";
 import { listKeys } from "./keys.js";
 import { follows, live } from "./live.js";
 import { failed, icon, loading, panel, until } from "./parts.js";
@@ -76,7 +76,7 @@ function levels(item, read) {
     const button = (label, run) => h("button", { class: "button small", type: "button", text: label, "aria-label": `${label} at ${level.location}`, onclick: run });
     return h("tr", {}, h("th", { scope: "row", text: level.location }), h("td", { class: "c-bar" }, line),
       ["sellable", "reserved", "allocated", "on_hand", "incoming", "sold"].map((name) => h("td", { class: `end num c-${name}`, text: count(level[name]) })),
-      h("td", { class: "end actions" }, button("Receive", () => receive(item, level, read)), button("Adjust", () => adjust(item, level, read))));
+      h("td", { class: "end actions" }, button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read)), button("Transfer", () => transfer(item, level, read))));
   });
   const column = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
   return panel("Levels", h("span", { class: "faint num", text: `version ${item.version}` }), h("table", { class: "list levels" },
@@ -104,33 +104,112 @@ function allocations(item) {
     rows.length ? h("ul", { class: "rows tall", tabindex: "0", "aria-label": "Allocations" }, rows) : h("p", { class: "hint pad", text: "No order has allocated units." }));
 }
 
-const target = (item, level, what) => `/v1/admin/stock/${encodeURIComponent(item.sku)}/${encodeURIComponent(level.location)}/${what}`;
+const place = (item, ...more) => `/v1/admin/stock/${[item.sku, ...more].map(encodeURIComponent).join("/")}`;
 
-function receive(item, level, read) {
+/** The stock of a SKU as what a dialog is about: other changes of its levels are said in the dialog. */
+const about = (item) => ({
+  now: item,
+  read: () => get(place(item)),
+  changes(before, after) {
+    const old = new Map(before.levels.map((level) => [level.location, level]));
+    const list = after.levels.flatMap((level) => ["on_hand", "reserved", "allocated", "incoming"]
+      .filter((name) => (old.get(level.location)?.[name] ?? 0) !== level[name])
+      .map((name) => `${level.location}: ${words(name)} ${count(old.get(level.location)?.[name] ?? 0)} → ${count(level[name])}`));
+    return list.length ? list : ["Its levels are as they were."];
+  },
+  follow(look) {
+    const soon = atMost(300, look);
+    const subscription = live.subscribe("stock", { filter: { sku: item.sku }, limit: 1 }, {
+      snapshot: ([row]) => row?.version > item.version && soon(),
+      changes: soon,
+    });
+    return {
+      close() {
+        subscription.close();
+        soon.cancel();
+      },
+    };
+  },
+});
+
+const levelOf = (item, location) => item.levels.find((level) => level.location === location) ?? { on_hand: 0, reserved: 0, allocated: 0, incoming: 0, sellable: 0 };
+const WHOLE = /^\d{1,12}$/;
+const REASON = { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the stock's history with your name." };
+
+/** A whole number that was typed; `least` is the least that makes sense. */
+function numberOf(typed, least) {
+  if (!WHOLE.test(typed) || Number(typed) < least) throw complaint("quantity", `must be a whole number from ${least}`);
+  return Number(typed);
+}
+
+function receive(item, { location, on_hand, incoming }, read) {
   ask({
-    heading: `Receive ${item.sku} at ${level.location}`, verb: "Receive", done: "The units are in stock",
-    intro: `${several(level.on_hand, "unit")} on hand now, ${count(level.incoming)} incoming.`,
+    heading: `Receive ${item.sku} at ${location}`, verb: "Receive", done: "The units are in stock", about: about(item),
+    intro: `${several(on_hand, "unit")} on hand now, ${count(incoming)} incoming.`,
     fields: [
-      { name: "quantity", label: "Units", type: "number", inputmode: "numeric", required: true },
-      ...(level.incoming > 0 ? [{ name: "from_incoming", label: "These units were announced as incoming", type: "checkbox", value: true }] : []),
+      { name: "quantity", label: "Units", inputmode: "numeric", required: true },
+      ...(incoming > 0 ? [{ name: "from_incoming", label: "These units were announced as incoming", type: "checkbox", value: true }] : []),
     ],
+    sum: ({ quantity }, now) => (WHOLE.test(quantity) ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
     act: async ({ quantity, from_incoming = false }, key) => {
-      await send("POST", target(item, level, "receipts"), { quantity: Number(quantity), from_incoming }, { key });
+      await send("POST", place(item, location, "receipts"), { quantity: numberOf(quantity, 1), from_incoming }, { key });
       read();
     },
   });
 }
 
-function adjust(item, level, read) {
+/** Somebody has counted: the page works out the difference, and writes it as what it is. */
+function recount(item, { location, on_hand }, read) {
+  const difference = (typed, now) => Number(typed) - levelOf(now, location).on_hand;
+  const signed = (value) => (value > 0 ? `+${count(value)}` : count(value).replace("-", "−"));
+  let found = 0;
   ask({
-    heading: `Adjust ${item.sku} at ${level.location}`, verb: "Adjust", done: "The stock was adjusted",
-    intro: `${several(level.on_hand, "unit")} on hand now. What is reserved or allocated (${count(level.reserved + level.allocated)}) cannot be taken away.`,
+    heading: `Count ${item.sku} at ${location}`, verb: "Save the count", about: about(item),
+    done: () => (found ? `The stock was corrected by ${signed(found)}` : "The count agrees: nothing was changed"),
+    intro: `${several(on_hand, "unit")} should be on hand, reserved and allocated ones included.`,
+    fields: [{ name: "quantity", label: "Counted units", inputmode: "numeric", required: true }],
+    sum: ({ quantity }, now) => (WHOLE.test(quantity) ? [h("span", { text: "Difference" }), h("b", { class: "num", text: signed(difference(quantity, now)) }),
+      h("span", { class: "faint num", text: `${count(levelOf(now, location).on_hand)} should be on hand` })] : []),
+    async act({ quantity }, key, now) {
+      const counted = numberOf(quantity, 0);
+      found = difference(quantity, now);
+      if (found) await send("PUT", place(item, location), { on_hand: counted, change_from: levelOf(now, location).on_hand }, { key });
+      read();
+    },
+  });
+}
+
+function adjust(item, { location, on_hand, reserved, allocated }, read) {
+  ask({
+    heading: `Adjust ${item.sku} at ${location}`, verb: "Adjust", done: "The stock was adjusted", about: about(item),
+    intro: `${several(on_hand, "unit")} on hand now. What is reserved or allocated (${count(reserved + allocated)}) cannot be taken away.`,
+    fields: [{ name: "quantity", label: "Units to add, or negative to remove", required: true }, REASON],
+    sum: ({ quantity }, now) => (/^-?\d{1,12}$/.test(quantity) ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
+    async act({ quantity, reason }, key) {
+      if (!/^[-+]?[1-9]\d{0,11}$/.test(quantity)) throw complaint("quantity", "must be a whole number of units, such as 5 or -2");
+      await send("POST", place(item, location, "adjustments"), { quantity: Number(quantity), reason }, { key });
+      read();
+    },
+  });
+}
+
+/** Moves units to another location of the shop, or to a new one. */
+function transfer(item, { location, sellable }, read) {
+  const others = item.levels.map((level) => level.location).filter((other) => other !== location);
+  ask({
+    heading: `Transfer ${item.sku} from ${location}`, verb: "Transfer", done: "The units were transferred", about: about(item),
+    intro: `${several(sellable, "unit")} can be moved: what is reserved or allocated stays.`,
     fields: [
-      { name: "quantity", label: "Units to add, or negative to remove", type: "number", required: true },
-      { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the stock's history with your name." },
+      { name: "to", label: "To location", required: true, suggestions: others, value: others[0] ?? "" },
+      { name: "quantity", label: "Units", inputmode: "numeric", required: true },
     ],
-    act: async ({ quantity, reason }, key) => {
-      await send("POST", target(item, level, "adjustments"), { quantity: Number(quantity), reason }, { key });
+    sum: ({ quantity, to }, now) => (WHOLE.test(quantity) && to ? [h("span", { class: "num", text: `${location}: ${count(levelOf(now, location).on_hand - Number(quantity))}` }),
+      h("span", { class: "num", text: `${to}: ${count(levelOf(now, to).on_hand + Number(quantity))} on hand after this` })] : []),
+    async act({ to, quantity }, key, now) {
+      const many = numberOf(quantity, 1);
+      if (to === location) throw complaint("to", "is where the units are");
+      if (many > levelOf(now, location).sellable) throw complaint("quantity", `only ${several(levelOf(now, location).sellable, "unit")} can be moved`);
+      await send("POST", place(item, "transfers"), { from: location, to, quantity: many }, { key });
       read();
     },
   });

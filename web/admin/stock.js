@@ -1,4 +1,4 @@
-// Stock: all SKUs with their levels, found by the beginning of their name, and kept current.
+// Stock: all SKUs with their products and levels, found by any part of either, and kept current.
 
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
@@ -33,6 +33,27 @@ export function stock(root, { query }) {
   };
 }
 
+/** How many products are read at once while searching, and how many calls run at a time. */
+const FOUND = 25;
+const AT_ONCE = 6;
+/** Names of products by SKU. They hardly change: the page keeps them. */
+const names = new Map();
+const NAMES_MAX = 5000;
+
+function learn(products) {
+  for (const { sku, name } of products) names.set(sku, name);
+  while (names.size > NAMES_MAX) names.delete(names.keys().next().value);
+}
+
+/** Runs `run` for each of a list, a few at a time. */
+async function each(list, run) {
+  const left = [...list];
+  const worker = async () => {
+    for (let one = left.shift(); one !== undefined; one = left.shift()) await run(one);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+}
+
 class Shelf {
   #rows = new Map();
   #prefix;
@@ -41,6 +62,8 @@ class Shelf {
   #loading = null;
   #problem = null;
   #opened = false;
+  #naming = false;
+  #closed = false;
   #focus = null;
   /** Changes of rows that are being read. */
   #early = new Map();
@@ -52,7 +75,7 @@ class Shelf {
   constructor(root, query) {
     this.#prefix = query.get("q") ?? "";
     this.#only = known(query.get("only") ?? "");
-    this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or its first characters", autocomplete: "off", spellcheck: "false" });
+    this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or product name", autocomplete: "off", spellcheck: "false" });
     this.search.value = this.#prefix;
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", (event) => event.key === "Enter" && this.body.querySelector("a.row-link")?.focus());
@@ -60,7 +83,7 @@ class Shelf {
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
     this.table = h("table", { class: "list stock-table" }, h("caption", { class: "unseen", text: "Levels by SKU and location" }),
-      h("thead", {}, h("tr", {}, column("SKU"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
+      h("thead", {}, h("tr", {}, column("SKU"), column("Product", "c-name"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
       this.body);
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
@@ -68,7 +91,7 @@ class Shelf {
     this.watch.observe(this.more);
     this.element = h("div", { class: "list-page" },
       h("div", { class: "toolbar" },
-        h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search SKUs" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
+        h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search by SKU or product" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
         h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
       h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more));
@@ -140,10 +163,15 @@ class Shelf {
     this.#problem = null;
     this.#write();
     try {
-      const query = { q: this.#prefix, ...FILTERS[this.#only], limit: 100, after: this.#cursor };
-      const page = await get(path("/v1/admin/stock", query), { signal: doing.signal });
-      this.#cursor = page.next_cursor;
-      for (const row of page.data) this.#put(row, true);
+      if (this.#prefix) {
+        // Products whose levels the filter leaves out are passed over.
+        do await this.#search(doing.signal);
+        while (this.#cursor && this.#rows.size === 0);
+      } else {
+        const page = await get(path("/v1/admin/stock", { ...FILTERS[this.#only], limit: 100, after: this.#cursor }), { signal: doing.signal });
+        this.#cursor = page.next_cursor;
+        for (const row of page.data) this.#put(row, true);
+      }
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#problem = problem;
@@ -152,6 +180,39 @@ class Shelf {
       this.#loading = null;
       this.#early.clear();
     }
+    this.#write();
+    this.#name();
+  }
+
+  /** Finds products by a part of their SKU or name, then what is in stock of each. */
+  async #search(signal) {
+    const page = await get(path("/v1/admin/products", { q: this.#prefix, limit: FOUND, after: this.#cursor }), { signal });
+    learn(page.data);
+    const found = new Map();
+    await each(page.data, async ({ sku }) => {
+      found.set(sku, (await get(path("/v1/admin/stock", { sku, ...FILTERS[this.#only] }), { signal })).data);
+    });
+    this.#cursor = page.next_cursor;
+    for (const { sku } of page.data) for (const row of found.get(sku)) this.#put(row, true);
+  }
+
+  /** Reads the names that rows lack: those of the first products at once, others one by one. */
+  async #name() {
+    const unknown = () => [...new Set([...this.#rows.values()].map((one) => one.row.sku))].filter((sku) => !names.has(sku));
+    if (this.#naming || unknown().length === 0) return;
+    this.#naming = true;
+    try {
+      if (names.size === 0) learn((await get(path("/v1/admin/products", { limit: 200 }))).data);
+      await each(unknown(), async (sku) => {
+        if (this.#closed) return;
+        const product = await get(`/v1/admin/products/${encodeURIComponent(sku)}`).catch(() => null);
+        learn([product ?? { sku, name: "" }]);
+      });
+    } catch {
+      // Rows without a name are understood by their SKU; the next page tries again.
+    }
+    this.#naming = false;
+    for (const key of this.#rows.keys()) this.#dirty.add(key);
     this.#write();
   }
 
@@ -190,7 +251,7 @@ class Shelf {
     this.more.hidden = none || !this.#cursor;
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
     else if (none && (this.#loading || !this.#opened)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
-    else if (none && this.#prefix) fill(this.state, empty(`No SKU begins with “${this.#prefix}”`, "SKUs are case-sensitive."));
+    else if (none && this.#prefix) fill(this.state, empty(`Nothing found for “${this.#prefix}”`, "Search by any part of a SKU or of a product's name."));
     else if (none && this.#only === "held") fill(this.state, empty("No units are reserved", "Units are reserved while their order is being paid, for 15 minutes at most."));
     else if (none && this.#only) fill(this.state, empty("No SKU is low", `Every SKU has more than ${FEW} sellable units.`));
     else if (none) fill(this.state, empty("No stock yet", "Add units by an import, or with PUT /v1/admin/stock/{sku}/{location}."));
@@ -198,6 +259,7 @@ class Shelf {
   }
 
   close() {
+    this.#closed = true;
     this.subscription.close();
     this.#loading?.abort();
     this.watch.disconnect();
@@ -221,8 +283,8 @@ export function setBar(element, level) {
 
 function makeRow() {
   const cell = (kind) => h("td", { class: `end num ${kind}` });
-  const parts = { link: h("a", { class: "row-link mono" }), place: h("td", { class: "faint c-place" }), bar: bar(), sellable: cell("strong c-sellable"), reserved: cell("c-reserved"), allocated: cell("c-allocated"), hand: cell("c-hand"), incoming: cell("c-incoming"), sold: cell("c-sold"), time: h("time", {}) };
-  parts.element = h("tr", { data: { row: "" } }, h("th", { scope: "row", class: "c-sku" }, parts.link), parts.place, h("td", { class: "c-bar" }, parts.bar), parts.sellable, parts.reserved, parts.allocated, parts.hand, parts.incoming, parts.sold, h("td", { class: "end faint c-time" }, parts.time));
+  const parts = { link: h("a", { class: "row-link mono" }), name: h("td", { class: "c-name" }), place: h("td", { class: "faint c-place" }), bar: bar(), sellable: cell("strong c-sellable"), reserved: cell("c-reserved"), allocated: cell("c-allocated"), hand: cell("c-hand"), incoming: cell("c-incoming"), sold: cell("c-sold"), time: h("time", {}) };
+  parts.element = h("tr", { data: { row: "" } }, h("th", { scope: "row", class: "c-sku" }, parts.link), parts.name, parts.place, h("td", { class: "c-bar" }, parts.bar), parts.sellable, parts.reserved, parts.allocated, parts.hand, parts.incoming, parts.sold, h("td", { class: "end faint c-time" }, parts.time));
   parts.element.addEventListener("click", (event) => event.target.closest("a") || parts.link.click());
   return parts;
 }
@@ -230,6 +292,8 @@ function makeRow() {
 function writeRow(parts, row) {
   attr(parts.link, "href", link(["stock", row.sku]));
   text(parts.link, row.sku);
+  text(parts.name, names.get(row.sku) ?? "");
+  attr(parts.name, "title", names.get(row.sku) || null);
   text(parts.place, row.location);
   setBar(parts.bar, row);
   const numbers = { sellable: row.sellable, reserved: row.reserved, allocated: row.allocated, hand: row.on_hand, incoming: row.incoming, sold: row.sold };

@@ -215,6 +215,63 @@ async fn a_refund_is_priced_before_it_is_sent_and_errors_stand_at_their_fields()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stock_is_found_by_name_counted_and_transferred() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    site.sell("MUG", 500, 3).await;
+    let page = site.browser("#/stock").await;
+    page.sees("tr[data-row] .c-name", "Product LAMP").await;
+    page.press("/").await;
+    page.write("duct lam").await;
+    page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
+    page.press("Enter").await;
+    page.press("Enter").await;
+    page.sees(".order-title h2", "Product LAMP").await;
+    page.button("Count").await;
+    page.fill("quantity", "7").await;
+    page.sees("dialog .sum", "−3").await;
+    // Somebody else corrects it meanwhile: the difference is another one.
+    let body = json!({"quantity": -1, "reason": "one is broken"});
+    let path = "/stock/LAMP/main/adjustments";
+    site.admin(Method::POST, path, Some(body)).await.expect(200);
+    page.sees("dialog .news li", "main: on hand 10 → 9").await;
+    page.sees("dialog .sum", "−2").await;
+    page.press_control("Enter").await;
+    page.sees("#said.shown", "corrected by −2").await;
+    page.sees(".levels .c-on_hand", "7").await;
+    page.until("document.activeElement.textContent === 'Count'").await;
+    page.button("Count").await;
+    page.fill("quantity", "7").await;
+    page.press_control("Enter").await;
+    page.sees("#said.shown", "The count agrees").await;
+    page.button("Adjust").await;
+    page.fill("quantity", "0").await;
+    page.fill("reason", "nothing").await;
+    page.press_control("Enter").await;
+    page.sees("dialog .field-error", "must be a whole number of units").await;
+    page.press("Escape").await;
+    page.button("Transfer").await;
+    page.fill("to", "back").await;
+    page.fill("quantity", "8").await;
+    page.press_control("Enter").await;
+    page.sees("dialog .field-error", "only 7 units can be moved").await;
+    page.fill("quantity", "2").await;
+    page.sees("dialog .sum", "main: 5").await;
+    assert!(page.barriers().await.is_empty());
+    page.press_control("Enter").await;
+    page.sees(".levels tr", "back").await;
+    let read = site.admin(Method::GET, "/stock/LAMP", None).await.expect(200);
+    let levels = read["levels"].as_array().unwrap().iter();
+    let on_hand: Vec<_> = levels.map(|one| one["on_hand"].as_i64().unwrap()).collect();
+    assert_eq!(on_hand, [2, 5]);
+    // The list that was left still shows what was searched for.
+    page.press("Escape").await;
+    page.until("location.hash === '#/stock?q=duct+lam'").await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_words_are_those_of_the_trade() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
