@@ -111,8 +111,9 @@ async fn the_keyboard_leads_from_the_list_to_an_order_through_its_history_and_ba
     page.until("location.hash === '#/orders?q=%231'").await;
     page.until("document.activeElement.matches('.row-link')").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
-    page.eval("location.hash = '#/orders'").await;
+    page.button("Clear").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 2").await;
+    page.press("Escape").await;
     page.press("j").await;
     page.press("j").await;
     page.until("document.querySelectorAll('tr[data-row]')[1].contains(document.activeElement)")
@@ -218,6 +219,7 @@ async fn every_page_is_accessible_in_all_themes_and_sizes() {
         ("#/system".to_owned(), ".node"),
         ("#/settings".to_owned(), ".settings-rows"),
         ("#/cluster".to_owned(), ".shards-table"),
+        (format!("#/packing/{sold}"), ".sheet .square"),
         ("#/nowhere".to_owned(), ".empty"),
     ];
     for (theme, width, height) in [("light", 1440, 900), ("dark", 1440, 900), ("dark", 390, 844)] {

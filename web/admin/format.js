@@ -115,6 +115,10 @@ export const exact = (time) =>
       timeStyle: "long",
     })).format(new Date(time));
 
+/** A day. */
+export const day = (time) =>
+  made("day", () => new Intl.DateTimeFormat(LANG, { dateStyle: "long" })).format(new Date(time));
+
 /** The time of day with milliseconds. */
 export const clock = (time) =>
   made("clock", () =>

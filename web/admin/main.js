@@ -12,6 +12,7 @@ import { live } from "./live.js";
 import { order } from "./order.js";
 import { orders } from "./orders.js";
 import { overview } from "./overview.js";
+import { packing } from "./packing.js";
 import { empty, icon, startClock, when } from "./parts.js";
 import { addressOf, go, here, remember } from "./router.js";
 import { byLink, linkInAddress, signIn } from "./signin.js";
@@ -39,7 +40,7 @@ function pageOf(parts) {
   const [first = "", second] = parts;
   if (first === "orders") return second ? order : orders;
   if (first === "stock") return second ? item : stock;
-  const pages = { "": overview, attention, cluster, system, settings };
+  const pages = { "": overview, attention, cluster, packing, system, settings };
   // Any object has a `constructor`.
   return Object.hasOwn(pages, first) ? pages[first] : missing;
 }
@@ -73,8 +74,9 @@ function route() {
   pageKeys(shown.view.keys ?? {}, shown.view.help ?? []);
   document.title = `${shown.view.heading} · kontor`;
   text(document.getElementById("heading"), shown.view.heading);
+  const section = page === packing ? "orders" : place.parts[0] ?? "";
   for (const link of document.querySelectorAll("nav a")) {
-    attr(link, "aria-current", link.dataset.name === (place.parts[0] ?? "") ? "page" : null);
+    attr(link, "aria-current", link.dataset.name === section ? "page" : null);
   }
   scrollTo({ top: same ? again.scroll : 0 });
 }

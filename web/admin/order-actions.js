@@ -5,6 +5,7 @@ import { ask, complaint, reason } from "./dialog.js";
 import { atMost, h } from "./dom.js";
 import { minor, money, orderName, several, shift, exponent } from "./format.js";
 import { live } from "./live.js";
+import { packing } from "./orders-desk.js";
 import { alarmOf, changesInWords, onlyCancel, stepWords } from "./story.js";
 
 const left = (line) => line.quantity - line.fulfilled - line.refunded;
@@ -32,7 +33,10 @@ const about = (order) => ({
   },
 });
 
-/** The actions that apply to an order as it is, the most wanted first: `{name, danger?, run}`. */
+/**
+ * The actions that apply to an order as it is, the most wanted first: `{name, danger?, run}`, or
+ * `{name, href}` for a page.
+ */
 export function actionsOf(order, now) {
   const stuck = order.stuck.length > 0;
   const confirmed = order.phase === "confirmed";
@@ -44,6 +48,7 @@ export function actionsOf(order, now) {
   if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Fulfill", primary: !stuck, run: () => fulfill(now()) });
   if (confirmed && authorized > asked) list.push({ name: "Capture", run: () => capture(now(), authorized - asked) });
   if (order.captured.amount > order.refunded.amount) list.push({ name: "Refund", run: () => refund(now()) });
+  if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Packing list", href: packing([order]) });
   const cancellable = !["cancelling", "cancelled"].includes(order.phase) && order.fulfillments.length === 0;
   if (cancellable) list.push({ name: "Cancel", danger: true, run: () => cancel(now()) });
   return list;

@@ -205,8 +205,9 @@ class Page {
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
         labelled("goods", badge(shown.fulfillment_status)),
+        h("button", { class: "icon-button print", type: "button", title: "Print", "aria-label": "Print the order", onclick: () => window.print() }, icon("print")),
         h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
-        h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => h("button", {
+        h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => one.href ? h("a", { class: "button", href: one.href, text: one.name }) : h("button", {
           class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
         })))));
     this.header.classList.toggle("past", past);

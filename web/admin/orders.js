@@ -2,22 +2,25 @@
 
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
-import { money, orderName, several, title, words } from "./format.js";
+import { count, several, title, words } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { badge, empty, failed, flashAll, icon, loading, pips, setBadge, setPips, setWhen } from "./parts.js";
+import { exportCsv, MANY_MAX, packing, shipAll, sums } from "./orders-desk.js";
+import { asQuery, filtered, filterOf, fits, FULFILLMENTS, nothing, PAYMENTS, STATUSES, wanted } from "./orders-filter.js";
+import { ageOf as age, COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
+import { failed, flashAll, icon, loading } from "./parts.js";
 import { link, restate } from "./router.js";
 
-const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "refunded", "cancelled", "stuck"];
-const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "partially_captured", "captured", "partially_refunded", "refunded", "voided"];
-const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled", "not_required"];
 const PAGE = 50;
 /** The most rows of a list that nobody has paged in: older ones make room for new orders. */
 const LIVE_ROWS = 60;
 /** The most orders that wait behind the pill. */
 const NEW_MAX = 1000;
-const age = ({ placed_at: placed, id }) => `${placed} ${id}`;
-const newestFirst = (one, other) => (age(one) < age(other) ? 1 : -1);
+/** The most orders that are read to be sorted by another column, and how many at a time. */
+const SORTED_MAX = 1000;
+const SORTED_PAGE = 200;
+/** What is sorted by where there is no room for the columns. */
+const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
 
 /** Shows the page. */
 export function orders(root, { query }) {
@@ -40,18 +43,6 @@ export function orders(root, { query }) {
   };
 }
 
-function filterOf(query) {
-  const known = (names, value) => (names.includes(value) ? value : "");
-  return {
-    q: query.get("q") ?? "",
-    status: (query.get("status") ?? "").split(",").filter((one) => STATUSES.includes(one)),
-    payment_status: known(PAYMENTS, query.get("payment_status")),
-    fulfillment_status: known(FULFILLMENTS, query.get("fulfillment_status")),
-  };
-}
-
-const asQuery = (filter) => ({ ...filter, status: filter.status.join(",") });
-
 class List {
   #filter;
   #rows = new Map();
@@ -67,6 +58,7 @@ class List {
   #behind = false;
   #asleep = false;
   #focus = null;
+  #chosen = new Set();
   #subscription = null;
   #write = perFrame(() => this.#paint());
   #flush = atMost(500, () => this.#settle());
@@ -92,21 +84,45 @@ class List {
     this.payment = choose("payment_status", "Payment", PAYMENTS);
     this.fulfillment = choose("fulfillment_status", "Fulfillment", FULFILLMENTS);
     this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
+    const date = (name, label) => {
+      const input = h("input", { type: "date", "aria-label": label, title: label });
+      input.addEventListener("change", () => this.#change({ [name]: input.value }));
+      return input;
+    };
+    this.from = date("from", "Placed from");
+    this.to = date("to", "Placed until");
+    this.sortBy = h("select", { class: "narrow-only", "aria-label": "Sort" }, SORTS.map(([value, label]) => h("option", { value, text: label })));
+    this.sortBy.addEventListener("change", () => this.#change({ sort: this.sortBy.value }));
+    this.clear = h("button", { class: "button", type: "button", text: "Clear", "aria-label": "Clear search and filters", onclick: () => this.#clear() });
     this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release() });
     this.body = h("tbody");
-    const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
-    this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders, newest first" }),
-      h("thead", {}, h("tr", {}, column("Order"), column("Progress", "c-pips"), column("Status"), column("Payment"), column("Fulfillment", "c-goods"), column("Customer", "c-who"), column("Items", "end c-items"), column("Total", "end"), column("Placed", "end"))),
-      this.body);
+    this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind },
+      h("button", { class: "sort", type: "button", onclick: () => this.#sort(column.id) }, column.name, icon("up"))));
+    this.allBox = h("input", { type: "checkbox", "aria-label": "Select all orders that are shown" });
+    this.allBox.addEventListener("change", () => this.#chooseAll(this.allBox.checked));
+    this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders" }),
+      h("thead", {}, h("tr", {}, h("td", { class: "c-box" }, h("label", {}, this.allBox)), this.heads)), this.body);
+    this.sum = h("span", { class: "num grow" });
+    this.doing = h("span", { class: "actions" });
+    this.desk = h("div", { class: "desk" }, this.sum, this.doing);
+    const act = (label, run) => h("button", { class: "button small", type: "button", text: label, onclick: run });
+    this.forShown = [act("Export CSV", () => exportCsv(this.#shownRows()))];
+    this.forChosen = [
+      act("Ship…", () => shipAll(this.#chosenRows(), (ids) => this.#choose(ids, false))),
+      h("a", { class: "button small packing", text: "Packing lists" }),
+      act("Export CSV", () => exportCsv(this.#chosenRows())),
+      act("Select none", () => this.#chooseAll(false)),
+    ];
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
     this.table.addEventListener("pointerleave", () => this.#flush());
     this.element = h("div", { class: "list-page" },
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "orders-search" }, icon("search"), h("span", { class: "unseen", text: "Search orders" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
-        h("div", { class: "selects" }, this.payment, this.fulfillment)),
+        h("div", { class: "selects" }, this.payment, this.fulfillment, h("span", { class: "dates" }, this.from, h("span", { class: "faint", text: "–" }), this.to), this.sortBy, this.clear)),
       h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...this.chips.values()),
       h("div", { class: "pill-place" }, this.pill),
+      this.desk,
       h("div", { class: "panel flush" }, this.table, this.state),
       h("div", { class: "list-end" }, this.more));
     this.watch = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: "600px" });
@@ -117,7 +133,15 @@ class List {
   }
 
   #reflect() {
-    const { q, status, payment_status, fulfillment_status } = this.#filter;
+    const { q, status, payment_status, fulfillment_status, from, to, sort } = this.#filter;
+    [this.from.value, this.to.value, this.sortBy.value] = [from, to, sort];
+    this.clear.hidden = !filtered(this.#filter);
+    this.heads.forEach((head, at) => {
+      const { id } = COLUMNS[at];
+      const mine = (sort || "-placed").replace(/^-/, "") === id;
+      const down = !sort || sort.startsWith("-");
+      attr(head, "aria-sort", mine ? (down ? "descending" : "ascending") : null);
+    });
     if (document.activeElement !== this.search) this.search.value = q;
     this.payment.value = payment_status;
     this.fulfillment.value = fulfillment_status;
@@ -129,6 +153,61 @@ class List {
     if (!status) now.clear();
     else if (!now.delete(status)) now.add(status);
     this.#change({ status: [...now] });
+  }
+
+  #clear() {
+    this.search.value = "";
+    this.#change({ ...filterOf(), sort: this.#filter.sort });
+    this.search.focus();
+  }
+
+  /** Sorts by a column, first as one looks for it, then the other way round, then newest first. */
+  #sort(id) {
+    const first = ["total", "items", "progress", "placed", "number"].includes(id) ? `-${id}` : id;
+    const second = first === id ? `-${id}` : id;
+    const now = this.#filter.sort || "-placed";
+    const next = now === first ? second : now === second ? "" : first;
+    this.#change({ sort: next === "-placed" ? "" : next });
+  }
+
+  #shownRows() {
+    return this.#ordered().map((one) => one.row);
+  }
+
+  #chosenRows() {
+    return this.#shownRows().filter((row) => this.#chosen.has(row.id)).slice(0, MANY_MAX);
+  }
+
+  #choose(ids, on) {
+    for (const id of ids) {
+      if (on && this.#chosen.size < MANY_MAX) this.#chosen.add(id);
+      else this.#chosen.delete(id);
+      this.#dirty.add(id);
+    }
+    this.#write();
+  }
+
+  #chooseAll(on) {
+    this.#choose(on ? this.#shownRows().map((row) => row.id) : [...this.#chosen], on);
+  }
+
+  /** What is shown or selected, in sums, and what can be done with it. */
+  #showDesk(rows) {
+    const chosen = rows.filter((row) => this.#chosen.has(row.id));
+    const [of, doing] = chosen.length ? [chosen, this.forChosen] : [rows, this.forShown];
+    this.desk.hidden = rows.length === 0;
+    const what = chosen.length ? `${several(chosen.length, "order")} selected${chosen.length >= MANY_MAX ? `, at most ${MANY_MAX} at a time` : ""}` : `${several(rows.length, "order")} shown`;
+    const part = chosen.length === 0 && this.#sorted && this.#cursor ? `, sorted among the newest ${count(SORTED_MAX)} that match` : "";
+    text(this.sum, `${what}${part}: ${sums(of)}`);
+    if (chosen.length) attr(this.forChosen[1], "href", packing(chosen));
+    if (this.doing.firstChild !== doing[0]) fill(this.doing, doing);
+    this.allBox.checked = chosen.length > 0 && chosen.length === rows.length;
+    this.allBox.indeterminate = chosen.length > 0 && chosen.length < rows.length;
+  }
+
+  /** Whether another column than the time decides the order. */
+  get #sorted() {
+    return Boolean(this.#filter.sort);
   }
 
   #change(part) {
@@ -161,6 +240,7 @@ class List {
   refilter(filter) {
     if (JSON.stringify(filter) === JSON.stringify(this.#filter)) return;
     this.#filter = filter;
+    this.#chosen.clear();
     this.#reflect();
     this.#open();
   }
@@ -212,12 +292,12 @@ class List {
   }
 
   #ask(after) {
-    const { q, status, payment_status, fulfillment_status } = this.#filter;
-    return path("/v1/admin/orders", { q, status: status.join(","), payment_status, fulfillment_status, limit: PAGE, after });
+    return path("/v1/admin/orders", { ...wanted(this.#filter), limit: this.#sorted ? SORTED_PAGE : PAGE, after });
   }
 
   async #load() {
     if (this.#loading || (this.#rows.size && !this.#cursor && !this.#cut)) return;
+    if (this.#sorted && this.#rows.size >= SORTED_MAX) return;
     const first = this.#rows.size === 0;
     const doing = new AbortController();
     this.#loading = doing;
@@ -229,12 +309,22 @@ class List {
       if (!first) this.#paged = true;
       this.#cursor = page.next_cursor;
       for (const row of page.data) this.#put(row, true);
+      if (this.#sorted) await this.#readToSort(doing.signal);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#problem = problem;
     }
     if (this.#loading === doing) this.#loading = null;
     this.#write();
+  }
+
+  /** Reads all that match, up to a limit: only then they can be sorted. */
+  async #readToSort(signal) {
+    while (this.#cursor && this.#rows.size < SORTED_MAX) {
+      const page = await get(this.#ask(this.#cursor), { signal });
+      for (const row of page.data) this.#put(row, true);
+      this.#cursor = page.next_cursor;
+    }
   }
 
   /** Rows were let go at the end of the list: reads on from its beginning until they are back. */
@@ -275,16 +365,10 @@ class List {
         if (version <= known.row.version) continue;
         known.gone = !matches;
         this.#put(row, true);
-      } else if (matches && this.#fits(row)) this.#put(row, false);
+      } else if (matches && fits(this.#filter, row)) this.#put(row, false);
       else this.#new.delete(order);
     }
     this.#flush();
-  }
-
-  /** Whether an order is one that is searched for, as the server does it. */
-  #fits({ id, number, email, reference }) {
-    const q = this.#filter.q.toLowerCase();
-    return !q || id === q || String(number) === q.replace(/^#/, "") || email.toLowerCase().startsWith(q) || reference?.toLowerCase() === q;
   }
 
   #put(row, shown) {
@@ -335,7 +419,7 @@ class List {
 
   #admit() {
     for (const [id, one] of this.#rows) if (one.gone) this.#drop(id);
-    const oldest = this.#cursor ? this.#oldest() : "";
+    const oldest = this.#cursor && !this.#sorted ? this.#oldest() : "";
     for (const [id, row] of this.#new) {
       if (age(row) <= oldest) continue;
       this.#rows.set(id, { row, parts: null, changed: true });
@@ -346,14 +430,15 @@ class List {
   }
 
   #trim() {
-    if (this.#rows.size <= LIVE_ROWS) return;
+    if (this.#sorted || this.#rows.size <= LIVE_ROWS) return;
     const old = this.#ordered().slice(LIVE_ROWS);
     for (const { row } of old) this.#drop(row.id);
     this.#cut = true;
   }
 
   #ordered() {
-    return [...this.#rows.values()].sort((one, other) => newestFirst(one.row, other.row));
+    const compare = sorter(this.#filter.sort);
+    return [...this.#rows.values()].sort((one, other) => compare(one.row, other.row));
   }
 
   #oldest() {
@@ -362,6 +447,7 @@ class List {
   }
 
   #drop(id) {
+    this.#chosen.delete(id);
     const { parts } = this.#rows.get(id);
     this.#rows.delete(id);
     this.#dirty.delete(id);
@@ -372,8 +458,8 @@ class List {
     const ordered = this.#ordered();
     for (const one of ordered) {
       const fresh = !one.parts;
-      if (fresh) one.parts = this.#pool.pop() ?? makeRow();
-      if (fresh || this.#dirty.has(one.row.id)) writeRow(one);
+      if (fresh) one.parts = this.#pool.pop() ?? makeRow((id, on) => this.#choose([id], on));
+      if (fresh || this.#dirty.has(one.row.id)) writeRow(one, this.#chosen.has(one.row.id));
     }
     this.#dirty.clear();
     arrange(this.body, ordered.map((one) => one.parts.element));
@@ -384,13 +470,14 @@ class List {
     this.pill.hidden = (waits === 0 && !this.#behind) || !this.#held();
     if (this.#behind) text(this.pill, "Show the newest");
     else if (waits) text(this.pill, `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}`);
+    this.#showDesk(ordered.map((one) => one.row));
     this.#showState();
   }
 
   #showState() {
     const none = this.#rows.size === 0;
     attr(this.table, "hidden", none);
-    this.more.hidden = none || !(this.#cursor || this.#cut);
+    this.more.hidden = none || this.#sorted || !(this.#cursor || this.#cut);
     attr(this.more, "aria-busy", this.#loading ? "true" : null);
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
     else if (none && (this.#loading || !this.#started)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
@@ -405,52 +492,4 @@ class List {
     removeEventListener("scroll", this.scrolled);
     for (const one of [this.#write, this.#flush, this.#typed]) one.cancel();
   }
-}
-
-function nothing({ q, status, payment_status, fulfillment_status }) {
-  if (q) return empty(`Nothing found for “${q}”`, "Search by the order's number, its whole id, the beginning of an email address, or the buyer's reference.");
-  if (status.length || payment_status || fulfillment_status) return empty("No order matches the filter", "Orders appear here as soon as they match the filter.");
-  return empty("No orders yet", "New orders appear here automatically.");
-}
-
-function makeRow() {
-  const parts = {
-    link: h("a", { class: "row-link" }),
-    pips: pips({ payment_status: "none" }),
-    status: badge("pending"),
-    payment: badge("none"),
-    goods: badge("unfulfilled"),
-    who: h("span", { class: "clip" }),
-    items: h("td", { class: "end num c-items" }),
-    total: h("td", { class: "end num strong c-total" }),
-    time: h("time", {}),
-  };
-  parts.element = h("tr", { data: { row: "" } },
-    h("th", { scope: "row", class: "c-order" }, parts.link),
-    h("td", { class: "c-pips" }, parts.pips),
-    h("td", { class: "c-status" }, parts.status),
-    h("td", { class: "c-payment" }, parts.payment),
-    h("td", { class: "c-goods" }, parts.goods),
-    h("td", { class: "c-who" }, parts.who),
-    parts.items, parts.total,
-    h("td", { class: "end faint c-time" }, parts.time));
-  parts.element.addEventListener("click", (event) => {
-    if (!event.target.closest("a") && !getSelection()?.toString()) parts.link.click();
-  });
-  return parts;
-}
-
-function writeRow({ row, parts, gone }) {
-  attr(parts.link, "href", link(["orders", row.id]));
-  attr(parts.link, "title", row.id);
-  text(parts.link, orderName(row));
-  parts.element.classList.toggle("gone", Boolean(gone));
-  setPips(parts.pips, row);
-  setBadge(parts.status, row.status);
-  setBadge(parts.payment, row.payment_status);
-  setBadge(parts.goods, row.fulfillment_status);
-  text(parts.who, row.country ? `${row.email} · ${row.country}` : row.email);
-  text(parts.items, row.item_count);
-  text(parts.total, money(row.total));
-  setWhen(parts.time, row.placed_at);
 }

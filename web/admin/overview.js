@@ -1,17 +1,21 @@
 // The first page: how the shop is doing right now, as numbers, two charts and the saga flow.
 
 import { alarms } from "./alarms.js";
+import { get, path } from "./api.js";
 import { chart, SPAN } from "./chart.js";
 import { atMost, attr, fill, h, text } from "./dom.js";
 import { flow } from "./flow.js";
-import { count, millis, money, orderName, rate } from "./format.js";
+import { count, millis, money, orderName, rate, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link } from "./router.js";
-import { alertWords } from "./story.js";
+import { alertWords, stepWords } from "./story.js";
 
 const LATEST = 10;
+const MINUTE = 60_000;
+/** The most pages of orders that are read for the minute before the page was opened. */
+const PAGES_MAX = 10;
 /** A payment that has been unknown for so long, in milliseconds, is shown. */
 const WAITS = 5000;
 
@@ -33,7 +37,8 @@ export function overview(root) {
       { label: "p50", color: "green", of: (one) => (one.checkout_ms?.count ? one.checkout_ms.p50 : NaN), area: true },
     ],
   });
-  const figures = headline();
+  const revenue = takings();
+  const figures = headline(revenue);
   const picture = flow();
   const latest = latestOrders();
   const needs = h("div", { class: "needs" });
@@ -66,6 +71,7 @@ export function overview(root) {
       snapshot: (rows) => latest.all(rows),
       changes: (list) => {
         picture.take(list);
+        revenue.take(list);
         latest.take(list);
       },
     }),
@@ -88,7 +94,44 @@ export function overview(root) {
   };
 }
 
-function headline() {
+/** What orders that were confirmed within a minute come to. */
+function takings() {
+  const sold = new Map();
+  let since = Infinity;
+  const put = (row, at) => sold.set(row.id, { at, amount: row.total.amount, currency: row.currency });
+  const opened = Date.now();
+  const read = async () => {
+    let after = null;
+    for (let pages = 0; pages < PAGES_MAX; pages += 1) {
+      const page = await get(path("/v1/admin/orders", { placed_from: new Date(opened - MINUTE).toISOString(), limit: 200, after }));
+      for (const row of page.data) if (row.number && !sold.has(row.id)) put(row, Date.parse(row.placed_at));
+      after = page.next_cursor;
+      if (!after) return opened - MINUTE;
+    }
+    return opened;
+  };
+  // Where it cannot be read, it is complete once a minute has passed.
+  read().catch(() => opened).then((from) => (since = from));
+  return {
+    take(changes) {
+      for (const { events, row } of changes) {
+        const event = events?.find((one) => one.kind === "confirmed");
+        if (event) put(row, Date.parse(event.at));
+      }
+    },
+    last(now) {
+      const sums = new Map();
+      for (const [id, { at, amount, currency }] of sold) {
+        if (at < now - MINUTE) sold.delete(id);
+        else sums.set(currency, (sums.get(currency) ?? 0) + amount);
+      }
+      const words = [...sums].sort((one, other) => other[1] - one[1]).map(([currency, amount]) => money({ amount, currency }));
+      return { complete: Date.now() - since >= MINUTE, orders: sold.size, first: words[0] ?? "0", others: words.slice(1) };
+    },
+  };
+}
+
+function headline(revenue) {
   const made = {};
   const one = (name, label, note, href) => {
     const value = h("b", { class: "num", text: "–" });
@@ -98,7 +141,7 @@ function headline() {
   };
   const element = h("section", { class: "figures", "aria-label": "Now" },
     one("minute", "Orders a minute", "placed, last 60 s"),
-    one("confirmed", "Confirmed", "of those placed"),
+    one("revenue", "Revenue a minute", "confirmed, last 60 s"),
     one("declined", "Declined", "payments, last 60 s"),
     one("p50", "Checkout p50", "last 10 s"),
     one("p99", "Checkout p99", "last 10 s"),
@@ -112,9 +155,9 @@ function headline() {
       const scale = minute.length ? 60 / minute.length : 0;
       text(made.minute.value, count(Math.round(placed * scale)));
       text(made.minute.small, `${rate(placed / Math.max(1, minute.length))} a second`);
-      const confirmed = sum((sample) => sample.orders_confirmed);
-      text(made.confirmed.value, placed ? `${Math.min(100, (100 * confirmed) / placed).toFixed(1)} %` : "–");
-      text(made.confirmed.small, `${count(confirmed)} of ${count(placed)} placed`);
+      const { complete, orders, first, others } = revenue.last(samples.at(-1) ? Date.parse(samples.at(-1).at) : Date.now());
+      text(made.revenue.value, complete ? first : "–");
+      text(made.revenue.small, complete ? [`${several(orders, "order")} confirmed`, ...others].join(", ") : "counting for a minute");
       text(made.declined.value, count(sum((sample) => sample.payments_declined)));
       const recent = samples.slice(-10).map((sample) => sample.checkout_ms).filter((one) => one?.count);
       const weight = recent.reduce((all, one) => all + one.count, 0);
@@ -182,7 +225,7 @@ function put(parts, order) {
 function showNeeds(element) {
   const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
   const orders = [...alarms.stuck.values()].map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step, order.stuck_reason].filter(Boolean).join(": ")));
+    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step ? stepWords(order.saga_step) : null, order.stuck_reason].filter(Boolean).join(": ")));
   const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
   const unknown = alarms.unknown.filter(long).map((order) =>
     row(link(["orders", order.id]), orderName(order), badge("unknown"), "no answer from the provider; kontor retries"));

@@ -19,6 +19,9 @@ const PATHS = {
   right: "M10 6l6 6-6 6",
   close: "M6 6l12 12M18 6L6 18",
   check: "M5 12.5l4.5 4.5L19 7",
+  print: "M7 8V4h10v4M7 17H4V9h16v8h-3M7 14h10v6H7z",
+  up: "M7 14l5-5 5 5",
+  down: "M7 10l5 5 5-5",
 };
 
 /** A line icon, hidden from screen readers: words stand beside it or in its button's label. */

@@ -267,6 +267,11 @@ impl Page {
         self.write(text).await;
     }
 
+    /// Shows the page as it is printed.
+    pub async fn print_media(&self) {
+        self.ask("Emulation.setEmulatedMedia", json!({"media": "print"})).await;
+    }
+
     /// Types a text where the focus is.
     pub async fn write(&self, text: &str) {
         self.ask("Input.insertText", json!({"text": text})).await;

@@ -1,0 +1,91 @@
+// What is done with many orders at once: their sums, shipping them, packing lists, and a CSV file.
+
+import { freshKey, get, send } from "./api.js";
+import { ask, sentence } from "./dialog.js";
+import { fill, h, say } from "./dom.js";
+import { count, exponent, money, orderName, several, shift } from "./format.js";
+import { link } from "./router.js";
+
+/** The most orders that are shipped or packed at once. */
+export const MANY_MAX = 200;
+
+/** The sums of orders by currency, in words: `£1,234.50, £20.00 refunded`. */
+export function sums(rows) {
+  const all = new Map();
+  for (const { total, captured, refunded, currency } of rows) {
+    const one = all.get(currency) ?? { total: 0, captured: 0, refunded: 0 };
+    one.total += total.amount;
+    one.captured += captured.amount;
+    one.refunded += refunded.amount;
+    all.set(currency, one);
+  }
+  const words = [...all].map(([currency, one]) => {
+    const some = (amount) => money({ amount, currency });
+    return `${some(one.total)} ordered, ${some(one.captured)} captured${one.refunded ? `, ${some(one.refunded)} refunded` : ""}`;
+  });
+  return words.join("; ");
+}
+
+const FIELDS = ["number", "id", "status", "payment_status", "fulfillment_status", "email", "country", "reference", "item_count", "currency", "total", "captured", "refunded", "placed_at", "updated_at"];
+
+/** A cell: quoted where that is needed, and never read as a formula by a spreadsheet. */
+function cell(value) {
+  const plain = value === null || value === undefined ? "" : String(value);
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+/** The orders as CSV (RFC 4180), amounts in whole units of their currency. */
+export function csvOf(rows) {
+  const value = (row, name) => (typeof row[name]?.amount === "number" ? shift(row[name].amount, exponent(row.currency)) : row[name]);
+  return [FIELDS.join(","), ...rows.map((row) => FIELDS.map((name) => cell(value(row, name))).join(","))].join("\r\n") + "\r\n";
+}
+
+/** Saves the orders as a CSV file. */
+export function exportCsv(rows) {
+  const address = URL.createObjectURL(new Blob(["\ufeff", csvOf(rows)], { type: "text/csv" }));
+  const day = new Date().toISOString().slice(0, 10);
+  h("a", { href: address, download: `orders-${day}.csv` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  say(`${several(rows.length, "order")} exported`);
+}
+
+/** Goes to the packing lists of orders. */
+export const packing = (rows) => link(["packing", rows.map((row) => row.id).join(",")]);
+
+const unshipped = (row) => row.number !== null && ["unfulfilled", "partial"].includes(row.fulfillment_status)
+  && !["cancelled", "refunded", "stuck"].includes(row.status);
+
+/** Ships everything that is left of several orders, one after the other; `done(ids)` those that were. */
+export function shipAll(rows, done) {
+  const ready = rows.filter(unshipped).slice(0, MANY_MAX);
+  const others = rows.length - ready.length;
+  const progress = h("ul", { class: "bulk", role: "status" });
+  const shipped = new Map();
+  const keys = new Map(ready.map((row) => [row.id, freshKey()]));
+  if (ready.length === 0) return say("None of the selected orders has anything left to ship", true);
+  ask({
+    heading: `Ship ${several(ready.length, "order")}`, verb: "Ship", done: () => `${several(shipped.size, "order")} shipped`,
+    intro: [h("p", { text: `Everything that is left of ${ready.length === 1 ? "it" : "each"} is shipped as one parcel. A tracking number can be given for single orders only.` }),
+      others ? h("p", { class: "faint", text: `${several(others, "other selected order")} ${others === 1 ? "has" : "have"} nothing left to ship.` }) : null, progress],
+    fields: [{ name: "carrier", label: "Carrier" }],
+    async act({ carrier }) {
+      const failed = [];
+      for (const row of ready.filter((one) => !shipped.has(one.id))) {
+        const at = `/v1/admin/orders/${encodeURIComponent(row.id)}`;
+        try {
+          const order = await get(at);
+          const body = carrier ? { tracking: { carrier } } : {};
+          await send("POST", `${at}/fulfillments`, body, { key: keys.get(row.id), version: order.version });
+          shipped.set(row.id, row);
+        } catch (problem) {
+          keys.set(row.id, problem.code === "no_answer" ? keys.get(row.id) : freshKey());
+          failed.push(h("li", {}, h("a", { class: "link", href: link(["orders", row.id]), text: orderName(row) }), ` ${sentence(problem)}`));
+        }
+        fill(progress, h("li", { class: "num", text: `${count(shipped.size)} of ${count(ready.length)} shipped` }), failed);
+      }
+      done([...shipped.keys()]);
+      if (failed.length) throw Object.assign(new Error(`${several(failed.length, "order was", "orders were")} not shipped`), { code: "some_failed" });
+    },
+  });
+}

@@ -1,0 +1,57 @@
+// Which orders a list shows: what is searched, filtered and sorted by, as the address has it, as the
+// server is asked for it, and whether an order that has just come in is one of them.
+
+import { COLUMNS } from "./orders-row.js";
+import { empty } from "./parts.js";
+
+export const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "refunded", "cancelled", "stuck"];
+export const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "partially_captured", "captured", "partially_refunded", "refunded", "voided"];
+export const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled", "not_required"];
+const DAY = /^\d{4}-\d\d-\d\d$/;
+
+/** The filter that an address names; what it does not know is left out. */
+export function filterOf(query = new URLSearchParams()) {
+  const known = (names, value) => (names.includes(value) ? value : "");
+  return {
+    q: query.get("q") ?? "",
+    status: (query.get("status") ?? "").split(",").filter((one) => STATUSES.includes(one)),
+    payment_status: known(PAYMENTS, query.get("payment_status")),
+    fulfillment_status: known(FULFILLMENTS, query.get("fulfillment_status")),
+    from: DAY.test(query.get("from")) ? query.get("from") : "",
+    to: DAY.test(query.get("to")) ? query.get("to") : "",
+    sort: known(COLUMNS.flatMap(({ id }) => [id, `-${id}`]), query.get("sort")),
+  };
+}
+
+/** The same as the query of an address. */
+export const asQuery = (filter) => ({ ...filter, status: filter.status.join(",") });
+
+/** The first moment of a day here, or of the day after it. */
+function moment(day, after = 0) {
+  if (!day) return "";
+  const [year, month, date] = day.split("-").map(Number);
+  return new Date(year, month - 1, date + after).toISOString();
+}
+
+/** The same as the server is asked for it, but for the sort. */
+export function wanted({ q, status, payment_status, fulfillment_status, from, to }) {
+  return { q, status: status.join(","), payment_status, fulfillment_status, placed_from: moment(from), placed_to: moment(to, 1) };
+}
+
+/** Whether an order that matches the statuses is one that is searched for, as the server does it. */
+export function fits(filter, { id, number, email, reference, placed_at: placed }) {
+  const q = filter.q.toLowerCase();
+  const [from, to] = [moment(filter.from), moment(filter.to, 1)];
+  if ((from && Date.parse(placed) < Date.parse(from)) || (to && Date.parse(placed) >= Date.parse(to))) return false;
+  return !q || id === q || String(number) === q.replace(/^#/, "") || email.toLowerCase().startsWith(q) || reference?.toLowerCase() === q;
+}
+
+/** Whether anything is searched for or filtered. */
+export const filtered = ({ q, status, payment_status, fulfillment_status, from, to }) =>
+  Boolean(q || status.length || payment_status || fulfillment_status || from || to);
+
+/** Why a list is empty. */
+export function nothing(filter) {
+  if (filter.q) return empty(`Nothing found for “${filter.q}”`, "Search by the order's number, its whole id, the beginning of an email address, or the buyer's reference.");
+  return filtered(filter) ? empty("No order matches the filter", "Orders appear here as soon as they match the filter.") : empty("No orders yet", "New orders appear here automatically.");
+}
