@@ -231,7 +231,7 @@ async fn every_page_is_accessible_in_all_themes_and_sizes() {
                 .await;
             let over = "document.documentElement.scrollWidth > innerWidth";
             assert_eq!(page.eval(over).await, false, "{place} is too wide at {width}");
-            let barriers = page.barriers().await;
+            let barriers = page.all_barriers().await;
             assert!(barriers.is_empty(), "{place}, {theme} at {width}: {barriers:#?}");
         }
     }

@@ -13,8 +13,29 @@ export class Problem extends Error {
   }
 }
 
-/** Listens to `signed-out`: some call was refused because the session has ended. */
+/**
+ * Tells `signed-out`: some call was refused because the session has ended; and `back`: the server
+ * answers again, after a call that it did not answer.
+ */
 export const calls = new EventTarget();
+
+/** How often an absent server is asked whether it is back, in milliseconds. */
+const ASK_EVERY = 1000;
+let asking = 0;
+
+function lost() {
+  asking ||= setInterval(isBack, ASK_EVERY);
+}
+
+function found() {
+  if (!asking) return;
+  clearInterval(asking);
+  asking = 0;
+  calls.dispatchEvent(new Event("back"));
+}
+
+const isBack = () => asking && fetch("/livez", { cache: "no-store" }).then(found, () => {});
+addEventListener("online", isBack);
 
 async function call(method, path, { body, headers = {}, signal } = {}) {
   const options = { method, signal, headers: { Accept: "application/json", ...headers } };
@@ -27,8 +48,10 @@ async function call(method, path, { body, headers = {}, signal } = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    lost();
     throw new Problem(0, { detail: "The server did not respond. It is not known whether the request was carried out." });
   }
+  found();
   const read = response.status === 204 ? {} : await response.json().catch(() => ({}));
   if (response.ok) return read;
   if (response.status === 401 && path !== "/v1/session") calls.dispatchEvent(new Event("signed-out"));

@@ -30,7 +30,7 @@ function ticks(most, about = 4) {
  * value readable; `floor` is the least upper end of the scale.
  */
 export function chart({ heading, unit, series, read, floor = 1 }) {
-  const canvas = h("canvas", { class: "chart-canvas", "aria-hidden": "true" });
+  const canvas = h("canvas", { class: "chart-canvas", role: "img", "aria-label": heading });
   const moment = h("span", { class: "chart-moment" });
   const values = series.map(() => h("b", { class: "num" }));
   const legend = h("div", { class: "legend" }, series.map((one, at) =>
@@ -114,6 +114,8 @@ export function chart({ heading, unit, series, read, floor = 1 }) {
       const value = sample && one.of(sample);
       text(values[index], Number.isFinite(value) ? read(value) : "–");
     });
+    const said = series.map((one, index) => `${one.label} ${values[index].textContent}`).join(", ");
+    attr(canvas, "aria-label", `${heading} (${unit}) over the last ${SPAN / 60} minutes; latest: ${said}`);
     text(moment, at >= 0 && crosshair !== null ? clock(sample.at).slice(0, 8) : "");
   }
 

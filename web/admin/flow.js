@@ -38,7 +38,7 @@ const WINDOW = 10;
 
 /** The picture: `take(changes)` moves orders, `close()` ends it. */
 export function flow() {
-  const canvas = h("canvas", { class: "flow-canvas", "aria-hidden": "true" });
+  const canvas = h("canvas", { class: "flow-canvas", role: "img", "aria-label": "Orders as points that move from step to step; the numbers above and below say how many a second" });
   const numbers = new Map();
   const cell = (name, note) => {
     const value = h("b", { class: "num", text: "0.0" });

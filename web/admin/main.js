@@ -4,7 +4,7 @@ import { alarms } from "./alarms.js";
 import { calls, get, send } from "./api.js";
 import { attention } from "./attention.js";
 import { cluster } from "./cluster.js";
-import { attr, fill, h, say, text, turnPage } from "./dom.js";
+import { attr, fill, h, hush, say, text, turnPage } from "./dom.js";
 import { closeDialogs, sentence } from "./dialog.js";
 import { item } from "./item.js";
 import { help, pageKeys, startKeys } from "./keys.js";
@@ -222,6 +222,13 @@ async function start() {
   });
   live.addEventListener("signed-out", () => leave("Your session has ended. Sign in again."));
   calls.addEventListener("signed-out", () => session && leave("Your session has ended. Sign in again."));
+  calls.addEventListener("back", () => {
+    if (!session) return;
+    hush();
+    live.retry();
+    alarms.refresh();
+    shown?.view.reconnected?.();
+  });
   alarms.addEventListener("change", () => {
     drawTally();
     drawNotice();

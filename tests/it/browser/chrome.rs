@@ -22,6 +22,14 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(40);
 const AXE: &str = include_str!("../../browser/axe.min.js");
+const CONTRAST: &str = include_str!("../../browser/contrast.js");
+/// What can be pressed and is smaller than 24 pixels. A box is as large as its label.
+const SMALL_TARGETS: &str =
+    "[...document.querySelectorAll('a[href], button, input, select, textarea, summary')]
+    .filter((one) => one.checkVisibility() && !one.closest('.unseen, .skip'))
+    .map((one) => [one, (one.closest('label') ?? one).getBoundingClientRect()])
+    .filter(([, box]) => box.width < 23.99 || box.height < 23.99)
+    .map(([one, box]) => `${box.width}x${box.height}: ${one.outerHTML.slice(0, 160)}`)";
 /// What a page may do on a machine without a display, and what it must not do.
 const SWITCHES: [&str; 13] = [
     "--headless=new",
@@ -267,6 +275,14 @@ impl Page {
         self.write(text).await;
     }
 
+    /// Takes the network from the page, or gives it back.
+    pub async fn offline(&self, offline: bool) {
+        self.ask("Network.enable", json!({})).await;
+        let conditions = json!({"offline": offline, "latency": 0, "downloadThroughput": -1,
+            "uploadThroughput": -1});
+        self.ask("Network.emulateNetworkConditions", conditions).await;
+    }
+
     /// Shows the page as it is printed.
     pub async fn print_media(&self) {
         self.ask("Emulation.setEmulatedMedia", json!({"media": "print"})).await;
@@ -287,6 +303,31 @@ impl Page {
     pub async fn theme(&self, theme: &str) {
         let feature = json!([{"name": "prefers-color-scheme", "value": theme}]);
         self.ask("Emulation.setEmulatedMedia", json!({"features": feature})).await;
+    }
+
+    /// What axe finds that keeps people out; contrasts that it cannot decide are measured.
+    pub async fn all_barriers(&self) -> Vec<Value> {
+        let mut all = self.barriers().await;
+        if self.eval("typeof contrast").await == "undefined" {
+            self.eval(CONTRAST).await;
+        }
+        let texts = self.eval("contrast.undecided()").await.as_u64().unwrap();
+        self.eval("contrast.hide(), 0").await;
+        for at in 0..texts {
+            let clip = self.eval(&format!("contrast.place({at})")).await;
+            if clip.is_null() {
+                continue;
+            }
+            let mut clip = clip;
+            clip["scale"] = 1.into();
+            let ask = json!({"format": "png", "clip": clip, "captureBeyondViewport": true});
+            let shot = self.ask("Page.captureScreenshot", ask).await;
+            all.push(self.eval(&format!("contrast.measure({at}, {})", shot["data"])).await);
+        }
+        self.eval("contrast.show(), scrollTo(0, 0), 0").await;
+        all.extend(self.eval(SMALL_TARGETS).await.as_array().unwrap().clone());
+        all.retain(|barrier| !barrier.is_null());
+        all
     }
 
     /// What axe finds that keeps people out.

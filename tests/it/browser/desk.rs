@@ -372,3 +372,24 @@ async fn the_words_are_those_of_the_trade() {
     page.eval("location.hash = '#/stock/LAMP'").await;
     page.sees(".panel-head", "with the time that is left to pay").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_answered_is_read_as_soon_as_there_is_a_connection() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let page = site.browser("#/").await;
+    for canvas in [".flow-canvas", ".chart-canvas"] {
+        page.until(&format!(
+            "(({{role, ariaLabel}}) => role === 'img' && ariaLabel.length > 10)\
+             (document.querySelector('{canvas}'))"
+        ))
+        .await;
+    }
+    page.offline(true).await;
+    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
+    page.sees(".empty.bad", "did not respond").await;
+    page.offline(false).await;
+    page.sees(".order-title h2", "Order #1").await;
+    page.until("document.querySelector('#banner').hidden").await;
+}
