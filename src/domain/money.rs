@@ -113,6 +113,12 @@ impl UnitPrice {
         self.0
     }
 
+    /// The minor units; `None` if there is a fraction of one.
+    #[must_use]
+    pub const fn whole(self) -> Option<i64> {
+        if self.0 % PRICE_SCALE == 0 { Some(self.0 / PRICE_SCALE) } else { None }
+    }
+
     /// The price of `quantity` units, rounded to a minor unit.
     ///
     /// # Errors

@@ -558,18 +558,22 @@ async fn too_little_stock_leaves_the_cart_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn products_and_stock_are_created_and_updated() {
     let api = Api::open().await;
-    let mug = json!({"sku": "M 1", "name": "Mug", "prices": [{"amount": 0.1, "currency": "GBP"}],
-        "tax_rate": "0.2"});
-    let made = api.admin("POST", "/v1/admin/products", mug.clone()).await;
+    let priced =
+        |price: Value| json!({"sku": "M 1", "name": "Mug", "prices": [price], "tax_rate": "0.2"});
+    let vague = priced(json!({"amount": 0.1, "currency": "GBP"}));
+    let vague = api.admin("POST", "/v1/admin/products", vague).await;
     assert_eq!(
-        (made.status, &made.body["prices"][0]["amount"]),
-        (201, &json!(0.1)),
-        "{}",
-        made.body
+        (vague.status, &vague.body["errors"][0]["field"]),
+        (422, &json!("prices[0].amount"))
     );
+    let mug = priced(json!({"amount_decimal": "0.1", "currency": "GBP"}));
+    let made = api.admin("POST", "/v1/admin/products", mug.clone()).await;
+    let exact = json!([{"amount": null, "amount_decimal": "0.1", "currency": "GBP"}]);
+    assert_eq!((made.status, &made.body["prices"]), (201, &exact), "{}", made.body);
     assert_eq!(api.admin("POST", "/v1/admin/products", mug.clone()).await.code(), "already_exists");
     let path = "/v1/admin/products/M%201";
-    let hidden = api.admin("PATCH", path, json!({"active": false})).await;
+    let hidden = json!({"active": false, "prices": exact});
+    let hidden = api.admin("PATCH", path, hidden).await;
     assert_eq!((hidden.status, &hidden.body["version"]), (200, &json!(2)));
     assert_eq!(api.get("/v1/store/products/M%201").await.status, 404);
     let stale = api.request("PUT", path).bearer_auth(&api.admin).header("If-Match", made.etag());

@@ -45,7 +45,8 @@ fn books(shop: &Shared) -> (BTreeMap<String, [i64; 2]>, BTreeMap<String, Value>)
 
 /// Half to even, as the shop rounds a line.
 fn pence(line: &Value) -> i64 {
-    let price = (line["unit_price"]["amount"].as_f64().unwrap() * 10_000.0).round() as i64;
+    let price: f64 = line["unit_price"]["amount_decimal"].as_str().unwrap().parse().unwrap();
+    let price = (price * 10_000.0).round() as i64;
     let value = price * line["quantity"].as_i64().unwrap();
     let (whole, rest) = (value / 10_000, value % 10_000);
     whole + i64::from(rest > 5_000 || (rest == 5_000 && whole % 2 == 1))
@@ -102,7 +103,7 @@ fn add_line(shop: &mut Shop, id: &str, mut line: Value) -> (u16, Value) {
     let cart = shop.carts.get_mut(id).unwrap();
     let lines = cart["lines"].as_array_mut().unwrap();
     line["id"] = json!(lines.len().to_string());
-    line["unit_price"] = json!({"amount": 100, "currency": "GBP"});
+    line["unit_price"] = json!({"amount": 100, "amount_decimal": "100", "currency": "GBP"});
     lines.push(line);
     (200, with_total(cart))
 }

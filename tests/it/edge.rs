@@ -225,10 +225,14 @@ async fn prices_and_totals_are_validated_at_the_edge() {
         let request = site.request(Method::POST, "/v1/store/carts").bearer_auth(&site.key);
         site.send(request.json(&json!({"lines": lines}))).await
     };
-    for amount in [json!(-1), json!(-0.0001)] {
+    for (amount, meant) in
+        [(json!(-1), ""), (json!(9.99), ": 9.99 GBP is 999;"), (json!(9.0), ": 9.0 GBP is 900;")]
+    {
         let answer = cart(amount).await;
         assert_eq!((answer.status, answer.code()), (422, "invalid_request"));
-        assert_eq!(answer.body["errors"][0]["field"], "lines[0].unit_price.amount");
+        let fault = &answer.body["errors"][0];
+        assert_eq!(fault["field"], "lines[0].unit_price.amount");
+        assert!(fault["message"].as_str().unwrap().contains(meant), "{fault}");
     }
     assert_eq!(cart(json!(0)).await.expect(201)["totals"]["total"]["amount"], 0);
     let cart = site.cart(&[("LAMP", 1)]).await;
@@ -241,6 +245,17 @@ async fn prices_and_totals_are_validated_at_the_edge() {
     let euros = check_out(pay.clone(), json!({"amount": 1_000, "currency": "EUR"})).await;
     assert_eq!((euros.status, euros.code()), (422, "currency_mismatch"));
     assert_eq!(euros.body["errors"][0]["field"], "expected_total.currency");
+    let major = check_out(pay.clone(), json!({"amount": 9.99, "currency": "GBP"})).await;
+    assert_eq!(
+        (major.status, &major.body["errors"][0]),
+        (
+            422,
+            &json!({
+                "field": "expected_total.amount",
+                "message": "must be a whole number of minor units: 9.99 GBP is 999",
+            })
+        )
+    );
     let cheap = check_out(pay, json!({"amount": 999, "currency": "GBP"})).await;
     assert_eq!((cheap.status, cheap.code()), (409, "cart_changed"));
     let list = check_out(json!(["sandbox", "tok_ok"]), Value::Null).await;

@@ -84,13 +84,17 @@ impl Shop {
     }
 }
 
+fn price(amount: i64, currency: &str) -> Value {
+    json!({"amount": amount, "amount_decimal": amount.to_string(), "currency": currency})
+}
+
 async fn a_price_without_a_currency_is_in_the_shops(shop: Shop) {
     assert!(shop.import("a.csv", "sku,name,price\nP1,Desk lamp,12.99\n").await);
     let rows = "{\"sku\":\"P2\",\"name\":\"Shelf\",\"price\":5}\n\
                 {\"sku\":\"P3\",\"name\":\"Rack\",\"price\":\"700\",\"currency\":\"JPY\"}\n";
     assert!(shop.import("b.jsonl", rows).await);
     for (sku, amount, currency) in [("P1", 1299, "EUR"), ("P2", 500, "EUR"), ("P3", 700, "JPY")] {
-        let prices = json!([{"amount": amount, "currency": currency}]);
+        let prices = json!([price(amount, currency)]);
         assert_eq!(shop.product(sku).await["prices"], prices, "{sku}");
     }
     let cart = json!({"lines": [{"sku": "P1", "quantity": 1}]});
@@ -103,9 +107,7 @@ async fn a_price_without_a_currency_is_in_the_shops(shop: Shop) {
 async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
     let mut whole = json!({
         "sku": "P1", "name": "Lamp", "description": "Tall", "category": "Light", "active": false,
-        "tax_rate": "0.2", "prices": [
-            {"amount": 1000, "currency": "EUR"}, {"amount": 900, "currency": "GBP"},
-        ],
+        "tax_rate": "0.2", "prices": [price(1000, "EUR"), price(900, "GBP")],
     });
     shop.site.admin(Method::POST, "/products", Some(whole.clone())).await.expect(201);
     let is = async |whole: &Value, what: &str| {
@@ -123,12 +125,12 @@ async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
     is(&whole, "empty cells").await;
     assert!(shop.import("c.csv", "sku,name,price\nP1,Desk lamp,12.99\n").await);
     whole["name"] = json!("Desk lamp");
-    whole["prices"][0]["amount"] = json!(1299);
+    whole["prices"][0] = price(1299, "EUR");
     is(&whole, "a name and a price").await;
     let both = "sku,name,price,currency\nP1,Desk lamp,14,USD\nP1,,800,JPY\n";
     assert!(shop.import("d.csv", both).await);
     let prices = [(1299, "EUR"), (900, "GBP"), (800, "JPY"), (1400, "USD")]
-        .map(|(amount, currency)| json!({"amount": amount, "currency": currency}));
+        .map(|(amount, currency)| price(amount, currency));
     whole["prices"] = json!(prices);
     is(&whole, "two currencies").await;
     assert!(shop.import("e.csv", "sku,active\nP1,TRUE\n").await);

@@ -52,6 +52,7 @@ const SHARED: &[Shared] = &[
             "crates/sandbox-psp/src/problem.rs",
         ],
     ),
+    ("Price", "the price of one unit", MIRRORED),
     ("Product", "what is sold under a SKU", MIRRORED),
     ("Refund", "money given back for an order", MIRRORED),
     ("RefundLine", "units of an order's line that are given back", MIRRORED),

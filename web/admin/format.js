@@ -27,7 +27,8 @@ export function exponent(currency) {
   return moneyFormat(currency).resolvedOptions().maximumFractionDigits;
 }
 
-/** `{amount, currency}` in whole units of the currency; a unit price may be finer. */
+/** `{amount, currency}` in whole units of the currency; a unit price that is finer is in
+ * `amount_decimal`. */
 export function money(value) {
   if (!value) return "–";
   const format = moneyFormat(value.currency);
@@ -39,7 +40,7 @@ export function money(value) {
       currency: value.currency,
       maximumFractionDigits: digits + 4,
     }));
-  return fine.format(value.amount / 10 ** digits);
+  return fine.format(Number(value.amount_decimal) / 10 ** digits);
 }
 
 /** Minor units as decimal text, exactly. */

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::money::Money;
+use crate::money::{Money, Price};
 
 /// A product to import: absent fields are not changed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -23,7 +23,7 @@ pub struct Product {
     pub category: Option<Option<String>>,
     /// The unit prices, one per currency; prices in other currencies are not changed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub prices: Vec<Money>,
+    pub prices: Vec<Price>,
     /// The tax rate as a fraction, for example "0.2".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tax_rate: Option<String>,
@@ -121,7 +121,7 @@ pub struct NewLine {
     pub quantity: i64,
     /// A unit price that was agreed for this line; needs an API key with `orders:write`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit_price: Option<Money>,
+    pub unit_price: Option<Price>,
 }
 
 /// The body of `POST /v1/store/carts`.
@@ -198,7 +198,7 @@ pub struct Line {
     /// Units.
     pub quantity: i64,
     /// The price of one unit.
-    pub unit_price: Money,
+    pub unit_price: Price,
 }
 
 /// The body of a checkout.
@@ -256,8 +256,8 @@ impl Order {
     /// The captured amount less refunds, in minor units; `None` if the answer has neither.
     #[must_use]
     pub fn kept(&self) -> Option<i64> {
-        let captured = self.captured.as_ref()?.as_minor()?;
-        Some(captured - self.refunded.as_ref().and_then(Money::as_minor).unwrap_or(0))
+        let captured = self.captured.as_ref()?.amount;
+        Some(captured - self.refunded.as_ref().map_or(0, |refunded| refunded.amount))
     }
 }
 

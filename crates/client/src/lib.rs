@@ -48,6 +48,6 @@ mod operations;
 mod problem;
 
 pub use client::{Answer, Call, Client, install_tls};
-pub use money::{InvalidMoney, Money, UnitPrice};
+pub use money::{InvalidMoney, Money, Price, UnitPrice};
 pub use operations::segment;
 pub use problem::{Error, FieldError, Problem};

@@ -1,15 +1,14 @@
 //! Money and unit prices in the API's format.
 //!
-//! An amount is a whole number of minor units (pence, cents, yen); a unit price is a number of
-//! minor units with up to four decimals. Neither is ever a float. Deliberately not here: rounding
-//! and taxes, which the server computes, and currency conversion.
+//! An amount is a whole number of minor units (pence, cents, yen); a unit price may have up to four
+//! decimals of one, as a string. Deliberately not here: rounding and taxes, which the server
+//! computes, and currency conversion.
 
 use std::fmt;
 use std::str::FromStr;
 
 use iso_currency::Currency;
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
 
 /// The largest amount that the API accepts, in minor units: the largest integer that a 64-bit float
 /// represents exactly.
@@ -37,42 +36,50 @@ pub fn currency_decimals(code: &str) -> Result<u16, InvalidMoney> {
     Currency::from_code(code).and_then(|known| known.exponent()).ok_or(InvalidMoney::Currency)
 }
 
-/// Money in the API's format; the amount of a unit price may have decimals.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Money in the API's format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
-    /// The number of minor units.
-    pub amount: Number,
+    /// Minor units.
+    pub amount: i64,
     /// The ISO 4217 code.
     pub currency: String,
 }
 
 impl Money {
-    /// An amount of whole minor units.
+    /// Minor units of a currency.
     #[must_use]
     pub fn minor(amount: i64, currency: &str) -> Self {
-        Self { amount: amount.into(), currency: currency.to_owned() }
-    }
-
-    /// A unit price in a currency.
-    #[must_use]
-    pub fn price(price: UnitPrice, currency: &str) -> Self {
-        let amount = serde_json::from_str(&price.to_string()).unwrap_or_else(|_| 0.into());
         Self { amount, currency: currency.to_owned() }
     }
+}
 
-    /// The amount in minor units; `None` if it has a fraction of a minor unit.
+/// A unit price in the API's format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// Minor units; `None` if the price has decimals.
+    pub amount: Option<i64>,
+    /// Minor units with at most 4 decimals.
+    pub amount_decimal: String,
+    /// The ISO 4217 code.
+    pub currency: String,
+}
+
+impl Price {
+    /// A unit price in a currency.
     #[must_use]
-    pub fn as_minor(&self) -> Option<i64> {
-        self.amount.as_i64().or_else(|| {
-            let raw = self.as_price()?.raw();
-            (raw % UnitPrice::SCALE == 0).then_some(raw / UnitPrice::SCALE)
-        })
+    pub fn new(price: UnitPrice, currency: &str) -> Self {
+        let whole = price.raw() % UnitPrice::SCALE == 0;
+        Self {
+            amount: whole.then_some(price.raw() / UnitPrice::SCALE),
+            amount_decimal: price.to_string(),
+            currency: currency.to_owned(),
+        }
     }
 
-    /// The amount as a unit price; `None` if it has more than four decimals or is too large.
+    /// The exact price; `None` if it has too many decimals.
     #[must_use]
-    pub fn as_price(&self) -> Option<UnitPrice> {
-        self.amount.to_string().parse().ok()
+    pub fn read(&self) -> Option<UnitPrice> {
+        self.amount_decimal.parse().ok()
     }
 }
 
@@ -154,12 +161,14 @@ mod tests {
 
     #[test]
     fn price_json_round_trips() {
-        let fine: UnitPrice = "0.1".parse().unwrap();
-        let text = serde_json::to_string(&Money::price(fine, "GBP")).unwrap();
-        assert_eq!(text, r#"{"amount":0.1,"currency":"GBP"}"#);
-        let read: Money = serde_json::from_str(r#"{"amount":255.0,"currency":"GBP"}"#).unwrap();
-        assert_eq!((read.as_minor(), read.as_price()), (Some(255), "255".parse().ok()));
-        assert_eq!(Money::price(fine, "GBP").as_minor(), None);
+        for (price, json) in [
+            ("0.1", r#"{"amount":null,"amount_decimal":"0.1","currency":"GBP"}"#),
+            ("255", r#"{"amount":255,"amount_decimal":"255","currency":"GBP"}"#),
+        ] {
+            let price: UnitPrice = price.parse().unwrap();
+            assert_eq!(serde_json::to_string(&Price::new(price, "GBP")).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Price>(json).unwrap().read(), Some(price));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
-use kontor_client::Money;
+use kontor_client::Price;
 use kontor_client::UnitPrice;
 use kontor_client::api::Product;
 
@@ -243,7 +243,7 @@ pub fn catalog(rows: &[RetailRow]) -> Vec<Implied> {
         product: Product {
             sku: code.to_owned(),
             name: Some(most_frequent(&seen.names).unwrap_or(code).to_owned()),
-            prices: vec![Money::price(most_frequent(&seen.prices).unwrap_or_default(), "GBP")],
+            prices: vec![Price::new(most_frequent(&seen.prices).unwrap_or_default(), "GBP")],
             ..Product::default()
         },
         units: seen.units,
@@ -383,7 +383,7 @@ mod tests {
             .map(|i| (i.product.sku.as_str(), i.product.name.as_deref().unwrap(), i.units, i.line))
             .collect();
         assert_eq!(short, [("a", "LAMP", 6, 2), ("e", "e", 1, 7)]);
-        assert_eq!(catalog[0].product.prices[0].as_minor(), Some(295));
+        assert_eq!(catalog[0].product.prices[0].amount, Some(295));
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl Buyer {
                 Ok(answer) => {
                     self.counters.placed.fetch_add(1, Ordering::Relaxed);
                     if answer.status == 201 {
-                        let revenue = answer.body.total.as_minor().unwrap_or(0);
+                        let revenue = answer.body.total.amount;
                         self.counters.confirmed.fetch_add(1, Ordering::Relaxed);
                         self.counters.revenue.fetch_add(revenue, Ordering::Relaxed);
                     }

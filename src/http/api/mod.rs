@@ -3,6 +3,7 @@
 //!
 //! Authentication, load shedding and the like are in `edge`.
 
+pub mod amount;
 pub(super) mod cart;
 pub(super) mod order;
 pub(super) mod product;

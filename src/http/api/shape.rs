@@ -1,22 +1,19 @@
 //! Types that several requests and answers share: money, addresses, totals, pages. Types of the
-//! domain are never serialized to clients. The formats of single values are in `edge::checked`.
-
-use std::borrow::Cow;
+//! domain are never serialized to clients. Money in requests is in `amount`, and the formats of
+//! single values are in `edge::checked`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Number;
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::ObjectBuilder;
 
 use crate::domain::address;
 use crate::domain::cart::QUANTITY_MAX;
-use crate::domain::money::{self, AMOUNT_MAX, Currency, PRICE_SCALE, UnitPrice};
+use crate::domain::money::{self, Currency, UnitPrice};
 use crate::domain::postal_code::check_postal_code;
 use crate::domain::pricing;
 use crate::domain::stock::Location;
 use crate::http::edge::checked::{self, Checked, TextKind, pattern};
-use crate::http::edge::input::{IN_PLACE, Text, Whole};
+use crate::http::edge::input::{Text, Whole};
 
 /// The number of units of a line of a cart or an order.
 pub type Units = Whole<1, QUANTITY_MAX>;
@@ -49,95 +46,22 @@ impl From<money::Money> for Money {
 /// The price of one unit.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Price {
-    /// Minor units, with at most 4 decimals.
-    #[schema(value_type = f64, example = 255)]
-    pub amount: Number,
+    /// Minor units; `null` if the price has decimals.
+    #[schema(required, example = 255)]
+    pub amount: Option<i64>,
+    /// Minor units with at most 4 decimals: always the exact price.
+    #[schema(example = "255")]
+    pub amount_decimal: String,
     /// ISO 4217.
     #[schema(value_type = checked::Currency)]
     pub currency: &'static str,
 }
 
 impl Price {
-    /// The price as a JSON number.
+    /// A unit price in a currency.
     #[must_use]
     pub fn new(price: UnitPrice, currency: Currency) -> Self {
-        let amount = price.to_string().parse().unwrap_or_else(|_| Number::from(price.raw()));
-        Self { amount, currency: currency.code() }
-    }
-}
-
-/// An amount of money in a request.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"amount": 1250}))]
-pub struct MoneyInput {
-    /// Minor units.
-    #[garde(dive)]
-    pub amount: Whole<0, { AMOUNT_MAX }>,
-    /// ISO 4217.
-    #[garde(dive)]
-    pub currency: checked::Currency,
-}
-
-impl MoneyInput {
-    /// The amount, if it is in this currency.
-    #[must_use]
-    pub fn in_currency(&self, currency: Currency) -> Option<i64> {
-        (*self.currency == *currency.code()).then_some(self.amount.get())
-    }
-}
-
-/// A unit price in a request.
-#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"amount": 255}))]
-pub struct PriceInput {
-    /// Minor units, with at most 4 decimals.
-    #[garde(dive)]
-    pub amount: PriceAmount,
-    /// ISO 4217.
-    #[garde(dive)]
-    pub currency: checked::Currency,
-}
-
-impl PriceInput {
-    /// The price and its currency; `None` only if the value was not validated.
-    #[must_use]
-    pub fn read(&self) -> Option<(Currency, UnitPrice)> {
-        Some((self.currency.read().ok()?, self.amount.read().ok()?))
-    }
-}
-
-/// Minor units in a request, with at most 4 decimals.
-#[derive(Clone, Debug, Deserialize, garde::Validate)]
-#[serde(transparent)]
-#[garde(custom(Self::check))]
-pub struct PriceAmount(#[garde(skip)] Number);
-
-impl PriceAmount {
-    fn read(&self) -> Result<UnitPrice, garde::Error> {
-        let price: UnitPrice = self.0.to_string().parse().map_err(garde::Error::new)?;
-        let rule = || garde::Error::new("must not be negative");
-        Some(price).filter(|price| price.raw() >= 0).ok_or_else(rule)
-    }
-
-    fn check(&self, (): &()) -> garde::Result {
-        self.read().map(|_| ())
-    }
-}
-
-impl PartialSchema for PriceAmount {
-    fn schema() -> RefOr<Schema> {
-        let number = ObjectBuilder::new().schema_type(Type::Number);
-        let number = number.format(Some(SchemaFormat::KnownFormat(KnownFormat::Double)));
-        let number = number.minimum(Some(0)).maximum(Some(AMOUNT_MAX / PRICE_SCALE));
-        number.multiple_of(Some(0.0001)).into()
-    }
-}
-
-impl ToSchema for PriceAmount {
-    fn name() -> Cow<'static, str> {
-        format!("{IN_PLACE}price_amount").into()
+        Self { amount: price.whole(), amount_decimal: price.to_string(), currency: currency.code() }
     }
 }
 
@@ -295,30 +219,5 @@ impl TextKind for Location {
 
     fn schema() -> ObjectBuilder {
         pattern("The id of a location.", r"^[a-z0-9-]{1,32}$", 32).examples(["main"])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prices_are_read_and_written_exactly() {
-        for (text, raw) in
-            [("0.1", 1_000), ("1250", 12_500_000), ("0.0001", 1), ("1250.0", 12_500_000)]
-        {
-            let body = format!(r#"{{"amount": {text}, "currency": "GBP"}}"#);
-            let price: PriceInput = serde_json::from_str(&body).unwrap();
-            let (currency, price) = price.read().unwrap();
-            assert_eq!(price.raw(), raw, "{text}");
-            let written = serde_json::to_string(&Price::new(price, currency)).unwrap();
-            let expected = text.trim_end_matches(".0");
-            assert_eq!(written, format!(r#"{{"amount":{expected},"currency":"GBP"}}"#));
-        }
-        for bad in ["-1", "0.00001", "1e300", "12.34567", "9007199254740993"] {
-            let body = format!(r#"{{"amount": {bad}, "currency": "GBP"}}"#);
-            let price: PriceInput = serde_json::from_str(&body).unwrap();
-            assert!(garde::Validate::validate(&price).is_err(), "{bad}");
-        }
     }
 }

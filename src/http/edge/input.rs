@@ -99,12 +99,7 @@ fn check_whole<const MIN: i64, const MAX: i64>(value: &i64, (): &()) -> garde::R
     if (MIN..=MAX).contains(value) {
         return Ok(());
     }
-    Err(garde::Error::new(match MIN {
-        // With a minimum of 0, the message names only the limit that was exceeded.
-        0 if *value < 0 => "lower than 0".to_owned(),
-        0 => format!("greater than {MAX}"),
-        _ => format!("must be from {MIN} to {MAX}"),
-    }))
+    Err(garde::Error::new(format!("must be from {MIN} to {MAX}")))
 }
 
 impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {

@@ -179,8 +179,7 @@ impl<'a> Comparison<'a> {
             self.found.unknown.add(|| row.id.to_string());
             return;
         };
-        let total = row.total.as_minor();
-        let same = total == Some(answer.total) && row.line_count == answer.lines;
+        let same = row.total.amount == answer.total && row.line_count == answer.lines;
         if !same || !answer.outcome.allows(&row.status) {
             self.found.different.add(|| {
                 format!(

@@ -6,8 +6,8 @@
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use kontor_client::Client;
-use kontor_client::Money;
 use kontor_client::api::{Import, ImportRow, Imported, NewCart, NewLine, Product};
+use kontor_client::{Money, Price, UnitPrice};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
 use serde::Deserialize;
@@ -124,7 +124,7 @@ fn row(sku: String, price: i64, units: i64) -> ImportRow {
         name: Some(format!("Load product {sku}")),
         sku,
         category: Some(Some("load".to_owned())),
-        prices: vec![Money::minor(price, "GBP")],
+        prices: vec![Price::new(UnitPrice::from_raw(price * UnitPrice::SCALE), "GBP")],
         tax_rate: Some("0.2".to_owned()),
         ..Product::default()
     };

@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use kontor_client::Money;
 use kontor_client::api::{
     self, Address, Cart, Checkout, NewCart, NewLine, PaymentMethod, Shortage,
 };
 use kontor_client::{Client, Problem};
+use kontor_client::{Money, Price};
 use serde_json::Value;
 
 use super::plan::{InvoiceStep, PlannedLine, PlannedOrder};
@@ -127,7 +127,7 @@ impl<'a> InvoiceBuyer<'a> {
         let lines = lines.map(|(line, units)| NewLine {
             sku: line.code.to_string(),
             quantity: *units,
-            unit_price: Some(Money::price(line.price, CURRENCY)),
+            unit_price: Some(Price::new(line.price, CURRENCY)),
         });
         let body = NewCart {
             currency: Some(CURRENCY.to_owned()),
@@ -289,22 +289,19 @@ impl<'a> InvoiceBuyer<'a> {
     ) -> Result<BoughtOrder, PurchaseFailure> {
         let found: Vec<_> = self.order.lines.iter().map(|line| find(&order.lines, line)).collect();
         self.want = found.iter().map(|line| line.map_or(0, |line| line.quantity)).collect();
-        let total = order.total.as_minor();
+        let total = order.total.amount;
         let expected = self.items() + delivery;
-        if total != Some(expected) || found.iter().flatten().count() != order.lines.len() {
+        if total != expected || found.iter().flatten().count() != order.lines.len() {
             let text = format!(
                 "{}: order {} has {} lines and comes to {}, we expected {expected}",
                 self.step.invoice,
                 order.id,
                 order.lines.len(),
-                order.total.amount
+                total
             );
             self.bought.mismatches.push(text);
         }
-        let Some(total) = total else {
-            return Err(PurchaseFailure::Fault(format!("order {} has no whole total", order.id)));
-        };
-        let captured = order.captured.as_ref().and_then(Money::as_minor) == Some(total);
+        let captured = order.captured.as_ref().map(|captured| captured.amount) == Some(total);
         Ok(BoughtOrder {
             id: order.id.clone(),
             lines: found.iter().map(|line| line.map(|line| line.id.clone())).collect(),
@@ -319,7 +316,7 @@ impl<'a> InvoiceBuyer<'a> {
 fn find<'a>(lines: &'a [api::Line], wanted: &PlannedLine) -> Option<&'a api::Line> {
     lines
         .iter()
-        .find(|line| *line.sku == *wanted.code && line.unit_price.as_price() == Some(wanted.price))
+        .find(|line| *line.sku == *wanted.code && line.unit_price.read() == Some(wanted.price))
 }
 
 /// Reduces the wanted units of each short code to the available ones, last lines first; returns
@@ -345,7 +342,7 @@ pub fn reduce(lines: &[PlannedLine], want: &mut [i64], shortages: &[Shortage]) -
 }
 
 fn delivery(cart: &Cart) -> i64 {
-    cart.delivery.as_ref().and_then(|delivery| delivery.price.as_minor()).unwrap_or(0)
+    cart.delivery.as_ref().map_or(0, |delivery| delivery.price.amount)
 }
 
 fn email(step: &InvoiceStep) -> String {

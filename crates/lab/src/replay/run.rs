@@ -320,7 +320,7 @@ impl<'a> ReplayRun<'a> {
     async fn wait_for_capture(&self, placed: &BoughtOrder) -> Result<(), PurchaseFailure> {
         for attempt in 1..=CAPTURE_READS_MAX {
             let order = self.client.get_order(&placed.id).send().await?.body;
-            if order.captured.as_ref().and_then(Money::as_minor) == Some(placed.total) {
+            if order.captured.as_ref().map(|captured| captured.amount) == Some(placed.total) {
                 return Ok(());
             }
             pause(attempt).await;

@@ -10,13 +10,14 @@ use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details};
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::Currency;
+use crate::http::api::amount::PriceInput;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
 use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
     CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
     NewLine, NewLines, RequirementShape,
 };
-use crate::http::api::shape::{Delivery, Money, Price, PriceInput, Totals};
+use crate::http::api::shape::{Delivery, Money, Price, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;

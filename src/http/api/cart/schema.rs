@@ -4,7 +4,8 @@ use utoipa::openapi::schema::OneOfBuilder;
 
 use super::shape::NewLine;
 use crate::domain::cart::LINES_MAX;
-use crate::http::api::shape::{PriceInput, Units};
+use crate::http::api::amount::PriceInput;
+use crate::http::api::shape::Units;
 use crate::http::docs::schemas::{closed, null, number, refer, schemas};
 use crate::http::edge::checked::Sku;
 

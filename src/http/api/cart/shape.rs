@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::cart::{self, LINES_MAX};
-use crate::http::api::shape::{Address, Delivery, Money, Price, PriceInput, Totals, Units};
+use crate::http::api::amount::PriceInput;
+use crate::http::api::shape::{Address, Delivery, Money, Price, Totals, Units};
 use crate::http::edge::checked;
 use crate::http::edge::input::{List, ListItem, Text};
 

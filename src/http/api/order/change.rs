@@ -16,9 +16,10 @@ use crate::domain::money::Currency;
 use crate::domain::order::{
     self, Command, FulfillmentRequest, Order, RefundLineRequest, RefundRequest, Tracking,
 };
+use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::read::read_order;
 use crate::http::api::order::shape::AdminOrder;
-use crate::http::api::shape::{MoneyInput, Units};
+use crate::http::api::shape::Units;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::checked;
