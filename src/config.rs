@@ -26,6 +26,7 @@ use crate::actors::flows::payment;
 use crate::actors::node;
 use crate::domain::limits::{holds, within};
 use crate::domain::pricing;
+use crate::http::edge::faults::contains;
 use crate::{bus, cache, http, store, telemetry};
 
 /// The prefix of all environment variables.
@@ -174,9 +175,25 @@ impl Config {
 
 /// A configuration, with the source of each value.
 pub struct Loaded {
-    /// The settings.
+    /// The settings; those that cannot be read are at their defaults.
     pub config: Config,
+    /// The settings that are unknown or cannot be read.
+    unreadable: Vec<InvalidSetting>,
     figment: Figment,
+}
+
+/// Where a value came from.
+fn source(figment: &Figment, path: &str) -> String {
+    // A list is one value.
+    let path = path.split('[').next().unwrap_or_default();
+    match figment.find_metadata(path) {
+        None => "default".into(),
+        Some(metadata) => match &metadata.source {
+            Some(figment::Source::File(file)) => file.display().to_string(),
+            _ if metadata.name.contains("Config") => "default".into(),
+            _ => metadata.name.to_string(),
+        },
+    }
 }
 
 /// Reads the configuration: first `file`, or `config.toml` in the working folder if it exists; then
@@ -223,34 +240,33 @@ pub fn load(
     for (path, value) in flags {
         figment = figment.merge(Flag(path, value.clone()));
     }
-    let config = figment.extract().map_err(Box::new)?;
-    Ok(Loaded { config, figment })
+    let values = figment.extract().map_err(Box::new)?;
+    let (config, mut unreadable) = check::readable(values).map_err(Box::new)?;
+    for fault in &mut unreadable {
+        fault.source = Some(source(&figment, &fault.path));
+    }
+    Ok(Loaded { config, unreadable, figment })
 }
 
 impl Loaded {
     /// The source of the value at a path: a file, the environment, a flag or the default.
     #[must_use]
     pub fn source(&self, path: &str) -> String {
-        match self.figment.find_metadata(path) {
-            None => "default".into(),
-            Some(metadata) => match &metadata.source {
-                Some(figment::Source::File(file)) => file.display().to_string(),
-                _ if metadata.name.contains("Config") => "default".into(),
-                _ => metadata.name.to_string(),
-            },
-        }
+        source(&self.figment, path)
     }
 
     /// All invalid values, each with its source.
     #[must_use]
     pub fn faults(&self) -> Vec<InvalidSetting> {
+        let known = |fault: &InvalidSetting| {
+            self.unreadable.iter().any(|known| contains(&known.path, &fault.path))
+        };
         let mut faults = check::faults(&self.config);
+        faults.retain(|fault| !known(fault));
         for fault in &mut faults {
-            // An element of a list has the source of the whole list.
-            let path = fault.path.split('[').next().unwrap_or_default();
-            fault.source = Some(self.source(path));
+            fault.source = Some(self.source(&fault.path));
         }
-        faults
+        self.unreadable.iter().cloned().chain(faults).collect()
     }
 
     /// The settings, if all of them are valid.
@@ -434,10 +450,31 @@ mod tests {
     }
 
     #[test]
+    fn all_settings_that_cannot_be_read_are_named_in_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kontor.toml");
+        let text = "[shop]\nhold_secs = true\npayment_deadline_secs = 0\n\
+                    [[pricing.delivery]]\nid = \"van\"\nname = \"Van\"\nprices = { GBP = 4.99 }\n";
+        std::fs::write(&file, text).unwrap();
+        let env = [
+            ("KONTOR__ENTITIES__COMMANDS_MAX", "-5"),
+            ("KONTOR__HTTP__LISTN", "x"),
+            ("KONTOR__SHOP__CAPTURE", "never"),
+        ];
+        let loaded = load(Some(&file), environment(&env), &[]).unwrap();
+        let error =
+            loaded.checked().unwrap_err().to_string().replace(file.to_str().unwrap(), "FILE");
+        let mut lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
+        lines.sort_unstable();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
     fn a_wrong_or_unknown_value_is_named() {
         for (name, part) in [("KONTOR__HTTP__LISTN", "listn"), ("KONTOR__SHOP__HOLD_SECS", "hold")]
         {
-            let error = load(None, environment(&[(name, "soon")]), &[]).err().unwrap().to_string();
+            let loaded = load(None, environment(&[(name, "soon")]), &[]).unwrap();
+            let error = loaded.checked().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
         let missing = environment(&[("KONTOR__DATA__DIR_FILE", "/nowhere/at/all")]);

@@ -8,13 +8,20 @@
 
 use std::fmt;
 
+use figment::error::{Actual, Kind};
+use figment::value::Value as Figures;
 use garde::Validate as _;
 use serde_json::Value;
 
 use super::{Config, masked_values};
+use crate::domain::money::{UnitPrice, parse_currency, parse_major};
+use crate::http::edge::rule::must_be;
 
 /// Of a longer list, only the number of its entries is shown.
 const SHOWN_MAX: usize = 10;
+
+/// The maximum number of unreadable settings that are reported at once.
+const FAULTS_MAX: usize = 100;
 
 /// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +60,110 @@ pub fn faults(config: &Config) -> Vec<InvalidSetting> {
         InvalidSetting { path, found, wanted: error.message().to_owned(), source: None }
     };
     report.iter().map(fault).collect()
+}
+
+/// Reads the settings. A setting that is unknown or cannot be read is a fault, and left at its
+/// default.
+///
+/// # Errors
+/// The error of figment if that is not possible.
+pub fn readable(mut values: Figures) -> Result<(Config, Vec<InvalidSetting>), figment::Error> {
+    let defaults = Figures::serialize(Config::default())?;
+    let mut faults: Vec<InvalidSetting> = Vec::new();
+    loop {
+        let error = match values.deserialize::<Config>() {
+            Ok(config) => return Ok((config, faults)),
+            Err(error) => error,
+        };
+        let mut at = error.path.clone();
+        if let Kind::UnknownField(name, _) = &error.kind
+            && at.last() != Some(name)
+        {
+            at.push(name.clone());
+        }
+        let fault = unreadable(&at, &error.kind);
+        // What is replaced by its default is not faulty again.
+        if at.is_empty()
+            || faults.len() >= FAULTS_MAX
+            || faults.iter().any(|one| one.path == fault.path)
+        {
+            return Err(error);
+        }
+        reset(&mut values, &defaults, &at);
+        faults.push(fault);
+    }
+}
+
+/// What is wrong with the setting at a path.
+fn unreadable(at: &[String], kind: &Kind) -> InvalidSetting {
+    let named = |path: String, part: &String| match part.parse::<usize>() {
+        Ok(index) => format!("{path}[{index}]"),
+        Err(_) if path.is_empty() => part.clone(),
+        Err(_) => format!("{path}.{part}"),
+    };
+    let path = at.iter().fold(String::new(), named);
+    let (found, wanted) = match kind {
+        Kind::UnknownField(_, known) => {
+            ("not a setting".to_owned(), format!("must be one of {}", known.join(", ")))
+        }
+        Kind::UnknownVariant(name, known) => {
+            (format!("{name:?}"), format!("must be one of {}", known.join(", ")))
+        }
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+            let found = in_words(actual);
+            let wanted = match at {
+                [.., prices, code] if prices == "prices" => whole_minor_units(&found, code),
+                _ => must_be(expected, &found),
+            };
+            (found, wanted)
+        }
+        Kind::MissingField(name) => ("incomplete".to_owned(), format!("must have {name}")),
+        other => ("not readable".to_owned(), format!("must be right: {other}")),
+    };
+    InvalidSetting { path, found, wanted, source: None }
+}
+
+/// The rule of a price, with the amount that was probably meant.
+fn whole_minor_units(found: &str, code: &str) -> String {
+    let rule = "must be a whole number of minor units";
+    let meant = parse_currency(code).and_then(|currency| parse_major(found, currency));
+    match meant.ok().and_then(UnitPrice::whole) {
+        Some(meant) => format!("{rule}: {found} {code} is {meant}"),
+        None => rule.to_owned(),
+    }
+}
+
+fn in_words(actual: &Actual) -> String {
+    match actual {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Char(value) => format!("{value:?}"),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Sets a value to its default, or removes it if it has none. A list is one value.
+fn reset(values: &mut Figures, defaults: &Figures, at: &[String]) {
+    let Figures::Dict(_, dict) = values else { return };
+    let Some((first, rest)) = at.split_first() else { return };
+    let default = match defaults {
+        Figures::Dict(_, defaults) => defaults.get(first),
+        _ => None,
+    };
+    match (dict.get_mut(first), default) {
+        (Some(inner @ Figures::Dict(..)), Some(default @ Figures::Dict(..)))
+            if !rest.is_empty() =>
+        {
+            reset(inner, default, rest);
+        }
+        (_, Some(default)) => drop(dict.insert(first.clone(), default.clone())),
+        (_, None) => drop(dict.remove(first)),
+    }
 }
 
 /// The value at a path such as `pricing.delivery[2].id`.

@@ -24,6 +24,7 @@ use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
 use crate::http::edge::secret::ServerSecret;
 use crate::http::edge::session as cookies;
+use crate::http::live::client_message;
 use crate::http::live::message::ClientMessage;
 use crate::http::live::token::LiveToken;
 use crate::http::live::{Topics, filter};
@@ -105,7 +106,8 @@ fn faults(all: &[FieldError]) {
 pub fn import(bytes: &[u8]) {
     for line in bytes.split(|byte| *byte == b'\n').take(100) {
         let Ok(value) = serde_json::from_slice::<Value>(line) else { continue };
-        if let Err(told) = check::<import::ImportRow>(&value) {
+        let (read, told) = check::<import::ImportRow>(&value);
+        if read.is_none() || !told.is_empty() {
             faults(&told);
         }
     }
@@ -235,9 +237,13 @@ pub fn tokens(bytes: &[u8]) {
 /// Decodes a message of a client of the live feed.
 pub fn live(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(ClientMessage::Subscribe(asked)) = serde_json::from_str(text) else { return };
-    match filter::read(&Topics::standard(), asked) {
-        Err(wrong) => assert!(!wrong.code.is_empty() && !wrong.detail.is_empty()),
+    let (asked, known) = match client_message::read(text) {
+        Ok(ClientMessage::Subscribe(asked, known)) => (asked, known),
+        Ok(ClientMessage::Unsubscribe(_)) => return,
+        Err(refused) => return assert!(!refused.wrong.detail.is_empty()),
+    };
+    match filter::read(&Topics::standard(), asked, known) {
+        Err(wrong) => assert!(!wrong.detail.is_empty()),
         Ok(filter::Asked { spec, from, .. }) => {
             assert!((1..=64).contains(&spec.id.chars().count()));
             assert!((1..=LIMIT_MAX).contains(&spec.limit));

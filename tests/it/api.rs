@@ -634,7 +634,7 @@ async fn import_is_partial_and_idempotent() {
         .iter()
         .map(|one| one["field"].as_str().unwrap())
         .collect();
-    assert_eq!(fields, ["on_hand"]);
+    assert_eq!(fields, ["on_hand", "product.name"]);
     assert_eq!(done.body["errors"][0]["row"], 2);
     let again = api.admin("POST", "/v1/admin/imports", body).await;
     assert_eq!((&again.body["unchanged"], &again.body["stock_set"]), (&json!(3), &json!(0)));

@@ -417,9 +417,9 @@ async fn invalid_messages_are_answered_and_close_nothing() {
     let subscribe = |id: &str, topic: &str| json!({"type": "subscribe", "id": id, "topic": topic});
     let stuck = json!({"type": "subscribe", "id": "a", "topic": "stock", "limit": 0});
     let wrong = [
-        (json!("x"), "malformed_json"),
-        (json!({"type": "dance"}), "malformed_json"),
-        (subscribe("a", "weather"), "malformed_json"),
+        (json!("x"), "invalid_request"),
+        (json!({"type": "dance"}), "invalid_request"),
+        (subscribe("a", "weather"), "invalid_request"),
         (subscribe("", "stock"), "invalid_request"),
         (stuck, "invalid_request"),
         (subscribe("a", "orders"), "forbidden"),
@@ -430,6 +430,25 @@ async fn invalid_messages_are_answered_and_close_nothing() {
         let error = client.next().await;
         assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!(code)), "{error}");
     }
+    client
+        .say(json!({"type": "subscribe", "id": "", "topik": "stock", "limit": 0,
+        "filter": {"sku": "a/b"}, "from": "x"}))
+        .await;
+    let error = client.next().await;
+    let mut fields: Vec<_> = error["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["field"].as_str().unwrap())
+        .collect();
+    fields.sort_unstable();
+    assert_eq!(fields, ["from", "id", "limit", "topic", "topik"], "{error}");
+    client
+        .say(json!({"type": "subscribe", "id": "a", "topic": "stock", "limit": 0,
+        "filter": {"sku": "a/b", "colour": 1}}))
+        .await;
+    let error = client.next().await;
+    assert_eq!(error["errors"].as_array().map(Vec::len), Some(3), "{error}");
     for id in ["a", "b"] {
         client.say(subscribe(id, "stock")).await;
         assert_eq!(client.next().await["type"], "snapshot");

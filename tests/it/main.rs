@@ -22,6 +22,7 @@ mod deploy;
 mod doctor;
 mod edge;
 
+mod faults;
 mod flash;
 mod full_disk;
 mod golden;

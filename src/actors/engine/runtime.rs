@@ -132,18 +132,37 @@ impl Definition {
     fn fault(&self, value: RuntimeValue) -> Option<String> {
         match (self.kind, value) {
             (SettingKind::Switch, RuntimeValue::Switch(_)) => None,
-            (SettingKind::Switch, RuntimeValue::Number(_)) => {
-                Some("must be true or false".to_owned())
-            }
             (SettingKind::Number { min, max }, RuntimeValue::Number(number))
                 if (min..=max).contains(&number) =>
             {
                 None
             }
-            (SettingKind::Number { min, max }, _) => {
-                Some(format!("must be a whole number from {min} to {max}"))
+            _ => Some(self.rule()),
+        }
+    }
+
+    /// What its value must be.
+    fn rule(&self) -> String {
+        match self.kind {
+            SettingKind::Switch => "must be true or false, or null for the default".to_owned(),
+            SettingKind::Number { min, max } => {
+                format!("must be a whole number from {min} to {max}, or null for the default")
             }
         }
+    }
+
+    /// Its value from JSON; `None` is the default.
+    ///
+    /// # Errors
+    /// What the value must be.
+    pub fn read(&self, json: &serde_json::Value) -> Result<Option<RuntimeValue>, Error> {
+        let value = match json {
+            serde_json::Value::Null => return Ok(None),
+            serde_json::Value::Bool(on) => Some(RuntimeValue::Switch(*on)),
+            other => other.as_u64().map(RuntimeValue::Number),
+        };
+        let value = value.filter(|value| self.fault(*value).is_none());
+        value.map(Some).ok_or_else(|| Error::Invalid(self.rule()))
     }
 }
 

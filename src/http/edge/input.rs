@@ -107,6 +107,8 @@ impl<const MIN: i64, const MAX: i64> Whole<MIN, MAX> {
     pub const MIN: i64 = MIN;
     /// The maximum.
     pub const MAX: i64 = MAX;
+    /// The smallest number.
+    pub const LEAST: Self = Self(MIN);
 
     /// The number.
     #[must_use]

@@ -22,13 +22,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::{FAULTS_MAX, RequestFaults, contains};
 use crate::http::edge::object_only::Objects;
 use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::rule::rule;
 
+/// The field of a fault of the whole body.
+const WHOLE: &str = "body";
 /// The maximum nesting of a body, in levels.
 const DEPTH_MAX: u32 = 32;
-/// The maximum number of faults that are reported at once.
-const FAULTS_MAX: usize = 50;
 /// The maximum number of chunks of an unread body that are read and dropped.
 const SKIP_CHUNKS: usize = 16;
 /// The maximum number of bytes that are deserialized again, in all repetitions, to find faults.
@@ -57,12 +59,38 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Jso
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let draft = Draft::from_request(request, payload);
+        Box::pin(async move {
+            let Draft { value, faults, digest } = draft.await?;
+            faults.check().map(|()| Self { value, digest })
+        })
+    }
+}
+
+/// A JSON body with all of its faults, for a handler that looks up what it names: faults of the
+/// look-up are reported together with those of the body.
+#[derive(Debug)]
+pub struct Draft<T> {
+    /// The deserialized body. Where it has faults it is not what was sent.
+    pub value: T,
+    /// What is wrong with it.
+    pub faults: RequestFaults,
+    /// A digest of method, path and body.
+    pub digest: u64,
+}
+
+impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Draft<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             check_type(&request)?;
             let bytes = read(&request, payload).await?;
             let digest = digest(&request, &bytes);
-            Ok(Self { value: parse(&bytes)?, digest })
+            let (value, faults) = draft(&bytes)?;
+            Ok(Self { value, faults, digest })
         })
     }
 }
@@ -188,24 +216,63 @@ fn digest(request: &HttpRequest, body: &[u8]) -> u64 {
 /// # Errors
 /// 400 for invalid JSON or too deep nesting, 422 with the invalid fields.
 pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Error> {
+    let (value, faults) = draft(bytes)?;
+    faults.check().map(|()| value)
+}
+
+/// Parses a value, and finds all of its faults.
+fn draft<T: DeserializeOwned + Validate<Context = ()>>(
+    bytes: &[u8],
+) -> Result<(T, RequestFaults), Error> {
     if deeper_than(bytes, DEPTH_MAX) {
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
         return Err(Error::new(Code::MalformedJson, detail));
     }
     let object = bytes.trim_ascii_start().first() == Some(&b'{');
+    let no_object = || Error::field(WHOLE, "must be an object");
     match strictly::<T>(bytes) {
-        Ok(value) if object => match value.validate() {
-            Ok(()) => Ok(value),
-            Err(report) => Err(Error::invalid(field_errors(&report, &[]))),
-        },
-        Ok(_) => Err(Error::field("", "must be an object")),
+        Ok(value) if object => {
+            let faults = match value.validate() {
+                Ok(()) => RequestFaults::default(),
+                Err(report) => field_errors(&report, &[]).into(),
+            };
+            Ok((value, faults))
+        }
+        Ok(_) => Err(no_object()),
         Err(error) if error.is_data() => match serde_json::from_slice::<Value>(bytes) {
-            Ok(value) if object => Err(Error::invalid(faults::<T>(value, bytes.len(), &error))),
-            Ok(_) => Err(Error::field("", "must be an object")),
+            Ok(value) if object => {
+                let tries = (FAULT_WORK_MAX / bytes.len().max(1)).clamp(1, 200);
+                let (value, mut faults) = search::<T>(value, tries);
+                let message = error.to_string();
+                if let Some(name) = quoted(&message, "duplicate field `") {
+                    // A tree of values cannot show it.
+                    faults.push(FieldError {
+                        field: duplicate::<T>(bytes, name),
+                        message: rule(&message),
+                    });
+                }
+                match value {
+                    Some(value) => Ok((value, faults.into())),
+                    None => Err(Error::invalid(faults)),
+                }
+            }
+            Ok(_) => Err(no_object()),
             Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
         },
         Err(_) if bytes.is_empty() => Err(Error::new(Code::MalformedJson, "the body is empty")),
         Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
+    }
+}
+
+/// The path of a field that occurs twice.
+fn duplicate<T: DeserializeOwned>(bytes: &[u8], name: String) -> String {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize::<_, T>(Objects(&mut reader));
+    let field = read.err().map(|error| place(error.path()).1).unwrap_or_default();
+    match field.rsplit('.').next() {
+        Some("") | None => name,
+        Some(last) if last == name => field,
+        Some(_) => format!("{field}.{name}"),
     }
 }
 
@@ -215,19 +282,16 @@ fn strictly<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     reader.end().map(|()| value)
 }
 
-/// Deserializes and validates a JSON value.
-///
-/// # Errors
-/// All invalid fields.
+/// Deserializes a JSON value, and finds all of its faults; `None` only for a value with faults.
 pub fn check<T: DeserializeOwned + Validate<Context = ()>>(
     value: &Value,
-) -> Result<T, Vec<FieldError>> {
+) -> (Option<T>, Vec<FieldError>) {
     match serde_path_to_error::deserialize::<_, T>(Objects(value)) {
-        Ok(read) => match read.validate() {
-            Ok(()) => Ok(read),
-            Err(report) => Err(field_errors(&report, &[])),
-        },
-        Err(_) => Err(search::<T>(value.clone(), 100)),
+        Ok(read) => {
+            let faults = read.validate().err().map(|report| field_errors(&report, &[]));
+            (Some(read), faults.unwrap_or_default())
+        }
+        Err(_) => search::<T>(value.clone(), 100),
     }
 }
 
@@ -252,19 +316,6 @@ fn deeper_than(bytes: &[u8], max: u32) -> bool {
     false
 }
 
-fn faults<T: DeserializeOwned + Validate<Context = ()>>(
-    value: Value,
-    bytes: usize,
-    first: &serde_json::Error,
-) -> Vec<FieldError> {
-    let found = search::<T>(value, (FAULT_WORK_MAX / bytes.max(1)).clamp(1, 200));
-    if found.is_empty() {
-        // For example, a field that occurs twice: `Value` keeps only one of the two.
-        return vec![FieldError { field: String::new(), message: plain(&first.to_string()) }];
-    }
-    found
-}
-
 /// A faulty value that was replaced by a valid one.
 struct Patch {
     pointer: String,
@@ -273,11 +324,11 @@ struct Patch {
 }
 
 /// Finds all fields that cannot be deserialized, and then all values that break a rule. `tries` is
-/// the maximum number of deserializations.
+/// the maximum number of deserializations. The value has valid values instead of the faulty ones.
 fn search<T: DeserializeOwned + Validate<Context = ()>>(
     mut value: Value,
     tries: usize,
-) -> Vec<FieldError> {
+) -> (Option<T>, Vec<FieldError>) {
     let fillers = [Value::Null, json!(""), json!(1), json!({}), json!([]), json!(false)];
     let mut faults: Vec<FieldError> = Vec::new();
     let mut patches: Vec<Patch> = Vec::new();
@@ -287,16 +338,15 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
                 if let Err(report) = read.validate() {
                     faults.extend(field_errors(&report, &patches));
                 }
-                break;
+                return (Some(read), faults);
             }
             Err(error) => error,
         };
         let (mut pointer, mut field) = place(error.path());
-        let mut message = error.inner().to_string();
+        let message = error.inner().to_string();
         if let Some(name) = quoted(&message, "missing field `") {
             pointer = format!("{pointer}/{}", escape(&name));
             field = if field.is_empty() { name } else { format!("{field}.{name}") };
-            message = "is required".to_owned();
         }
         let unknown = message.starts_with("unknown field");
         let known = patches.iter_mut().find(|patch| patch.pointer == pointer);
@@ -306,7 +356,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
         });
         if filler == 0 {
             if !inside(&field, &patches) && faults.len() < FAULTS_MAX {
-                faults.push(FieldError { field: field.clone(), message: plain(&message) });
+                faults.push(FieldError { field: field.clone(), message: rule(&message) });
             }
             patches.push(Patch { pointer: pointer.clone(), field, filler });
         }
@@ -315,15 +365,12 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
             break;
         }
     }
-    faults
+    (None, faults)
 }
 
 /// Whether a field, or a value that contains it, was replaced.
 fn inside(field: &str, patches: &[Patch]) -> bool {
-    patches.iter().any(|patch| match field.strip_prefix(patch.field.as_str()) {
-        Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']) || patch.field.is_empty(),
-        None => false,
-    })
+    patches.iter().any(|patch| contains(&patch.field, field))
 }
 
 /// Replaces a faulty value by `filler`, or removes it if there is none; `false` if this is not
@@ -386,22 +433,6 @@ fn quoted(message: &str, before: &str) -> Option<String> {
     Some(message.strip_prefix(before)?.split('`').next()?.to_owned())
 }
 
-/// The message of serde for API users: without the position in the text and the names of Rust
-/// types.
-fn plain(message: &str) -> String {
-    let message = message.split(" at line ").next().unwrap_or(message);
-    if let Some(name) = quoted(message, "unknown field `") {
-        return format!("there is no field `{name}` here");
-    }
-    if let Some((found, "i64" | "u64" | "i32" | "u32")) = message.split_once(", expected ") {
-        let found =
-            found.trim_start_matches("invalid type: ").trim_start_matches("invalid value: ");
-        return format!("must be a whole number, without a decimal point, not {found}");
-    }
-    let cut = message.split(", expected struct ").next().unwrap_or(message);
-    if cut.len() < message.len() { format!("{cut}, expected an object") } else { cut.to_owned() }
-}
-
 /// The faults in a report, except those of values that were replaced.
 fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
     report
@@ -456,7 +487,7 @@ mod tests {
             assert_eq!(fields(&body), ["lines[0].quantity"], "{number}");
         }
         let error = parse::<NewCart>(br#"{"lines": [{"sku": "a", "quantity": 2.0}]}"#);
-        let rule = "must be a whole number, without a decimal point, not floating point `2.0`";
+        let rule = "must be a whole number, without a decimal point, not 2.0";
         assert_eq!(error.expect_err("no quantity").fields()[0].message, rule);
     }
 
@@ -481,19 +512,22 @@ mod tests {
         found.sort();
         assert_eq!(found, ["lines[0]", "shipping_address"]);
         let row = json!({"lines": [["a", 1, null]]});
-        let faults = check::<NewCart>(&row).expect_err("an array");
+        let (_, faults) = check::<NewCart>(&row);
         assert_eq!(faults[0].field, "lines[0]");
     }
 
     #[test]
     fn all_faults_of_shape_name_their_field() {
-        assert_eq!(fields("[]"), [""]);
+        assert_eq!(fields("[]"), ["body"]);
         let line = br#"{"sku": "LAMP", "quantity": 1.5}"#;
         let error =
             parse::<crate::http::api::cart::shape::NewLines>(line).expect_err("no quantity");
         let told: Vec<_> = error.fields().iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(told, ["quantity"]);
-        assert_eq!(fields(r#"{"email": "a@b.example", "email": "c@d.example"}"#), [""]);
+        let twice = r#"{"email": "a@b.example", "email": "c@d.example", "currency": "XXX"}"#;
+        assert_eq!(fields(twice), ["currency", "email"]);
+        let deep = r#"{"lines": [{"sku": "a", "quantity": 1, "sku": "b"}]}"#;
+        assert_eq!(fields(deep), ["lines[0].sku"]);
         assert_eq!(fields(r#"{"shipping_address": {}}"#).len(), 4);
         assert_eq!(fields(r#"{"shipping_address": "here"}"#), ["shipping_address"]);
     }

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::problem::Code;
 
 /// The maximum number of rows of a page.
@@ -24,7 +25,7 @@ impl Query {
     /// Parses a request's query.
     ///
     /// # Errors
-    /// 400 `unknown_filter` for a parameter that is not in `known`; 422 for a parameter that occurs
+    /// 400 `unknown_filter` for parameters that are not in `known`; 422 for parameters that occur
     /// twice.
     pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
         Self::parse(request.query_string(), known)
@@ -37,18 +38,21 @@ impl Query {
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
         let broken = |_| Error::new(Code::BadRequest, "the query string cannot be read");
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map_err(broken)?;
-        let mut all = BTreeMap::new();
+        let (mut all, mut faults) = (BTreeMap::new(), RequestFaults::default());
         for (name, value) in pairs.into_inner() {
             if !known.contains(&name.as_str()) {
-                let list = known.join(", ");
-                let detail = format!("unknown parameter {name:?}; known parameters: {list}");
-                return Err(Error::new(Code::UnknownFilter, detail));
-            }
-            if all.insert(name.clone(), value).is_some() {
-                return Err(Error::field(&name, "must occur only once"));
+                let message = match known {
+                    [] => "is not a parameter here: there are none".to_owned(),
+                    known => {
+                        format!("is not a parameter here: the parameters are {}", known.join(", "))
+                    }
+                };
+                faults.add(Code::UnknownFilter, name, message);
+            } else if all.insert(name.clone(), value).is_some() {
+                faults.invalid(name, "must occur only once");
             }
         }
-        Ok(Self(all))
+        faults.check().map(|()| Self(all))
     }
 
     /// A parameter as text; an empty one counts as absent.

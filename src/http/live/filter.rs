@@ -1,18 +1,19 @@
 //! Parses the request of a subscription: topic, filter, limit, and the token to resume from. The
 //! topic of each list parses its own filters.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::message::{FilterInput, Subscribe, Topic};
-use super::refusal::{Wrong, read_filter};
+use super::message::{Subscribe, Topic};
+use super::refusal::Wrong;
 use super::token::LiveToken;
 use super::topic::{TopicQuery, Topics};
+use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::query::LIMIT_MAX;
+use crate::http::edge::problem::Code;
 
 /// The default of the maximum number of rows of a snapshot.
 const LIMIT: u32 = 50;
-const ID_MAX: usize = 64;
 
 /// A parsed subscription. Equal subscriptions get the same frames.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -45,44 +46,64 @@ pub(in crate::http) struct Asked {
     pub(in crate::http) from: Option<LiveToken>,
 }
 
-/// Parses a subscription.
+/// Parses a subscription, whose fields have these faults.
 ///
 /// # Errors
-/// [`Wrong`] for an invalid topic, id, filter, limit or token.
-pub(in crate::http) fn read(topics: &Topics, asked: Subscribe) -> Result<Asked, Wrong> {
+/// [`Wrong`] with all that is wrong with its topic, id, filter, limit and token.
+pub(in crate::http) fn read(
+    topics: &Topics,
+    asked: Subscribe,
+    mut faults: RequestFaults,
+) -> Result<Asked, Wrong> {
     let Subscribe { id, topic, filter, limit, from } = asked;
-    if id.is_empty() || id.chars().count() > ID_MAX || id.contains(char::is_control) {
-        return Err(Wrong::new("invalid_request", "id must have 1 to 64 characters"));
+    let from = from.map(|text| LiveToken::parse(&text));
+    if matches!(from, Some(None)) {
+        faults.add(Code::InvalidCursor, "from", "must be a token of this feed");
     }
-    let (subject, scope) = subject(topics, &topic, filter)?;
-    let limit = limit.unwrap_or(LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Wrong::new("invalid_request", "limit must be a number from 1 to 200"));
-    }
-    let from = match from.map(|text| LiveToken::parse(&text)) {
-        Some(None) => return Err(Wrong::new("invalid_cursor", "from is not a token of this feed")),
-        Some(token) => token,
-        None => None,
-    };
-    Ok(Asked { spec: Spec { id, subject, limit }, scope, from })
+    let subject =
+        if faults.has("topic") { None } else { subject(topics, &topic, filter, &mut faults)? };
+    faults.check()?;
+    let (subject, scope) = subject.ok_or_else(|| no_topic(topics))?;
+    let limit = limit.map_or(LIMIT, |limit| u32::try_from(limit.get()).unwrap_or(LIMIT));
+    Ok(Asked { spec: Spec { id: id.into(), subject, limit }, scope, from: from.flatten() })
 }
 
-fn subject(topics: &Topics, topic: &str, filter: Value) -> Result<(Subject, Scope), Wrong> {
-    if let Some(topic) = topics.find(topic) {
-        return Ok((Subject::List(topic.ask(filter)?), topic.scope()));
-    }
-    let (subject, scope) = match topic.parse() {
-        Ok(Topic::Cluster) => (Subject::Cluster, Scope::Ops),
-        Ok(Topic::Stats) => (Subject::Stats, Scope::OrdersRead),
-        _ => {
-            let names: Vec<&str> = topics.names().chain(["cluster", "stats"]).collect();
-            let all = names.join(", ");
-            return Err(Wrong::malformed(format!("there is no such topic: topics are {all}")));
+/// The topic with its filter; `None`, with a fault, if it is invalid.
+fn subject(
+    topics: &Topics,
+    topic: &str,
+    filter: Value,
+    faults: &mut RequestFaults,
+) -> Result<Option<(Subject, Scope)>, Wrong> {
+    let scope = match (topics.find(topic), topic.parse()) {
+        (Some(topic), _) => {
+            return match topic.ask(filter) {
+                Ok(query) => Ok(Some((Subject::List(query), topic.scope()))),
+                Err(wrong) if wrong.fields.is_empty() => Err(wrong),
+                Err(wrong) => {
+                    for fault in wrong.fields {
+                        faults.add(wrong.code, fault.field, fault.message);
+                    }
+                    Ok(None)
+                }
+            };
+        }
+        (None, Ok(Topic::Cluster)) => (Subject::Cluster, Scope::Ops),
+        (None, Ok(Topic::Stats)) => (Subject::Stats, Scope::OrdersRead),
+        (None, _) => {
+            for fault in no_topic(topics).fields {
+                faults.invalid(fault.field, fault.message);
+            }
+            return Ok(None);
         }
     };
-    if read_filter(filter)? == FilterInput::default() {
-        Ok((subject, scope))
-    } else {
-        Err(Wrong::unknown_filter())
+    if filter != Value::Object(Map::new()) {
+        faults.add(Code::UnknownFilter, "filter", "must be empty: the topic has no filters");
     }
+    Ok(Some(scope))
+}
+
+fn no_topic(topics: &Topics) -> Wrong {
+    let names: Vec<&str> = topics.names().chain(["cluster", "stats"]).collect();
+    Error::field("topic", format!("must be one of {}", names.join(", "))).into()
 }

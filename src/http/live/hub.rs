@@ -22,6 +22,7 @@ use bytestring::ByteString;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::Live;
+use super::client_message::RefusedMessage;
 use super::filter::{self, Asked, Subject};
 use super::message::{ClientMessage, Refused, ServerMessage, Subscribe};
 use super::outbox::Farewell;
@@ -30,6 +31,7 @@ use super::ring::Ring;
 use super::snapshot::{self, Past, RangesInMemory, SnapshotQuery, TakenSnapshot};
 use super::subscription::Subscription;
 use crate::actors::engine::changes::Changed;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 
@@ -65,7 +67,7 @@ pub enum HubMessage {
     /// The socket was opened.
     Open(Box<Opened>),
     /// The client of the socket sent a message; an error if it cannot be parsed.
-    Said(u64, Result<ClientMessage, String>),
+    Said(u64, Result<ClientMessage, RefusedMessage>),
     /// The socket is to be closed.
     End(u64, Farewell),
     /// The socket is closed.
@@ -238,16 +240,19 @@ impl Hub {
     }
 
     fn refuse(&mut self, socket: u64, id: Option<&str>, wrong: &Wrong) {
-        let (code, detail) = (wrong.code, wrong.detail.as_str());
-        self.say(socket, &ServerMessage::Error(Refused { id, code, detail }));
+        let Wrong { code, detail, fields } = wrong;
+        let refused = Refused { id, code: code.as_str(), detail, errors: fields };
+        self.say(socket, &ServerMessage::Error(refused));
     }
 
-    fn said(&mut self, socket: u64, said: Result<ClientMessage, String>, ctx: &mut Context<Self>) {
+    fn said(
+        &mut self,
+        socket: u64,
+        said: Result<ClientMessage, RefusedMessage>,
+        ctx: &mut Context<Self>,
+    ) {
         match said {
-            Err(detail) => {
-                let code = Code::MalformedJson.as_str();
-                self.refuse(socket, None, &Wrong { code, detail });
-            }
+            Err(refused) => self.refuse(socket, refused.id.as_deref(), &refused.wrong),
             Ok(ClientMessage::Unsubscribe(message)) => {
                 let Some(socket) = self.sockets.get_mut(&socket) else { return };
                 let before = socket.subscriptions.len();
@@ -255,9 +260,9 @@ impl Hub {
                 let gone = before - socket.subscriptions.len();
                 self.live.metrics.subscriptions.dec_by(i64::try_from(gone).unwrap_or(0));
             }
-            Ok(ClientMessage::Subscribe(message)) => {
+            Ok(ClientMessage::Subscribe(message, faults)) => {
                 let id = message.id.clone();
-                let subject = match self.subscribe(socket, message) {
+                let subject = match self.subscribe(socket, message, faults) {
                     Ok(subject) => subject,
                     Err(wrong) => return self.refuse(socket, Some(&id), &wrong),
                 };
@@ -272,13 +277,18 @@ impl Hub {
         }
     }
 
-    fn subscribe(&mut self, socket: u64, message: Subscribe) -> Result<Subject, Wrong> {
-        let Asked { spec, scope, from } = filter::read(&self.live.topics, message)?;
+    fn subscribe(
+        &mut self,
+        socket: u64,
+        message: Subscribe,
+        faults: RequestFaults,
+    ) -> Result<Subject, Wrong> {
+        let Asked { spec, scope, from } = filter::read(&self.live.topics, message, faults)?;
         let subject = spec.subject.clone();
         let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(subject) };
         if !socket.principal.may(scope) {
             let detail = format!("this topic needs the scope {}", scope.as_str());
-            return Err(Wrong::new(Code::Forbidden.as_str(), detail));
+            return Err(Wrong::new(Code::Forbidden, detail));
         }
         let known = socket.subscriptions.iter().position(|one| one.spec.id == spec.id);
         if let Some(known) = known {
@@ -288,7 +298,7 @@ impl Hub {
         let most = self.live.options.subscriptions_max;
         if socket.subscriptions.len() >= most {
             let detail = format!("a socket has at most {most} subscriptions");
-            return Err(Wrong::new(Code::TooManyRequests.as_str(), detail));
+            return Err(Wrong::new(Code::TooManyRequests, detail));
         }
         let shards = self.ring.heads().len();
         socket.subscriptions.push(Subscription::new(spec, from, shards));

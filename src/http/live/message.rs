@@ -9,7 +9,14 @@ use utoipa::ToSchema;
 use super::stats::Sample;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::stock::levels::StockLevel;
+use crate::http::edge::faults::RequestFaults;
+use crate::http::edge::input::{Text, Whole};
+use crate::http::edge::problem::FieldError;
+use crate::http::edge::query::LIMIT_MAX;
 use crate::http::operator::entities::Here;
+
+/// The most characters of the id of a subscription.
+const ID_MAX: usize = 64;
 
 /// The topic of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, ToSchema)]
@@ -24,8 +31,9 @@ pub enum Topic {
 }
 
 /// A filter of orders or stock; empty for all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, garde::Validate, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct FilterInput {
     /// Orders in one of these statuses, at most 16.
     pub status: Vec<String>,
@@ -44,11 +52,14 @@ pub struct FilterInput {
 }
 
 /// Subscribes to a topic: to the changes from now on, or to those since a token.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Subscribe {
     /// The id of the subscription, chosen by the client, 1 to 64 characters.
-    pub id: String,
+    #[garde(dive)]
+    #[schema(value_type = String)]
+    pub id: Text<1, ID_MAX>,
     /// The topic.
     #[schema(value_type = Topic)]
     pub topic: String,
@@ -58,7 +69,9 @@ pub struct Subscribe {
     pub filter: Value,
     /// The maximum number of rows of a snapshot, 1 to 200; 50 by default.
     #[serde(default)]
-    pub limit: Option<u32>,
+    #[garde(dive)]
+    #[schema(value_type = Option<u32>)]
+    pub limit: Option<Whole<1, { LIMIT_MAX as i64 }>>,
     /// The last token that the client received: the changes since then follow, without a snapshot
     /// if possible.
     #[serde(default)]
@@ -71,18 +84,19 @@ fn all() -> Value {
 }
 
 /// Ends a subscription.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[garde(allow_unvalidated)]
 pub struct Unsubscribe {
     /// The id of the subscription, chosen by the client.
     pub id: String,
 }
 
 /// A message from the client.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 pub enum ClientMessage {
-    Subscribe(Subscribe),
+    /// A subscription, with the faults of its fields.
+    Subscribe(Subscribe, RequestFaults),
     Unsubscribe(Unsubscribe),
 }
 
@@ -235,6 +249,9 @@ pub struct Refused<'a> {
     pub code: &'a str,
     /// The reason for the refusal.
     pub detail: &'a str,
+    /// All invalid fields of the message.
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    pub errors: &'a [FieldError],
 }
 
 /// The last message of a socket.

@@ -10,6 +10,7 @@
 //! missed changes gets them from the journal, or a snapshot of the rows.
 
 pub mod asyncapi;
+pub(super) mod client_message;
 pub(super) mod filter;
 mod hub;
 pub(super) mod message;

@@ -10,8 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Live;
+use super::client_message;
 use super::hub::{self, Hub, HubMessage, Opened, Slot};
-use super::message::{ClientMessage, Hello, ServerMessage};
+use super::message::{Hello, ServerMessage};
 use super::outbox::{self, Farewell, SocketWriter, WAITING_MAX};
 use super::owner_slots::SlotsFull;
 use crate::http::edge::access::Proof;
@@ -183,9 +184,7 @@ async fn listen(
         }
         match heard {
             Message::Text(text) => {
-                let said = serde_json::from_str::<ClientMessage>(&text);
-                let said = said.map_err(|error| error.to_string());
-                hub.do_send(HubMessage::Said(socket, said));
+                hub.do_send(HubMessage::Said(socket, client_message::read(&text)));
             }
             // If a pong is queued already, this one is dropped.
             Message::Ping(bytes) => drop(pong.try_send(bytes)),

@@ -458,7 +458,8 @@ mod tests {
     fn change_larger_than_a_frame_leads_to_a_snapshot() {
         let text = r#"{"id": "s", "topic": "stock"}"#;
         let asked = serde_json::from_str(text).unwrap();
-        let asked = super::super::filter::read(&Topics::standard(), asked);
+        let none = crate::http::edge::faults::RequestFaults::default();
+        let asked = super::super::filter::read(&Topics::standard(), asked, none);
         let spec = asked.map_err(|wrong| wrong.detail).unwrap().spec;
         let one = Subscription::new(spec, Some(LiveToken([5, 7].as_slice().into())), 2);
         let changed =

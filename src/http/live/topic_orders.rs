@@ -17,6 +17,7 @@ use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
+use crate::http::edge::problem::Code;
 use crate::store::Store;
 use crate::store::order::{self, Row, STATUSES_MAX};
 
@@ -76,31 +77,32 @@ impl ListTopic for OrdersTopic {
     }
 
     fn filter(&self, input: Value) -> Result<FilterInput, Wrong> {
-        let filter = read_filter(input)?;
+        let (filter, mut faults) = read_filter(&input)?;
         let FilterInput { status, payment_status, fulfillment_status, order, email, sku, .. } =
             &filter;
-        let wrong = |text: &str| Err(Wrong::new("invalid_request", text));
-        if sku.is_some() {
-            return Err(Wrong::unknown_filter());
-        }
+        let mut wrong = |field: &str, rule: &str| faults.invalid(format!("filter.{field}"), rule);
         if status.len() > STATUSES_MAX
             || status.iter().any(|one| OrderStatus::from_str(one).is_err())
         {
-            return wrong("filter.status must be at most 16 statuses of orders");
+            wrong("status", "must be at most 16 statuses of orders");
         }
         if payment_status.as_ref().is_some_and(|one| PaymentStatus::from_str(one).is_err()) {
-            return wrong("filter.payment_status must be one");
+            wrong("payment_status", "must be a status of payments");
         }
         if fulfillment_status.as_ref().is_some_and(|one| FulfillmentStatus::from_str(one).is_err())
         {
-            return wrong("filter.fulfillment_status must be one");
+            wrong("fulfillment_status", "must be a status of fulfillments");
         }
         if order.as_ref().is_some_and(|one| one.parse::<OrderId>().is_err()) {
-            return wrong("filter.order must be the id of an order");
+            wrong("order", "must be the id of an order");
         }
         if email.as_ref().is_some_and(|one| one.is_empty() || one.chars().count() > EMAIL_MAX) {
-            return wrong("filter.email must have 1 to 254 characters");
+            wrong("email", "must have 1 to 254 characters");
         }
+        if sku.is_some() {
+            faults.add(Code::UnknownFilter, "filter.sku", "is not a filter of this topic");
+        }
+        faults.check()?;
         Ok(filter)
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::message::{ChangeShape, FilterInput, LiveRow, StockChangeShape, Topic};
+use super::message::{ChangeShape, LiveRow, StockChangeShape, Topic};
 use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
@@ -13,6 +13,7 @@ use crate::domain::id::Sku;
 use crate::http::api::stock::levels::level_row;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
+use crate::http::edge::problem::Code;
 use crate::store::{Store, stock};
 
 /// The approximate size of a change without its rows, in bytes.
@@ -40,11 +41,21 @@ impl ListTopic for StockTopic {
     }
 
     fn filter(&self, input: Value) -> Result<Option<Sku>, Wrong> {
-        let filter = read_filter(input)?;
-        let sku = filter.sku.as_deref().map(str::parse).transpose();
-        let sku = sku.map_err(|_| Wrong::new("invalid_request", "filter.sku must be a SKU"));
-        let only_sku = FilterInput { sku: filter.sku.clone(), ..FilterInput::default() };
-        if filter == only_sku { sku } else { Err(Wrong::unknown_filter()) }
+        let (filter, mut faults) = read_filter(&input)?;
+        let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
+        if let Err(rule) = &sku {
+            faults.invalid("filter.sku", rule.to_string());
+        }
+        let fields = input.as_object().into_iter().flatten();
+        for name in fields.map(|(name, _)| name).filter(|name| *name != "sku") {
+            faults.add(
+                Code::UnknownFilter,
+                format!("filter.{name}"),
+                "is not a filter of this topic",
+            );
+        }
+        faults.check()?;
+        Ok(sku.ok().flatten())
     }
 
     fn matches_after(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {

@@ -93,7 +93,12 @@ pub async fn create_session(
             Some(key) => Some(store.sign_in_by_key(&key, call.now()).await?),
             None => None,
         },
-        _ => return Err(Error::field("", "must have either link or key")),
+        SignIn { link: Some(_), key: Some(_) } => {
+            return Err(Error::field("key", "must not be given with link"));
+        }
+        SignIn { link: None, key: None } => {
+            return Err(Error::field("link", "is required, unless key is given"));
+        }
     };
     let Some((row, secret)) = made else {
         let detail = "the link or key is unknown, used, revoked or expired";

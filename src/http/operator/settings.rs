@@ -4,6 +4,7 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::actors::engine::runtime::{self, Author, RuntimeValue, SettingKind, Shown};
@@ -13,14 +14,14 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::input::Text;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::store::runtime_setting::Row;
 
 /// The value of a setting: a boolean or a whole number.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "must be true, false, a whole number from 0, or null")]
+#[serde(untagged)]
 pub enum SettingValue {
     /// A switch: on or off.
     Switch(bool),
@@ -33,15 +34,6 @@ impl From<RuntimeValue> for SettingValue {
         match value {
             RuntimeValue::Switch(on) => Self::Switch(on),
             RuntimeValue::Number(number) => Self::Number(number),
-        }
-    }
-}
-
-impl From<SettingValue> for RuntimeValue {
-    fn from(value: SettingValue) -> Self {
-        match value {
-            SettingValue::Switch(on) => Self::Switch(on),
-            SettingValue::Number(number) => Self::Number(number),
         }
     }
 }
@@ -134,9 +126,8 @@ pub struct SettingInput {
     /// The new value; `null` for the default. Must be present, so that an omission never resets a
     /// setting.
     #[garde(skip)]
-    #[schema(required = true)]
-    #[serde(deserialize_with = "Option::deserialize")]
-    value: Option<SettingValue>,
+    #[schema(required = true, value_type = Option<SettingValue>)]
+    value: Value,
     #[garde(dive)]
     reason: Text<1, 500>,
 }
@@ -209,17 +200,19 @@ pub async fn list_setting_changes(
 pub async fn put_setting(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<SettingInput>,
+    body: Draft<SettingInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
+    let Draft { value: input, faults, .. } = body;
+    let runtime = &call.node().runtime;
+    let known = runtime.setting(&path).ok_or_else(|| Error::not_found("setting"))?;
+    let value = faults.check_with("value", known.definition.read(&input.value))?;
     let author = Author {
         by: cause.by,
-        reason: body.value.reason.into(),
+        reason: input.reason.into(),
         request_id: cause.request.unwrap_or_default(),
         at: call.now(),
     };
-    let value = body.value.value.map(RuntimeValue::from);
-    let runtime = &call.node().runtime;
     let write =
         async |version| match runtime.change(call.store(), &path, value, version, &author).await {
             Err(runtime::Error::VersionMismatch { version }) => Ok(Err(version)),

@@ -7,7 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::engine::host::{self, View};
-use crate::domain::cart::{self, Cart, Command, Details};
+use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::Currency;
 use crate::http::api::amount::PriceInput;
@@ -22,9 +22,10 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::faults::RequestFaults;
+use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::principal::Scope;
-use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::edge::secret::ServerSecret;
 
@@ -34,18 +35,18 @@ use crate::http::edge::secret::ServerSecret;
 pub async fn create_cart(
     call: RequestParts,
     secret: web::Data<ServerSecret>,
-    body: Json<NewCart>,
+    body: Draft<NewCart>,
 ) -> Result<HttpResponse, Error> {
     if let Some(key) = call.idempotency_key() {
         check_cart_key(key, call.principal().id())?;
     }
     let cause = call.cause(body.digest);
-    let new = body.value;
+    let Draft { value: new, mut faults, .. } = body;
     let currency = match &new.currency {
-        Some(code) => code.read().map_err(|rule| Error::field("currency", rule.message()))?,
-        None => call.node().settings.currency,
+        Some(code) => code.read().ok(),
+        None => Some(call.node().settings.currency),
     };
-    let lines = checked_lines(&call, new.lines.into_vec(), currency, false).await?;
+    let lines = checked_lines(&call, new.lines.into_vec(), currency, false, &mut faults).await?;
     let details = Box::new(Details {
         email: new.email.map(|email| Some(email.into())),
         reference: new.reference.map(|reference| Some(reference.into())),
@@ -53,7 +54,9 @@ pub async fn create_cart(
         billing_address: new.billing_address.map(|address| Some(address.into())),
         delivery_option: new.delivery_option.map(|option| Some(option.into())),
     });
-    check_delivery(&call, &details, Some(currency))?;
+    check_delivery(&call, &details, currency, &mut faults);
+    faults.check()?;
+    let currency = currency.unwrap_or(call.node().settings.currency);
     let command = Command::Create { currency, details, lines };
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let Some(key) = call.idempotency_key() else {
@@ -88,11 +91,11 @@ pub async fn get_cart(call: RequestParts, path: web::Path<String>) -> Result<Htt
 pub async fn update_cart(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<CartPatch>,
+    body: Draft<CartPatch>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
     let cause = call.cause(body.digest);
-    let patch = body.value;
+    let Draft { value: patch, mut faults, .. } = body;
     let details = Box::new(Details {
         email: patch.email.map(|email| email.map(Into::into)),
         reference: patch.reference.map(|reference| reference.map(Into::into)),
@@ -100,7 +103,8 @@ pub async fn update_cart(
         billing_address: patch.billing_address.map(|address| address.map(Into::into)),
         delivery_option: patch.delivery_option.map(|option| option.map(Into::into)),
     });
-    check_delivery(&call, &details, None)?;
+    check_delivery(&call, &details, None, &mut faults);
+    faults.check()?;
     change(&call, cart, Command::Update { details }, cause).await
 }
 
@@ -111,14 +115,16 @@ pub async fn update_cart(
 pub async fn add_lines(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<NewLines>,
+    body: Draft<NewLines>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
     let cause = call.cause(body.digest);
     let (found, _) = open_cart(&call, cart).await?;
     let currency = found.currency().ok_or_else(|| Error::from(cart::Rejection::NotFound))?;
-    let (lines, single) = body.value.list();
-    let lines = checked_lines(&call, lines, currency, single).await?;
+    let Draft { value: new, mut faults, .. } = body;
+    let (lines, single) = new.list();
+    let lines = checked_lines(&call, lines, Some(currency), single, &mut faults).await?;
+    faults.check()?;
     change(&call, cart, Command::AddLines { lines }, cause).await
 }
 
@@ -195,47 +201,43 @@ async fn change(
     answer(call, StatusCode::OK, cart, changed).await
 }
 
-/// Checks that the SKU of each line can be sold in the currency. Refuses with all faults at once,
-/// at most 50.
+/// Checks that the SKU of each line can be sold in the currency, and adds all faults to `faults`.
+/// An unknown currency is a fault already.
 async fn checked_lines(
     call: &RequestParts,
     lines: Vec<NewLine>,
-    currency: Currency,
+    currency: Option<Currency>,
     single: bool,
+    faults: &mut RequestFaults,
 ) -> Result<Vec<cart::NewLine>, Error> {
     if lines.iter().any(|line| line.unit_price.is_some()) {
         call.principal().must(Scope::OrdersWrite)?;
     }
     let mut checked = Vec::with_capacity(lines.len());
-    let mut faults: Vec<(Code, FieldError)> = Vec::new();
     let mut seen = BTreeSet::new();
-    for (index, line) in lines.into_iter().enumerate() {
+    for (index, line) in lines.into_iter().enumerate().take(LINES_MAX) {
         let field = |name: &str| {
             if single { name.to_owned() } else { format!("lines[{index}].{name}") }
         };
-        let sku = line.sku.read();
-        let sku = sku.map_err(|rule| Error::field(&field("sku"), rule.message()))?;
         let price = line.unit_price.as_ref().and_then(PriceInput::read);
-        if price.is_some_and(|(code, _)| code != currency) {
-            let message = format!("must be in the cart's currency, {}", currency.code());
-            let field = field("unit_price.currency");
-            faults.push((Code::CurrencyMismatch, FieldError { field, message }));
-        }
-        if seen.insert((sku.clone(), price.is_some()))
-            && let Some((code, message)) = unsellable(call, &sku, currency, price.is_some()).await?
+        if let (Some((code, _)), Some(currency)) = (price, currency)
+            && code != currency
         {
-            faults.push((code, FieldError { field: field("sku"), message }));
+            let message = format!("must be in the cart's currency, {}", currency.code());
+            faults.add(Code::CurrencyMismatch, field("unit_price.currency"), message);
+        }
+        // A text that is no SKU is a fault already.
+        let Ok(sku) = line.sku.read() else { continue };
+        let agreed = line.unit_price.is_some();
+        if seen.insert((sku.clone(), agreed))
+            && let Some((code, message)) = unsellable(call, &sku, currency, agreed).await?
+        {
+            faults.add(code, field("sku"), message);
         }
         let agreed_price = price.map(|(_, price)| price);
         checked.push(cart::NewLine { sku, quantity: line.quantity.get(), agreed_price });
     }
-    match faults.first() {
-        Some((code, _)) => {
-            let code = *code;
-            Err(Error::faulty(code, faults.into_iter().take(50).map(|(_, fault)| fault).collect()))
-        }
-        None => Ok(checked),
-    }
+    Ok(checked)
 }
 
 /// The reason why a SKU cannot be put into a cart; `None` if it can. With an `agreed` price, the
@@ -243,20 +245,21 @@ async fn checked_lines(
 async fn unsellable(
     call: &RequestParts,
     sku: &Sku,
-    currency: Currency,
+    currency: Option<Currency>,
     agreed: bool,
 ) -> Result<Option<(Code, String)>, Error> {
     let row = call.node().catalog.get(sku).await?;
-    Ok(match row {
-        None => Some((Code::UnknownSku, format!("there is no product {sku}"))),
-        Some(_) if agreed => None,
-        Some(row) if !row.value.active => {
-            Some((Code::ProductInactive, format!("{sku} is not active")))
+    Ok(match (row, currency) {
+        (None, _) => Some((Code::UnknownSku, format!("must be a product: {sku} is none"))),
+        (Some(_), _) if agreed => None,
+        (Some(row), _) if !row.value.active => {
+            Some((Code::ProductInactive, format!("must be an active product: {sku} is not")))
         }
-        Some(row) if !row.value.prices.contains_key(&currency) => {
-            Some((Code::CurrencyMismatch, format!("{sku} has no price in {}", currency.code())))
+        (Some(row), Some(currency)) if !row.value.prices.contains_key(&currency) => {
+            let message = format!("must have a price in {}: {sku} has none", currency.code());
+            Some((Code::CurrencyMismatch, message))
         }
-        Some(_) => None,
+        (Some(_), _) => None,
     })
 }
 
@@ -264,19 +267,16 @@ fn check_delivery(
     call: &RequestParts,
     details: &Details,
     currency: Option<Currency>,
-) -> Result<(), Error> {
-    let Some(Some(wanted)) = &details.delivery_option else {
-        return Ok(());
-    };
+    faults: &mut RequestFaults,
+) {
+    let Some(Some(wanted)) = &details.delivery_option else { return };
     let option = call.node().pricing.rules.delivery_option(wanted);
     let offered = option
         .is_some_and(|option| currency.is_none_or(|currency| option.price(currency).is_some()));
-    if offered {
-        return Ok(());
+    if !offered {
+        let message = "is not a delivery option; GET /v1/store/delivery-options lists them";
+        faults.add(Code::UnknownDeliveryOption, "delivery_option", message);
     }
-    let message = "is not a delivery option; GET /v1/store/delivery-options lists them".to_owned();
-    let field = "delivery_option".to_owned();
-    Err(Error::faulty(Code::UnknownDeliveryOption, vec![FieldError { field, message }]))
 }
 
 async fn answer(

@@ -96,49 +96,65 @@ pub struct CartPatch {
 /// One line to add, or several; the OpenAPI document has [`super::schema::NewLines`] instead.
 #[derive(Clone, Debug, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
-#[garde(custom(one_or_many))]
 pub struct NewLines {
     /// The SKU, for a single line.
     #[serde(default)]
-    #[garde(dive)]
+    #[garde(custom(of_one_line(self)), dive)]
     pub sku: Option<checked::Sku>,
     /// The number of units, for a single line.
     #[serde(default)]
-    #[garde(dive)]
+    #[garde(custom(of_one_line(self)), dive)]
     pub quantity: Option<Units>,
     /// An agreed price of one unit, for a single line. Requires a key with the scope
     /// `orders:write`.
     #[serde(default)]
-    #[garde(dive)]
+    #[garde(custom(not_with_lines(self)), dive)]
     pub unit_price: Option<PriceInput>,
     /// Several lines.
     #[serde(default)]
-    #[garde(custom(some_lines), dive)]
+    #[garde(custom(some_lines(self)), dive)]
     pub lines: Option<LinesToAdd>,
 }
 
-fn some_lines(lines: &Option<LinesToAdd>, (): &()) -> garde::Result {
-    match lines {
+fn some_lines(new: &NewLines) -> impl FnOnce(&Option<LinesToAdd>, &()) -> garde::Result + '_ {
+    move |lines, ()| match lines {
         Some(lines) if lines.is_empty() => Err(garde::Error::new("must not be empty")),
+        None if !new.has_one() => {
+            Err(garde::Error::new("is required, unless sku and quantity are given"))
+        }
         _ => Ok(()),
     }
 }
 
-fn one_or_many(new: &NewLines, (): &()) -> garde::Result {
-    let single = (new.sku.is_some(), new.quantity.is_some(), new.unit_price.is_some());
-    match (single, new.lines.is_some()) {
-        ((true, true, _), false) | ((false, false, false), true) => Ok(()),
-        _ => Err(garde::Error::new("give sku and quantity, or lines")),
+fn not_with_lines<T>(new: &NewLines) -> impl FnOnce(&Option<T>, &()) -> garde::Result + '_ {
+    move |value, ()| match (value, &new.lines) {
+        (Some(_), Some(_)) => Err(garde::Error::new("must not be given with lines")),
+        _ => Ok(()),
+    }
+}
+
+/// The rule of a field that a single line needs.
+fn of_one_line<T>(new: &NewLines) -> impl FnOnce(&Option<T>, &()) -> garde::Result + '_ {
+    move |value, ()| match (value, &new.lines) {
+        (None, None) if new.has_one() => Err(garde::Error::new("is required")),
+        _ => not_with_lines(new)(value, &()),
     }
 }
 
 impl NewLines {
+    /// Whether it has fields of a single line.
+    const fn has_one(&self) -> bool {
+        self.sku.is_some() || self.quantity.is_some() || self.unit_price.is_some()
+    }
+
     /// The lines; and `true` if a single line was given without `lines`, so that the names of its
     /// fields have no prefix.
     #[must_use]
     pub fn list(self) -> (Vec<NewLine>, bool) {
         match (self.lines, self.sku, self.quantity) {
-            (None, Some(sku), Some(quantity)) => {
+            (None, Some(sku), quantity) => {
+                // Without a quantity the line has a fault, and is only looked up.
+                let quantity = quantity.unwrap_or(Units::LEAST);
                 (vec![NewLine { sku, quantity, unit_price: self.unit_price }], true)
             }
             (lines, ..) => (lines.unwrap_or_default().into_vec(), false),

@@ -24,9 +24,10 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
-use crate::http::edge::json_body::Json;
-use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::json_body::{Draft, Json};
+use crate::http::edge::problem::Code;
 use crate::http::edge::read_your_writes;
 
 /// The reason for an action.
@@ -210,31 +211,33 @@ pub async fn cancel_order(
 pub async fn refund_order(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<RefundInput>,
+    body: Draft<RefundInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let input = body.value;
+    let Draft { value: input, mut faults, .. } = body;
     let currency = currency(&call, &path).await?;
+    let mut minor = |amount: &MoneyInput, field: &str| minor(amount, currency, field, &mut faults);
     let mut lines = Vec::with_capacity(input.lines.len());
     for (index, line) in input.lines.iter().enumerate() {
         let field = format!("lines[{index}].amount");
-        let amount = line.amount.as_ref().map(|amount| minor(amount, currency, &field));
+        let amount = line.amount.as_ref().map(|amount| minor(amount, &field));
         lines.push(RefundLineRequest {
             line: number(&line.line),
             quantity: line.quantity.get(),
-            amount: amount.transpose()?,
+            amount,
         });
     }
-    let of = |amount: &Option<MoneyInput>, field: &str| {
-        amount.as_ref().map_or(Ok(0), |amount| minor(amount, currency, field))
+    let mut of = |amount: &Option<MoneyInput>, field: &str| {
+        amount.as_ref().map_or(0, |amount| minor(amount, field))
     };
     let request = RefundRequest {
         lines,
-        delivery: of(&input.delivery, "delivery")?,
-        free: of(&input.amount, "amount")?,
+        delivery: of(&input.delivery, "delivery"),
+        free: of(&input.amount, "amount"),
         restock: input.restock,
         reason: input.reason.into(),
     };
+    faults.check()?;
     change(&call, &path, Command::Refund(request), cause).await
 }
 
@@ -245,13 +248,15 @@ pub async fn refund_order(
 pub async fn capture_order(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<CaptureInput>,
+    body: Draft<CaptureInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let amount = match &body.value.amount {
-        Some(amount) => Some(minor(amount, currency(&call, &path).await?, "amount")?),
+    let Draft { value: input, mut faults, .. } = body;
+    let amount = match &input.amount {
+        Some(amount) => Some(minor(amount, currency(&call, &path).await?, "amount", &mut faults)),
         None => None,
     };
+    faults.check()?;
     change(&call, &path, Command::Capture { amount }, cause).await
 }
 
@@ -342,11 +347,11 @@ async fn currency(call: &RequestParts, path: &str) -> Result<Currency, Error> {
     Ok(placed.currency)
 }
 
-/// The minor units of an amount. Refuses a currency other than the order's.
-fn minor(amount: &MoneyInput, currency: Currency, field: &str) -> Result<i64, Error> {
-    amount.in_currency(currency).ok_or_else(|| {
-        let field = format!("{field}.currency");
+/// The minor units of an amount. Another currency than the order's is a fault; the amount is 0 then.
+fn minor(amount: &MoneyInput, currency: Currency, field: &str, faults: &mut RequestFaults) -> i64 {
+    amount.in_currency(currency).unwrap_or_else(|| {
         let message = format!("must be the order's currency, {}", currency.code());
-        Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
+        faults.add(Code::CurrencyMismatch, format!("{field}.currency"), message);
+        0
     })
 }

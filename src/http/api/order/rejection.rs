@@ -25,7 +25,7 @@ impl From<Rejection> for Error {
             Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
             Rejection::UnknownLine { .. } | Rejection::TooManyUnits { .. } => Code::UnknownLine,
             Rejection::Nothing { what } if what.contains("fulfill") => Code::NothingToFulfill,
-            Rejection::Nothing { .. } => return Self::field("", detail),
+            Rejection::Nothing { .. } => return Self::field("lines", detail),
         };
         Self::new(code, detail)
     }

@@ -20,12 +20,13 @@ use crate::domain::money::{Currency, UnitPrice, parse_major};
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
 use crate::http::api::product::products::change;
-use crate::http::api::product::shape::ImportedProduct;
+use crate::http::api::product::shape::{ImportedProduct, NAME_NEEDED};
 use crate::http::api::shape::LocationInput;
 use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::input::{List, ListItem, Text, Whole};
 use crate::http::edge::json_body::{Json, check};
@@ -158,7 +159,7 @@ pub async fn import_products(
     let mut report = ImportReport::default();
     let mut by_sku: BTreeMap<Sku, Vec<(usize, ParsedRow)>> = BTreeMap::new();
     for (row, unread) in body.value.rows.iter().enumerate() {
-        match read(&call, &unread.0) {
+        match read(&call, &unread.0).await? {
             Ok((sku, one)) => by_sku.entry(sku).or_default().push((row, one)),
             Err(faults) => report.errors.extend(faults.into_iter().map(|fault| RowError {
                 row,
@@ -234,13 +235,19 @@ impl Units {
         }
     }
 
-    fn of(row: &ImportRow) -> Result<Option<Self>, Vec<FieldError>> {
+    /// What a row says of the stock; what is wrong with that is added to `faults`.
+    fn of(row: &ImportRow, faults: &mut RequestFaults) -> Option<Self> {
         let change_from = row.change_from.map(Whole::get);
-        match (row.on_hand.map(Whole::get), row.on_hand_change.map(UnitsChange::get)) {
-            (Some(_), Some(_)) => Err(fault("on_hand_change", "must not be combined with on_hand")),
-            (Some(on_hand), None) => Ok(Some(Self::Set { on_hand, change_from })),
-            _ if change_from.is_some() => Err(fault("change_from", "needs on_hand")),
-            (None, delta) => Ok(delta.map(|delta| Self::Add { delta })),
+        let (on_hand, delta) = (row.on_hand.map(Whole::get), row.on_hand_change);
+        if on_hand.is_some() && delta.is_some() {
+            faults.invalid("on_hand_change", "must not be combined with on_hand");
+        }
+        if on_hand.is_none() && change_from.is_some() && !faults.has("on_hand") {
+            faults.invalid("change_from", "must not be given without on_hand");
+        }
+        match (on_hand, delta.map(UnitsChange::get)) {
+            (Some(on_hand), _) => Some(Self::Set { on_hand, change_from }),
+            (None, delta) => delta.map(|delta| Self::Add { delta }),
         }
     }
 }
@@ -256,32 +263,52 @@ fn fault(field: &str, message: &str) -> Vec<FieldError> {
     vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
 }
 
-fn read(call: &RequestParts, value: &Value) -> Result<(Sku, ParsedRow), Vec<FieldError>> {
-    let row: ImportRow = check(value)?;
-    let price = price(&row, call.node().settings.currency)?;
-    let sku = row.product.sku.read().map_err(|rule| fault("product.sku", rule.message()))?;
+/// A row, parsed, or all that is wrong with it.
+type ReadRow = Result<(Sku, ParsedRow), Vec<FieldError>>;
+
+async fn read(call: &RequestParts, value: &Value) -> Result<ReadRow, Error> {
+    let (row, faults) = check::<ImportRow>(value);
+    let mut faults = RequestFaults::from(faults);
+    let Some(row) = row else { return Ok(Err(faults.into_fields())) };
+    let price = price(&row, call.node().settings.currency, &mut faults);
+    let stock = Units::of(&row, &mut faults);
     let location = match &row.location {
         Some(named) => named.read().ok(),
         None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
     };
-    let location = location.ok_or_else(|| fault("location", "is not a location"))?;
-    let stock = Units::of(&row)?;
-    Ok((sku, ParsedRow { product: row.product, price, location, stock }))
+    let (Ok(sku), Some(location)) = (row.product.sku.read(), location) else {
+        if faults.is_empty() {
+            faults.invalid("location", "must be a location");
+        }
+        return Ok(Err(faults.into_fields()));
+    };
+    if !faults.is_empty() {
+        if row.product.lacks_name() && call.node().catalog.get(&sku).await?.is_none() {
+            faults.invalid("product.name", NAME_NEEDED);
+        }
+        return Ok(Err(faults.into_fields()));
+    }
+    Ok(Ok((sku, ParsedRow { product: row.product, price, location, stock })))
 }
 
-/// The price in a row's `price`, in `currency` or by default in the shop's currency.
+/// The price in a row's `price`, in `currency` or by default in the shop's currency. Its faults are
+/// added to `faults`.
 fn price(
     row: &ImportRow,
     shop: Currency,
-) -> Result<Option<(Currency, UnitPrice)>, Vec<FieldError>> {
-    let Some(text) = &row.price else { return Ok(None) };
-    let named = row.currency.as_ref().map(checked::Currency::read).transpose();
-    let currency = named.map_err(|rule| fault("currency", rule.message()))?.unwrap_or(shop);
-    let price = parse_major(text, currency).map_err(|rule| fault("price", &rule.to_string()))?;
-    if price.raw() < 0 {
-        return Err(fault("price", "must not be negative"));
+    faults: &mut RequestFaults,
+) -> Option<(Currency, UnitPrice)> {
+    let text = row.price.as_ref()?;
+    let currency = match &row.currency {
+        Some(named) => named.read().ok()?,
+        None => shop,
+    };
+    match parse_major(text, currency) {
+        Ok(price) if price.raw() >= 0 => return Some((currency, price)),
+        Ok(_) => faults.invalid("price", "must not be negative"),
+        Err(rule) => faults.invalid("price", rule.to_string()),
     }
-    Ok(Some((currency, price)))
+    None
 }
 
 /// The outcome of a row: how the product was written, and whether stock was changed.

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use crate::actors::catalog::{self, Expect, WriteOutcome};
 use crate::cache::CacheLookup;
 use crate::domain::entity::Cause;
-use crate::domain::id::{InvalidSku, Sku};
+use crate::domain::id::Sku;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::product::{Product, entity_id};
 use crate::http::api::product::rejection::refused;
@@ -18,7 +18,7 @@ use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::if_match::IfMatch;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes::{self, Seen};
 use crate::store::product::{Filter, Row};
@@ -93,12 +93,14 @@ pub async fn get_product(
     responses((status = 201, description = "The product", body = ProductShape)))]
 pub async fn create_product(
     call: RequestParts,
-    body: Json<ProductInput>,
+    body: Draft<ProductInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let sku = body.value.sku.as_ref().ok_or_else(|| Error::field("sku", "is required"))?;
-    let sku = sku.read().map_err(|rule| Error::field("sku", rule.message()))?;
-    let product = body.value.product(sku);
+    let Draft { value: input, faults, .. } = body;
+    let required = || garde::Error::new("is required");
+    let sku = input.sku.as_ref().ok_or_else(required).and_then(checked::Sku::read);
+    let sku = faults.check_with("sku", sku)?;
+    let product = input.product(sku);
     let put = call.node().catalog.put(product, Expect::Absent, cause);
     let (row, _) = put.await.map_err(refused)?;
     let shape = ProductShape::from(&row);
@@ -113,15 +115,15 @@ pub async fn create_product(
 pub async fn put_product(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<ProductInput>,
+    body: Draft<ProductInput>,
 ) -> Result<HttpResponse, Error> {
-    let sku: Sku =
-        path.parse().map_err(|rule: InvalidSku| Error::field("sku", rule.to_string()))?;
-    if body.value.sku.as_deref().is_some_and(|own| own != sku.as_str()) {
-        return Err(Error::field("sku", "must be the SKU in the path, or be omitted"));
-    }
     let cause = call.cause(body.digest);
-    let (catalog, product) = (&call.node().catalog, body.value.product(sku));
+    let Draft { value: input, mut faults, .. } = body;
+    if input.sku.as_deref().is_some_and(|own| *own != **path) {
+        faults.invalid("sku", "must be the SKU in the path, or be omitted");
+    }
+    let sku = faults.check_with("sku", path.parse::<Sku>())?;
+    let (catalog, product) = (&call.node().catalog, input.product(sku));
     let (row, change) = call.if_match.put(catalog, product, cause).await?;
     let shape = ProductShape::from(&row);
     let response = if change == WriteOutcome::Created {

@@ -217,7 +217,16 @@ pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
     product
 }
 
+/// The rule of a row that would create a product without a name.
+pub const NAME_NEEDED: &str = "is required for a new product";
+
 impl ImportedProduct {
+    /// Whether it has no name.
+    #[must_use]
+    pub const fn lacks_name(&self) -> bool {
+        self.name.is_none()
+    }
+
     /// The product after the import of a row. `there` is the current product, or `None`; `price` is
     /// the row's additional price.
     ///
@@ -236,7 +245,7 @@ impl ImportedProduct {
             let (prices, tax_rate) = (BTreeMap::new(), money::TaxRate::default());
             Some(Product { sku, name, description, category, prices, tax_rate, active: true })
         };
-        let lacks_name = || fault("product.name", "a new product needs a name".to_owned());
+        let lacks_name = || fault("product.name", NAME_NEEDED.to_owned());
         let base = there.or_else(new).ok_or_else(lacks_name)?;
         let patch = ProductPatch {
             name: self.name,

@@ -1,0 +1,88 @@
+//! All faults of a request are named at once, each with its field and in one sentence: those of
+//! the body beside those that only a look-up finds.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::site::{Answer, Site};
+
+/// The fields of a refusal and what is said of each, in the order of the fields.
+fn told(answer: &Answer) -> Vec<(String, String)> {
+    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("{:#}", answer.body));
+    let text = |fault: &Value, name: &str| fault[name].as_str().unwrap().to_owned();
+    let mut told: Vec<_> =
+        errors.iter().map(|fault| (text(fault, "field"), text(fault, "message"))).collect();
+    told.sort();
+    told
+}
+
+fn fields(answer: &Answer) -> Vec<String> {
+    told(answer).into_iter().map(|(field, _)| field).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_look_ups_are_named_beside_those_of_the_body() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let post = async |path: &str, body: Value| site.store(Method::POST, path, Some(body)).await;
+    let address = json!({"name": "Ada", "line1": "1 High St", "city": "York", "postal_code": "N1",
+        "country": "XX"});
+    let cart = json!({"lines": [{"sku": "NONE", "quantity": 1}, {"sku": "LAMP", "quantity": 0}],
+        "shipping_address": address, "delivery_option": "drone"});
+    let refused = post("/carts", cart).await;
+    assert_eq!((refused.status, refused.code()), (422, "invalid_request"));
+    let all = ["delivery_option", "lines[0].sku", "lines[1].quantity", "shipping_address.country"];
+    assert_eq!(fields(&refused), all);
+    let alone = post("/carts", json!({"lines": [{"sku": "NONE", "quantity": 1}]})).await;
+    assert_eq!((alone.code(), fields(&alone)), ("unknown_sku", vec!["lines[0].sku".to_owned()]));
+
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let lines = format!("/carts/{cart}/lines");
+    let typo = post(&lines, json!({"sku": "NONE", "qty": 2})).await;
+    let expected = [
+        ("qty", "is not a field here: the fields are sku, quantity, unit_price, lines"),
+        ("quantity", "is required"),
+        ("sku", "must be a product: NONE is none"),
+    ];
+    let expected = expected.map(|(field, rule)| (field.to_owned(), rule.to_owned()));
+    assert_eq!(told(&typo), expected);
+    assert_eq!(fields(&post(&lines, json!({})).await), ["lines"]);
+    assert_eq!(fields(&post(&lines, json!([])).await), ["body"]);
+
+    let price = json!([{"amount": 9.99, "currency": "GBP"}]);
+    let other = json!({"sku": "MUG", "prices": price});
+    let refused = site.admin(Method::PUT, "/products/LAMP", Some(other)).await;
+    assert_eq!(fields(&refused), ["name", "prices[0].amount", "sku"]);
+    let rows = json!({"rows": [{"product": {"sku": "NEW"}, "price": "-1", "on_hand": -1,
+        "on_hand_change": 1}]});
+    let refused = site.admin(Method::POST, "/imports", Some(rows)).await.expect(200);
+    let mut found: Vec<_> =
+        refused["errors"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
+    found.sort_by_key(|field| field.to_string());
+    assert_eq!(found, ["on_hand", "on_hand_change", "price", "product.name"]);
+    let unknown = site.admin(Method::GET, "/orders?colour=red&size=9", None).await;
+    assert_eq!(
+        (unknown.code(), fields(&unknown)),
+        ("unknown_filter", vec!["colour".into(), "size".into()])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setting_is_refused_in_words() {
+    let site = Site::open().await;
+    for (value, rule) in [
+        (json!(-5), "must be a whole number from 0 to 10000000, or null for the default"),
+        (json!(1.5), "must be a whole number from 0 to 10000000, or null for the default"),
+        (json!("many"), "must be a whole number from 0 to 10000000, or null for the default"),
+    ] {
+        let body = json!({"value": value, "reason": ""});
+        let refused = site.admin(Method::PUT, "/settings/rates.browse", Some(body)).await;
+        let told = told(&refused);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[0].0, "reason");
+        assert_eq!(told[1], ("value".to_owned(), rule.to_owned()));
+    }
+    let body = json!({"value": 1, "reason": "a test"});
+    let refused = site.admin(Method::PUT, "/settings/checkout", Some(body)).await;
+    assert_eq!(told(&refused)[0].1, "must be true or false, or null for the default");
+}
