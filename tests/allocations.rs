@@ -156,6 +156,7 @@ fn the_stock_of_a_sku_with_a_thousand_claims() {
             quantity: 1,
             hold_until: NOW + Span::from_secs(900),
             priority: [main.clone()].into(),
+            closed: [].into(),
         })
     };
     let mut stock = Stock::default();

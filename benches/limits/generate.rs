@@ -259,6 +259,7 @@ impl Generator {
                 quantity: 1,
                 hold_until: self.now + HOLD,
                 priority: Arc::clone(&self.priority),
+                closed: [].into(),
             });
             self.stock(place, &reserve, &saga)?;
         }

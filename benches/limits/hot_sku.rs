@@ -79,6 +79,7 @@ pub async fn reserve(
                     quantity: 1,
                     hold_until,
                     priority: Arc::clone(&priority),
+                    closed: [].into(),
                 });
                 let cause = Cause { by: "saga".into(), ..Cause::default() };
                 node.stock.carry_out(&entity, reserve, cause).await?;

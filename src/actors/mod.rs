@@ -8,6 +8,7 @@
 pub mod catalog;
 pub mod engine;
 pub mod flows;
+pub mod locations;
 pub mod node;
 pub mod nouns;
 pub mod order_rows;

@@ -27,6 +27,7 @@ use super::flows::order_numbers::ArrivedNumbers;
 use super::flows::order_tally::OrderTally;
 use super::flows::parts::Parts;
 use super::flows::payment::Payments;
+use super::locations::Locations;
 use super::nouns::{HostStart, Nouns};
 use super::pricing::Pricing;
 pub use super::settings::ShopSettings;
@@ -35,6 +36,7 @@ use crate::cache::Cache;
 use crate::domain::cart::Cart;
 use crate::domain::counter::Counter;
 use crate::domain::entity::{Noun, Record};
+use crate::domain::location::StockLocation;
 use crate::domain::order::Order;
 use crate::domain::pricing;
 use crate::domain::product::Product;
@@ -95,6 +97,8 @@ pub struct Node {
     pub counters: Host<Counter>,
     /// All products.
     pub catalog: Arc<Catalog>,
+    /// The locations that have stock.
+    pub locations: Arc<Locations>,
     /// The plain rows of all kinds.
     pub rows: RowHosts,
     /// Computes prices, by the shop's rules.
@@ -191,7 +195,12 @@ impl Node {
         };
         let rows = start.rows.host(&base);
         let catalog = rows.of::<Product>().ok_or(Error::NoRows(Product::PLURAL))?;
+        let stores = rows.of::<StockLocation>().ok_or(Error::NoRows(StockLocation::PLURAL))?;
+        let order = settings.locations.clone();
+        let locations = Arc::new(Locations::new(stores, store.clone(), order, cache_ttl));
+        locations.refresh().await?;
         let parts = Parts {
+            locations,
             hosts: hosts.clone(),
             store: store.clone(),
             clock,
@@ -232,6 +241,7 @@ impl Node {
             counters: parts.host(),
             flows: Flows::new(&parts),
             catalog: parts.pricing.catalog.clone(),
+            locations: parts.locations,
             pricing: parts.pricing,
             settings: parts.settings,
             store: parts.store,
@@ -336,6 +346,7 @@ impl Node {
             let (rows, feed, stop) = (rows.clone(), self.feed.listen(), self.stop.clone());
             work.spawn(async move { rows.follow(feed, stop).await });
         }
+        work.spawn(self.locations.clone().follow(self.stop.clone()));
         let Flows { webhooks, reconciliation, .. } = &self.flows;
         work.spawn(webhooks.clone().retry_parked_until(self.owned.clone(), self.stop.clone()));
         work.spawn(reconciliation.clone().sweep_until(self.owned.clone(), self.stop.clone()));

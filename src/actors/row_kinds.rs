@@ -2,10 +2,11 @@
 //! change concurrently belongs in a noun instead.
 
 use super::engine::row_host::RowKinds;
+use crate::domain::location::StockLocation;
 use crate::domain::product::Product;
 
 /// All kinds.
 #[must_use]
 pub fn all() -> RowKinds {
-    RowKinds::default().with::<Product>()
+    RowKinds::default().with::<Product>().with::<StockLocation>()
 }

@@ -12,6 +12,7 @@ pub mod counter;
 pub mod entity;
 pub mod id;
 pub mod limits;
+pub mod location;
 pub mod money;
 pub mod order;
 pub mod postal_code;

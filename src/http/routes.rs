@@ -1,7 +1,7 @@
 //! All routes of a server, put together from the lists that stand beside the handlers. They are the
 //! only source of the app's configuration and of the OpenAPI document.
 
-use super::api::{cart, order, product, stock, webhook};
+use super::api::{cart, location, order, product, stock, webhook};
 use super::edge::route::Routes;
 use super::{docs, live, operator};
 
@@ -14,6 +14,7 @@ impl Routes {
             .with(order::ROUTES)
             .with(product::ROUTES)
             .with(stock::ROUTES)
+            .with(location::ROUTES)
             .with(webhook::ROUTES)
             .with(operator::ROUTES)
             .with(live::ROUTES)

@@ -38,6 +38,7 @@ use self::report::shard_name;
 use self::rows::Cursors;
 use crate::actors::read_models;
 use crate::domain::entity::{EntityId, Record};
+use crate::domain::location::StockLocation;
 use crate::domain::product::Product;
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};
@@ -47,9 +48,11 @@ impl Books {
     /// The books of all nouns and rows.
     #[must_use]
     pub fn standard() -> Self {
-        Self::default().with(RowBook::<Product>::counted_by(|checked, products, rows| {
-            (checked.products, checked.product_rows) = (products, rows);
-        }))
+        Self::default()
+            .with(RowBook::<Product>::counted_by(|checked, products, rows| {
+                (checked.products, checked.product_rows) = (products, rows);
+            }))
+            .with(RowBook::<StockLocation>::default())
     }
 }
 

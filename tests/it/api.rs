@@ -601,6 +601,7 @@ async fn products_and_stock_are_created_and_updated() {
     let lost = api.admin("POST", &format!("{main}/adjustments"), lost).await;
     assert_eq!((lost.status, lost.code()), (409, "stock_committed"));
     api.admin("POST", &format!("{main}/receipts"), json!({"quantity": 2})).await;
+    api.admin("PUT", "/v1/admin/locations/back", json!({"name": "Back room"})).await;
     let moved = json!({"from": "main", "to": "back", "quantity": 3});
     let moved = api.admin("POST", &format!("{stock}/transfers"), moved).await;
     assert_eq!((moved.status, moved.body["levels"].as_array().unwrap().len()), (200, 2));
@@ -617,6 +618,7 @@ async fn import_is_partial_and_idempotent() {
     let mut rows = vec![row("A"), row("B"), json!({"product": {"sku": "C"}, "on_hand": -1})];
     rows.push(row("A"));
     rows[3]["location"] = json!("back");
+    api.admin("PUT", "/v1/admin/locations/back", json!({"name": "Back room"})).await;
     let body = json!({"rows": rows});
     let dry = json!({"dry_run": true, "rows": body["rows"]});
     let dry = api.admin("POST", "/v1/admin/imports", dry).await;

@@ -63,14 +63,16 @@ const WINGS: &[(&str, &[Wing])] = &[
             ("row_kinds", &["engine", "catalog"]),
             ("*_rows", &["engine"]),
             ("read_models", &["engine", "*_rows"]),
+            ("locations", &["engine"]),
             ("pricing", &["engine", "catalog"]),
-            ("flows", &["engine", "catalog", "pricing", "settings"]),
+            ("flows", &["engine", "catalog", "locations", "pricing", "settings"]),
             ("nouns", &["engine", "flows"]),
             (
                 "node",
                 &[
                     "engine",
                     "catalog",
+                    "locations",
                     "row_kinds",
                     "read_models",
                     "pricing",

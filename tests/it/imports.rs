@@ -227,6 +227,8 @@ async fn on_hand_sets_and_on_hand_change_adds(shop: Shop) {
     }
     assert_eq!(on_hand().await, 8);
 
+    let back = json!({"name": "Back room"});
+    shop.site.admin(Method::PUT, "/locations/back", Some(back)).await.expect(201);
     let rows = json!({"rows": [
         {"product": {"sku": "P1"}, "on_hand_change": 5},
         {"product": {"sku": "P1"}, "on_hand_change": -9, "location": "back"},

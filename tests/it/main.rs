@@ -36,6 +36,7 @@ mod kills;
 mod lane;
 mod live;
 mod load;
+mod locations;
 mod move_store;
 mod names;
 mod nodes;

@@ -689,6 +689,7 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE dead_letter",
         "DROP TABLE order_row",
         "DROP TABLE stock_row",
+        "DROP TABLE location",
         "DROP TABLE job",
         "DROP TABLE schedule",
         "ALTER TABLE event DROP COLUMN sum",

@@ -71,3 +71,22 @@ async fn sessions_and_products_are_consistent_across_servers() {
     let names = cluster["services"].to_string();
     assert!(names.contains("postgresql") && names.contains("redis"), "{names}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_is_known_and_closed_on_both_servers() {
+    let (store, redis) = (database(), Redis::start());
+    let (one, two) = (over(&store, &redis).await, over(&store, &redis).await);
+    two.sell("LAMP", 1_000, 2).await;
+    let shelf = json!({"name": "Returned goods"});
+    one.admin(Method::PUT, "/locations/returns", Some(shelf)).await.expect(201);
+    let set = json!({"on_hand": 3});
+    two.admin(Method::PUT, "/stock/LAMP/returns", Some(set)).await.expect(200);
+    let shut = json!({"for_sale": false});
+    one.admin(Method::PATCH, "/locations/returns", Some(shut)).await.expect(200);
+    for site in [&one, &two] {
+        until("nothing is sold there", async || site.level("LAMP").await["sellable"] == 2).await;
+    }
+    let cart = two.cart(&[("LAMP", 3)]).await;
+    let short = two.checkout(&cart, "key-1", "tok_ok", 10).await;
+    assert_eq!((short.code(), &short.body["lines"][0]["available"]), ("out_of_stock", &json!(2)));
+}

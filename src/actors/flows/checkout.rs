@@ -7,6 +7,7 @@
 //! of the calls.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -15,8 +16,9 @@ use super::payment::Payments;
 use super::reservation::SKUS_AT_ONCE;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
 use crate::actors::engine::clock::Clock;
-use crate::actors::engine::host::{self, Host, Until};
+use crate::actors::engine::host::{self, Host, Until, View};
 use crate::actors::engine::runtime::Runtime;
+use crate::actors::locations::Locations;
 use crate::actors::pricing::{Pricing, Requirement};
 use crate::actors::settings::ShopSettings;
 use crate::domain::cart;
@@ -130,6 +132,7 @@ pub struct CheckoutFlow {
     pub(super) carts: Host<cart::Cart>,
     pub(super) orders: Host<Order>,
     pub(super) stock: Host<Stock>,
+    pub(super) locations: Arc<Locations>,
     pub(super) pricing: Pricing,
     pub(super) payments: Payments,
     pub(super) settings: ShopSettings,
@@ -317,6 +320,16 @@ impl CheckoutFlow {
         })
     }
 
+    /// Units of a SKU that can be sold now.
+    async fn available(&self, entity: &EntityId) -> Result<i64, host::Error<stock::Rejection>> {
+        let (closed, clock) = (self.locations.closed(), self.clock.clone());
+        if closed.is_empty() {
+            return self.stock.summary_number(entity).await;
+        }
+        let read = move |view: View<'_, Stock>| view.state.sellable_outside(&closed, clock.now());
+        self.stock.read(entity, read).await
+    }
+
     /// Checks the stock before the cart is spent: a buyer whose order could not be fulfilled can
     /// then still change the cart.
     async fn look_for_stock(&self, placed: &order::Placed) -> Result<(), CheckoutRefusal> {
@@ -326,7 +339,7 @@ impl CheckoutFlow {
         }
         let looks = units.into_iter().map(|(sku, requested)| async move {
             let entity = stock::entity_id(&sku);
-            let available = self.stock.summary_number(&entity).await;
+            let available = self.available(&entity).await;
             available.map(|available| Shortage { sku, requested, available })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;

@@ -58,6 +58,7 @@ impl Flows {
             carts: parts.host(),
             orders: parts.host(),
             stock: parts.host(),
+            locations: parts.locations.clone(),
             pricing: parts.pricing.clone(),
             payments: parts.payments.clone(),
             settings: parts.settings.clone(),
@@ -76,7 +77,7 @@ pub fn order_steps(parts: &Parts) -> OrderSteps {
         reservation: Reservation {
             stock: parts.host(),
             numbers,
-            locations: parts.settings.locations.clone(),
+            locations: parts.locations.clone(),
             clock: parts.clock.clone(),
         },
         payment: PaymentSteps { payments: parts.payments.clone(), clock: parts.clock.clone() },

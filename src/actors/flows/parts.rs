@@ -9,6 +9,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Host;
 use crate::actors::engine::hosts::Hosts;
 use crate::actors::engine::runtime::Runtime;
+use crate::actors::locations::Locations;
 use crate::actors::pricing::Pricing;
 use crate::actors::settings::ShopSettings;
 use crate::cache::Cache;
@@ -23,6 +24,8 @@ pub struct Parts {
     pub store: Arc<dyn Tables>,
     /// The clock.
     pub clock: Clock,
+    /// The locations that have stock.
+    pub locations: Arc<Locations>,
     /// The shop's settings.
     pub settings: ShopSettings,
     /// The runtime settings.

@@ -13,9 +13,10 @@ use super::order_numbers::OrderNumbers;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::{self, Host, Teller, saga};
+use crate::actors::locations::Locations;
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::order::{Command, Order, Shortage};
-use crate::domain::stock::{self, Location, Stock};
+use crate::domain::stock::{self, Stock};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
@@ -26,8 +27,8 @@ pub(super) const SKUS_AT_ONCE: usize = 64;
 pub struct Reservation {
     pub(super) stock: Host<Stock>,
     pub(super) numbers: OrderNumbers,
-    /// The locations from which stock is taken, in order of priority.
-    pub(super) locations: Arc<[Location]>,
+    /// The locations from which stock is taken, and those from which it is not.
+    pub(super) locations: Arc<Locations>,
     pub(super) clock: Clock,
 }
 
@@ -49,7 +50,8 @@ impl Reservation {
                     generation,
                     quantity,
                     hold_until,
-                    priority: self.locations.clone(),
+                    priority: self.locations.order(),
+                    closed: self.locations.closed(),
                 };
                 self.reserve_one(sku, reserve)
             });

@@ -22,6 +22,9 @@ pub struct Reserve {
     pub hold_until: Timestamp,
     /// The locations to take units from first, in order of priority; all others follow by name.
     pub priority: Arc<[Location]>,
+    /// The locations from which no units are taken.
+    #[serde(default)]
+    pub closed: Arc<[Location]>,
 }
 
 /// A command for a SKU's stock.

@@ -132,10 +132,16 @@ impl Stock {
 
     /// The locations from which `quantity` units are taken: the first location that has all of
     /// them, or else what each has, in order of priority and then of name.
-    fn choose(&self, quantity: i64, priority: &[Location]) -> Vec<LocationUnits> {
+    fn choose(
+        &self,
+        quantity: i64,
+        priority: &[Location],
+        closed: &[Location],
+    ) -> Vec<LocationUnits> {
         let named = priority.iter().filter(|location| self.levels.contains_key(*location));
         let others = self.levels.keys().filter(|location| !priority.contains(location));
-        let order: Vec<&Location> = named.chain(others).collect();
+        let open = |location: &&Location| !closed.contains(location);
+        let order: Vec<&Location> = named.chain(others).filter(open).collect();
         if let Some(one) = order.iter().find(|at| self.level(at).sellable() >= quantity) {
             return vec![LocationUnits { location: (*one).clone(), quantity }];
         }
@@ -152,7 +158,7 @@ impl Stock {
     }
 
     fn reserve(&self, reserve: &Reserve, now: Timestamp) -> Decision {
-        let Reserve { order, generation, quantity, hold_until, priority } = reserve;
+        let Reserve { order, generation, quantity, hold_until, priority, closed } = reserve;
         if *quantity < 1 {
             return Err(Rejection::TooMany);
         }
@@ -175,7 +181,7 @@ impl Stock {
                 }
             }
         }
-        let enough = |stock: &Self| stock.total().sellable() >= *quantity;
+        let enough = |stock: &Self| stock.free_units(closed) >= *quantity;
         let (mut events, mut after) = self.after_lapses(now, enough);
         if after.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
             let lapse = Event::Lapsed { order: *order };
@@ -183,13 +189,13 @@ impl Stock {
             events.push(lapse);
         }
         if !enough(&after) && !seeded_fault::active(SeededFault::ReservedUnseen) {
-            let available = after.total().sellable();
+            let available = after.free_units(closed);
             return Err(Rejection::OutOfStock { requested: *quantity, available });
         }
         events.push(Event::Reserved {
             order: *order,
             generation: *generation,
-            parts: after.choose(*quantity, priority),
+            parts: after.choose(*quantity, priority, closed),
             hold_until: *hold_until,
         });
         Ok(events)

@@ -131,29 +131,48 @@ impl Stock {
         self.claims.get(&order)
     }
 
-    /// Units that are available to sell at `now`: an expired hold is not counted.
+    /// Units that are available to sell at `now`, at all locations: an expired hold is not
+    /// counted.
     #[must_use]
     pub fn sellable(&self, now: Timestamp) -> i64 {
+        self.sellable_outside(&[], now)
+    }
+
+    /// Units that are available to sell at `now`, except at the closed locations: an expired hold
+    /// is not counted.
+    #[must_use]
+    pub fn sellable_outside(&self, closed: &[Location], now: Timestamp) -> i64 {
         let lapsed: i64 = self
             .lapses
             .iter()
             .take_while(|(until, _)| *until <= now)
             .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
-            .map(Hold::quantity)
+            .flat_map(|hold| &hold.parts)
+            .filter(|part| !closed.contains(&part.location))
+            .map(|part| part.quantity)
             .sum();
         let counted = if seeded_fault::active(SeededFault::LapsedHoldCounted) { 0 } else { lapsed };
-        self.levels.values().map(Level::sellable).sum::<i64>() + counted
+        self.free_units(closed) + counted
     }
 
-    /// A copy with all levels, and at most [`CLAIMS_SHOWN_MAX`] holds that have not expired and as
-    /// many allocations.
+    /// Units that are neither reserved nor allocated, except at the closed locations.
+    fn free_units(&self, closed: &[Location]) -> i64 {
+        let open = self.levels.iter().filter(|(location, _)| !closed.contains(location));
+        open.map(|(_, level)| level.sellable()).sum()
+    }
+
+    /// A copy with all levels, and at most [`CLAIMS_SHOWN_MAX`] holds that have not expired, as
+    /// many that have, and as many allocations.
     fn shown(&self, now: Timestamp) -> Self {
         let live = self.holds().filter(|(_, hold)| hold.hold_until > now).map(|(order, _)| order);
         let allocated = self.allocations().map(|(order, _)| order);
+        let lapsed = self.lapses.iter().take_while(|(until, _)| *until <= now);
+        let lapses: BTreeSet<_> = lapsed.take(CLAIMS_SHOWN_MAX).copied().collect();
         let orders = live.take(CLAIMS_SHOWN_MAX).chain(allocated.take(CLAIMS_SHOWN_MAX));
+        let orders = orders.chain(lapses.iter().map(|(_, order)| *order));
         let claim = |order| Some((order, self.claims.get(&order)?.clone()));
         let claims = orders.filter_map(claim).collect();
-        Self { levels: self.levels.clone(), claims, ..Self::default() }
+        Self { levels: self.levels.clone(), claims, lapses, ..Self::default() }
     }
 
     /// The sums over all locations.

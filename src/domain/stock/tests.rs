@@ -50,7 +50,35 @@ fn reserve(number: u32, generation: u32, quantity: i64, hold_until: i64) -> Comm
         quantity,
         hold_until: at(hold_until),
         priority: [place("main")].into(),
+        closed: [].into(),
     })
+}
+
+#[test]
+fn nothing_is_reserved_at_a_closed_location() {
+    let mut stock = Stock::default();
+    for (location, quantity) in [("main", 2), ("back", 5)] {
+        let receive =
+            Command::Receive { location: place(location), quantity, from_incoming: false };
+        for event in stock.decide(&receive, at(0)).unwrap() {
+            stock.evolve(&event, at(0));
+        }
+    }
+    let closed: std::sync::Arc<[Location]> = [place("back")].into();
+    let ask = |quantity| {
+        let Command::Reserve(reserve) = reserve(1, 1, quantity, 900) else { panic!() };
+        Command::Reserve(Reserve { closed: closed.clone(), ..reserve })
+    };
+    let short = Rejection::OutOfStock { requested: 3, available: 2 };
+    assert_eq!(stock.decide(&ask(3), at(0)), Err(short));
+    let events = stock.decide(&ask(2), at(0)).unwrap();
+    let [Event::Reserved { parts, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(parts, &[LocationUnits { location: place("main"), quantity: 2 }]);
+    assert_eq!((stock.sellable(at(0)), stock.sellable_outside(&closed, at(0))), (7, 2));
+    stock.evolve(&events[0], at(0));
+    let later = at(901 * 1_000);
+    assert_eq!(stock.sellable_outside(&closed, later), 2, "the hold has expired");
+    assert_eq!(stock.shown(later).sellable_outside(&closed, later), 2, "as another node sees it");
 }
 
 fn commit(number: u32) -> Command {

@@ -5,6 +5,7 @@
 
 pub mod amount;
 pub(super) mod cart;
+pub(super) mod location;
 pub(super) mod order;
 pub(super) mod product;
 pub mod shape;

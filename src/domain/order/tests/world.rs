@@ -151,8 +151,9 @@ impl World {
         let hold_until = self.at() + hold;
         let mut shortages = Vec::new();
         for (sku, quantity) in units {
-            let (quantity, priority) = (*quantity, [].into());
-            let reserve = stock::Reserve { order, generation, quantity, hold_until, priority };
+            let (quantity, priority, closed) = (*quantity, [].into(), [].into());
+            let reserve =
+                stock::Reserve { order, generation, quantity, hold_until, priority, closed };
             match self.stock(sku, &stock::Command::Reserve(reserve)) {
                 Err(stock::Rejection::OutOfStock { requested, available }) => {
                     shortages.push(Shortage { sku: sku.clone(), requested, available });

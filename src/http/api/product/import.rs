@@ -19,6 +19,7 @@ use crate::domain::id::Sku;
 use crate::domain::money::{Currency, UnitPrice, parse_major};
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, QUANTITY_MAX, Stock};
+use crate::http::api::location::known;
 use crate::http::api::product::products::change;
 use crate::http::api::product::shape::{ImportedProduct, NAME_NEEDED};
 use crate::http::api::shape::LocationInput;
@@ -203,7 +204,7 @@ pub async fn import_products(
 struct ParsedRow {
     product: ImportedProduct,
     price: Option<(Currency, UnitPrice)>,
-    location: Location,
+    location: Option<Location>,
     stock: Option<Units>,
 }
 
@@ -273,13 +274,13 @@ async fn read(call: &RequestParts, value: &Value) -> Result<ReadRow, Error> {
     let price = price(&row, call.node().settings.currency, &mut faults);
     let stock = Units::of(&row, &mut faults);
     let location = match &row.location {
-        Some(named) => named.read().ok(),
-        None => call.node().settings.locations.first().cloned().or_else(|| "main".parse().ok()),
+        Some(named) => known::read(call, "location", named, &mut faults).await?,
+        None => call.node().locations.first(),
     };
-    let (Ok(sku), Some(location)) = (row.product.sku.read(), location) else {
-        if faults.is_empty() {
-            faults.invalid("location", "must be a location");
-        }
+    if location.is_none() && stock.is_some() {
+        faults.invalid("location", "is required");
+    }
+    let Ok(sku) = row.product.sku.read() else {
         return Ok(Err(faults.into_fields()));
     };
     if !faults.is_empty() {
@@ -338,7 +339,9 @@ async fn change_stock(
     cause: &Cause,
     idempotency: Option<Idempotency>,
 ) -> Result<bool, Error> {
-    let (Some(units), location) = (row.stock, row.location.clone()) else { return Ok(false) };
+    let (Some(units), Some(location)) = (row.stock, row.location.clone()) else {
+        return Ok(false);
+    };
     let (entity, host) = (stock::entity_id(sku), &call.node().stock);
     let command = units.command(&location);
     // Setting a number is idempotent, so only an added number needs the idempotency key.
@@ -392,7 +395,7 @@ impl DryRun {
         sku: &Sku,
         row: &ParsedRow,
     ) -> Result<bool, Error> {
-        let Some(units) = row.stock else { return Ok(false) };
+        let (Some(units), Some(location)) = (row.stock, &row.location) else { return Ok(false) };
         let mut stock = match self.stock.take() {
             Some(stock) => stock,
             None => {
@@ -401,11 +404,11 @@ impl DryRun {
             }
         };
         let same = matches!(units, Units::Set { on_hand, .. }
-            if on_hand_at(&stock, &row.location) == Some(on_hand));
+            if on_hand_at(&stock, location) == Some(on_hand));
         let now = call.now();
         let events = match same {
             true => Ok(Vec::new()),
-            false => stock.decide(&units.command(&row.location), now),
+            false => stock.decide(&units.command(location), now),
         };
         for event in events.iter().flatten() {
             stock.evolve(event, now);

@@ -8,10 +8,9 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
-use crate::domain::stock::{
-    self, CLAIMS_SHOWN_MAX, Command, InvalidLocation, Level, Location, QUANTITY_MAX, Stock,
-};
+use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
 use crate::domain::time::Timestamp;
+use crate::http::api::location::known;
 use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
 use crate::http::api::stock::units_change::UnitsChange;
@@ -19,8 +18,9 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{Text, Whole};
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::edge::read_your_writes;
@@ -120,7 +120,8 @@ pub struct StockItem {
     reserved: i64,
     allocated: i64,
     incoming: i64,
-    /// Units that can be promised now; expired holds are not subtracted.
+    /// Units that can be promised now: not those at locations that are not for sale. Expired holds
+    /// are not subtracted.
     sellable: i64,
     sold: i64,
     levels: Vec<LevelShape>,
@@ -175,6 +176,9 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
         after,
         limit: limit + 1,
     };
+    if let Some(location) = &filter.location {
+        known::checked(&call, "location", location, RequestFaults::default()).await?;
+    }
     let seen = read_your_writes::wait(&call, &request).await?;
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
@@ -190,8 +194,8 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
     responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.value.sku.clone();
-    let (now, named) = (call.now(), sku.clone());
-    let read = move |view: View<'_, Stock>| item(&named, &view, now, true);
+    let (now, named, closed) = (call.now(), sku.clone(), call.node().locations.closed());
+    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), true);
     let shape = call.node().stock.read(&stock::entity_id(&sku), read).await?;
     Ok(versioned(StatusCode::OK, shape.version, &shape))
 }
@@ -203,11 +207,12 @@ pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<Ht
 pub async fn set_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
-    body: Json<StockInput>,
+    body: Draft<StockInput>,
 ) -> Result<HttpResponse, Error> {
     let StockInput { on_hand, change_from } = body.value;
     let (on_hand, change_from) = (on_hand.get(), change_from.map(Whole::get));
-    let command = Command::Set { location: place(&path.1)?, on_hand, change_from };
+    let location = known::checked(&call, "location", &path.1, body.faults).await?;
+    let command = Command::Set { location, on_hand, change_from };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
@@ -218,10 +223,11 @@ pub async fn set_stock(
 pub async fn receive_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
-    body: Json<ReceiptInput>,
+    body: Draft<ReceiptInput>,
 ) -> Result<HttpResponse, Error> {
     let ReceiptInput { quantity, from_incoming } = body.value;
-    let (location, quantity) = (place(&path.1)?, quantity.get());
+    let quantity = quantity.get();
+    let location = known::checked(&call, "location", &path.1, body.faults).await?;
     let command = Command::Receive { location, quantity, from_incoming };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
@@ -233,11 +239,12 @@ pub async fn receive_stock(
 pub async fn adjust_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
-    body: Json<AdjustmentInput>,
+    body: Draft<AdjustmentInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let AdjustmentInput { quantity, reason } = body.value;
-    let (location, delta, reason) = (place(&path.1)?, quantity.get(), reason.into());
+    let (delta, reason) = (quantity.get(), reason.into());
+    let location = known::checked(&call, "location", &path.1, body.faults).await?;
     let command = Command::Adjust { location, delta, reason };
     change(&call, &path.0, command, cause).await
 }
@@ -249,10 +256,11 @@ pub async fn adjust_stock(
 pub async fn expect_stock(
     call: RequestParts,
     path: web::Path<(String, String)>,
-    body: Json<IncomingInput>,
+    body: Draft<IncomingInput>,
 ) -> Result<HttpResponse, Error> {
     let quantity = body.value.quantity.get();
-    let command = Command::Expect { location: place(&path.1)?, quantity };
+    let location = known::checked(&call, "location", &path.1, body.faults).await?;
+    let command = Command::Expect { location, quantity };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
@@ -263,20 +271,19 @@ pub async fn expect_stock(
 pub async fn transfer_stock(
     call: RequestParts,
     path: web::Path<String>,
-    body: Json<TransferInput>,
+    body: Draft<TransferInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let TransferInput { from, to, quantity } = body.value;
+    let Draft { value: TransferInput { from, to, quantity }, mut faults, .. } = body;
+    let quantity = quantity.get();
     if *from == *to {
-        return Err(Error::field("to", "must differ from `from`"));
+        faults.invalid("to", "must differ from `from`");
     }
-    let (from, to, quantity) = (place(&from)?, place(&to)?, quantity.get());
+    let source = known::read(&call, "from", &from, &mut faults).await?;
+    let to = known::checked(&call, "to", &to, faults).await?;
+    let from = source.ok_or_else(|| Error::field("from", known::UNKNOWN))?;
     let command = Command::Transfer { from, to, quantity };
     change(&call, &path, command, cause).await
-}
-
-fn place(text: &str) -> Result<Location, Error> {
-    text.parse().map_err(|rule: InvalidLocation| Error::field("location", rule.to_string()))
 }
 
 async fn change(
@@ -286,9 +293,9 @@ async fn change(
     cause: Cause,
 ) -> Result<HttpResponse, Error> {
     let sku = find(call, path).await?.value.sku.clone();
-    let (now, named) = (call.now(), sku.clone());
+    let (now, named, closed) = (call.now(), sku.clone(), call.node().locations.closed());
     let (stock, entity) = (&call.node().stock, stock::entity_id(&sku));
-    let read = move |view: View<'_, Stock>| item(&named, &view, now, false);
+    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), false);
     let write = async |version| {
         let (command, cause, read) = (command.clone(), cause.clone(), read.clone());
         Ok(stock.ask_if(&entity, version, command, cause, read).await?)
@@ -298,7 +305,13 @@ async fn change(
     Ok(read_your_writes::wrote(response, entity, shape.version))
 }
 
-fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> StockItem {
+/// The stock of a SKU now, of which nothing is sold at the closed locations.
+fn item(
+    sku: &Sku,
+    view: &View<'_, Stock>,
+    (now, closed): (Timestamp, &[Location]),
+    claims: bool,
+) -> StockItem {
     let total = view.state.total();
     let sum = |parts: &[stock::LocationUnits]| parts.iter().map(|part| part.quantity).sum();
     let holds = || {
@@ -323,7 +336,10 @@ fn item(sku: &Sku, view: &View<'_, Stock>, now: Timestamp, claims: bool) -> Stoc
         reserved: total.reserved,
         allocated: total.allocated,
         incoming: total.incoming,
-        sellable: view.summary_number(now),
+        sellable: match closed {
+            [] => view.summary_number(now),
+            closed => view.state.sellable_outside(closed, now),
+        },
         sold: total.sold,
         levels: view
             .state

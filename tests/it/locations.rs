@@ -1,0 +1,176 @@
+//! Locations, on both databases: which there are, what is refused elsewhere, and that nothing is
+//! sold from one that is not for sale.
+
+use kontor::domain::entity::Cause;
+use kontor::domain::stock;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::servers::database;
+use crate::site::{Answer, Site};
+
+/// A test for each database.
+macro_rules! on_both_databases {
+    ($($story:ident)*) => {
+        mod sqlite {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::shop(None).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::shop(Some(super::database())).await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    an_unknown_location_is_refused_wherever_it_is_named
+    a_location_is_described_and_deleted
+    nothing_is_sold_where_it_is_not_for_sale
+    old_stock_keeps_its_location
+}
+
+async fn shop(database: Option<String>) -> Site {
+    let site = Site::with(|config| {
+        if let Some(url) = database {
+            config.store.url = url.as_str().into();
+        }
+    });
+    let site = site.await;
+    site.sell("LAMP", 1_000, 5).await;
+    site
+}
+
+async fn admin(site: &Site, method: &str, path: &str, body: Value) -> Answer {
+    let body = Some(body).filter(|body| !body.is_null());
+    site.admin(method.parse().unwrap(), path, body).await
+}
+
+fn fields(answer: &Answer) -> Vec<&str> {
+    let errors = answer.body["errors"].as_array().unwrap_or_else(|| panic!("{:#}", answer.body));
+    errors.iter().map(|fault| fault["field"].as_str().unwrap()).collect()
+}
+
+async fn ids(site: &Site) -> Vec<String> {
+    let page = admin(site, "GET", "/locations", Value::Null).await.expect(200);
+    let rows = page["data"].as_array().unwrap();
+    rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn an_unknown_location_is_refused_wherever_it_is_named(site: Site) {
+    for (method, path, body) in [
+        ("PUT", "/stock/LAMP/mian", json!({"on_hand": 5})),
+        ("POST", "/stock/LAMP/mian/receipts", json!({"quantity": 5})),
+        ("POST", "/stock/LAMP/mian/adjustments", json!({"quantity": 5, "reason": "found"})),
+        ("POST", "/stock/LAMP/mian/incoming", json!({"quantity": 5})),
+        ("GET", "/stock?location=mian", Value::Null),
+    ] {
+        let refused = admin(&site, method, path, body).await;
+        assert_eq!((refused.status, fields(&refused)), (422, vec!["location"]), "{path}");
+    }
+    let both = json!({"from": "mian", "to": "bakc", "quantity": 0});
+    let refused = admin(&site, "POST", "/stock/LAMP/transfers", both).await;
+    let mut all = fields(&refused);
+    all.sort_unstable();
+    assert_eq!(all, ["from", "quantity", "to"]);
+    let rows = json!({"rows": [{"product": {"sku": "LAMP"}, "location": "mian", "on_hand": 7}]});
+    let done = admin(&site, "POST", "/imports", rows).await.expect(200);
+    assert_eq!(done["errors"][0]["field"], "location", "{done}");
+    assert_eq!(site.level("LAMP").await["on_hand"], 5);
+    assert_eq!(ids(&site).await, ["main"]);
+    site.verify().await;
+}
+
+async fn a_location_is_described_and_deleted(mut site: Site) {
+    let main = admin(&site, "GET", "/locations/main", Value::Null).await.expect(200);
+    let implied =
+        json!({"id": "main", "name": "main", "address": null, "for_sale": true, "version": 0});
+    assert_eq!(main, implied);
+    assert_eq!(admin(&site, "GET", "/locations/attic", Value::Null).await.status, 404);
+    let address = json!({"name": "Shop", "line1": "1 High St", "city": "York", "postal_code": "YO1 7HH",
+        "country": "GB"});
+    let attic = json!({"name": "The attic", "address": address, "for_sale": false});
+    let made = admin(&site, "PUT", "/locations/attic", attic.clone()).await;
+    assert_eq!((made.status, &made.body["version"]), (201, &json!(1)), "{:#}", made.body);
+    assert_eq!(made.body["address"], address);
+    let wrong = admin(&site, "PUT", "/locations/At_tic", json!({"name": "", "open": true})).await;
+    assert_eq!(wrong.status, 422);
+    assert_eq!(fields(&wrong).len(), 3, "{:#}", wrong.body);
+    let patched = admin(&site, "PATCH", "/locations/attic", json!({"address": null})).await;
+    assert_eq!((patched.status, &patched.body["address"]), (200, &Value::Null));
+    let renamed =
+        admin(&site, "PATCH", "/locations/main", json!({"name": "Shop"})).await.expect(200);
+    assert_eq!((&renamed["version"], &renamed["for_sale"]), (&json!(1), &json!(true)));
+    let stale = site.request(Method::PATCH, "/v1/admin/locations/main").bearer_auth(&site.key);
+    let stale = stale.header("If-Match", "\"0\"").json(&json!({"name": "S"}));
+    assert_eq!(site.send(stale).await.code(), "version_mismatch");
+    assert_eq!(ids(&site).await, ["attic", "main"]);
+
+    let moved = json!({"from": "main", "to": "attic", "quantity": 2});
+    admin(&site, "POST", "/stock/LAMP/transfers", moved).await.expect(200);
+    let full = admin(&site, "DELETE", "/locations/attic", Value::Null).await;
+    assert_eq!((full.status, full.code()), (409, "wrong_state"));
+    let back = json!({"from": "attic", "to": "main", "quantity": 2});
+    admin(&site, "POST", "/stock/LAMP/transfers", back).await.expect(200);
+    assert_eq!(admin(&site, "DELETE", "/locations/attic", Value::Null).await.status, 204);
+    assert_eq!(admin(&site, "GET", "/locations/attic", Value::Null).await.status, 404);
+    assert_eq!(admin(&site, "DELETE", "/locations/attic", Value::Null).await.status, 404);
+    let gone = admin(&site, "PUT", "/stock/LAMP/attic", json!({"on_hand": 1})).await;
+    assert_eq!((gone.status, fields(&gone)), (422, vec!["location"]));
+    site.restart().await;
+    assert_eq!(ids(&site).await, ["main"]);
+    let again = admin(&site, "PUT", "/locations/attic", attic).await;
+    assert_eq!((again.status, &again.body["for_sale"]), (201, &json!(false)));
+    site.verify().await;
+}
+
+async fn nothing_is_sold_where_it_is_not_for_sale(site: Site) {
+    let shelf = json!({"name": "Returned goods", "for_sale": false});
+    admin(&site, "PUT", "/locations/returns", shelf).await.expect(201);
+    admin(&site, "PUT", "/stock/LAMP/returns", json!({"on_hand": 4})).await.expect(200);
+    let item = admin(&site, "GET", "/stock/LAMP", Value::Null).await.expect(200);
+    assert_eq!((&item["on_hand"], &item["sellable"]), (&json!(9), &json!(5)));
+    let cart = site.cart(&[("LAMP", 6)]).await;
+    let short = site.checkout(&cart, "key-1", "tok_ok", 10).await;
+    assert_eq!(
+        (short.code(), &short.body["order"]),
+        ("out_of_stock", &Value::Null),
+        "{:#}",
+        short.body
+    );
+    assert_eq!(short.body["lines"][0]["available"], 5);
+    let cart = site.cart(&[("LAMP", 5)]).await;
+    site.checkout(&cart, "key-2", "tok_ok", 10).await.expect(201);
+    let item = admin(&site, "GET", "/stock/LAMP", Value::Null).await.expect(200);
+    let level = |at: &str| {
+        let levels = item["levels"].as_array().unwrap();
+        levels.iter().find(|level| level["location"] == at).unwrap()["allocated"].clone()
+    };
+    assert_eq!((level("main"), level("returns")), (json!(5), json!(0)));
+
+    admin(&site, "PATCH", "/locations/returns", json!({"for_sale": true})).await.expect(200);
+    let cart = site.cart(&[("LAMP", 4)]).await;
+    site.checkout(&cart, "key-3", "tok_ok", 10).await.expect(201);
+    site.verify().await;
+}
+
+async fn old_stock_keeps_its_location(site: Site) {
+    let stock = &site.app.as_ref().unwrap().node.stock;
+    let location: stock::Location = "cellar".parse().unwrap();
+    let set = stock::Command::Set { location, on_hand: 3, change_from: None };
+    let lamp = stock::entity_id(&"LAMP".parse().unwrap());
+    stock.ask(&lamp, set, Cause::default(), |_| ()).await.unwrap();
+    site.until_some(async || (ids(&site).await == ["cellar", "main"]).then_some(())).await;
+    let lost = json!({"quantity": -1, "reason": "lost"});
+    admin(&site, "POST", "/stock/LAMP/cellar/adjustments", lost).await.expect(200);
+    let cart = site.cart(&[("LAMP", 7)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 10).await.expect(201);
+    let named =
+        admin(&site, "PATCH", "/locations/cellar", json!({"name": "Cellar"})).await.expect(200);
+    assert_eq!(named["version"], 1);
+    site.verify().await;
+}
