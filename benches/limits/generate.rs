@@ -197,6 +197,7 @@ impl Generator {
             prices: [(Currency::GBP, UnitPrice::from_minor(100 + number)?)].into(),
             tax_rate: TaxRate::parse("0.2").unwrap_or_default(),
             active: true,
+            restock_at: None,
         };
         let event = product::Event::Created(product.clone());
         let data = serde_json::to_string(&event)?.into();

@@ -9,6 +9,7 @@ use crate::domain::id::Sku;
 use crate::domain::money::InvalidMoney;
 use crate::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
 use crate::store;
+use crate::store::product::Row;
 
 /// A cart with prices.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct PricedCart {
 pub struct PricedLine {
     /// The line as it would be stored in the order.
     pub line: QuotedLine,
+    /// Its product, if there is one.
+    pub product: Option<Arc<Row>>,
     /// Whether its price was agreed for this cart only.
     pub agreed: bool,
     /// Whether it can be sold now.
@@ -156,7 +159,7 @@ impl Pricing {
                 tax: 0,
             });
             let agreed = line.agreed_price.is_some();
-            lines.push(PricedLine { line: line_of, agreed, available });
+            lines.push(PricedLine { line: line_of, agreed, available, product: row });
         }
         Ok(lines)
     }

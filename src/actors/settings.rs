@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::limits::{holds, within};
 use crate::domain::money::Currency;
 use crate::domain::order::CapturePolicy;
-use crate::domain::stock::Location;
+use crate::domain::stock::{Location, QUANTITY_MAX};
 
 /// A year, in seconds.
 const YEAR_SECS: i64 = 365 * 24 * 3600;
@@ -26,6 +26,21 @@ fn some_locations(locations: &[Location], (): &()) -> garde::Result {
     })
 }
 
+/// How much buyers see of the stock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StockDisplay {
+    /// Nothing.
+    Hidden,
+    /// Whether there is stock.
+    #[default]
+    InStock,
+    /// Also whether few units are left.
+    FewLeft,
+    /// Also the number of units.
+    Number,
+}
+
 /// The shop's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
@@ -36,6 +51,11 @@ pub struct ShopSettings {
     /// The locations from which stock is taken, in order of priority; all others follow by name.
     #[garde(custom(some_locations))]
     pub locations: Arc<[Location]>,
+    /// How much buyers see of the stock.
+    pub availability: StockDisplay,
+    /// The number of units up to which few are left.
+    #[garde(custom(within(1..=QUANTITY_MAX)))]
+    pub few_left_at: i64,
     /// How long stock is held for an unpaid order, in seconds.
     #[garde(custom(within(1..=YEAR_SECS)))]
     pub hold_secs: i64,
@@ -60,6 +80,8 @@ impl Default for ShopSettings {
         Self {
             currency: Currency::GBP,
             locations: "main".parse().into_iter().collect(),
+            availability: StockDisplay::default(),
+            few_left_at: 5,
             hold_secs: 15 * 60,
             payment_deadline_secs: 30 * 60,
             capture: CapturePolicy::default(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::entity::EntityId;
 use super::id::Sku;
 use super::money::{Currency, TaxRate, UnitPrice};
+use super::time::Timestamp;
 use super::versioned::{self, Versioned};
 
 /// A product.
@@ -30,6 +31,9 @@ pub struct Product {
     pub tax_rate: TaxRate,
     /// Whether it can be added to a cart.
     pub active: bool,
+    /// When it is expected to be in stock again, if it is out of stock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restock_at: Option<Timestamp>,
 }
 
 impl Versioned for Product {

@@ -193,6 +193,7 @@ impl Operators {
             prices: [(Currency::GBP, price)].into(),
             tax_rate: TaxRate::default(),
             active: true,
+            restock_at: None,
         };
         let send = || {
             let (fleet, product) = (fleet.clone(), product.clone());

@@ -14,7 +14,7 @@ pub type Row = versioned::Row<Product>;
 
 crate::versioned_row! {
     Product in "product", key(sku) {
-        sku, name, description, category, prices, tax_rate, active
+        sku, name, description, category, prices, tax_rate, active, restock_at
     }
 }
 

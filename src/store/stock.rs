@@ -1,7 +1,8 @@
 //! Rows of stock levels, one per SKU and location: a projection. Decisions about stock are made by
 //! the SKU's stock entity, never from these rows.
 
-use super::both::{Builder, Dialect, Readers};
+use super::both::{Builder, Dialect, Readers, fetch_all};
+use super::found::FoundRow;
 use super::row::TableRow as _;
 use super::{Error, LIST_MAX, Store, projection};
 use crate::domain::id::Sku;
@@ -61,6 +62,29 @@ impl Store {
         list(self.readers(), &filter).await
     }
 
+    /// The units at each location of these SKUs that are neither reserved nor allocated.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn free_units(&self, skus: &[Sku]) -> Result<Vec<FreeUnits>, Error> {
+        let names: Vec<&str> = skus.iter().map(Sku::as_str).collect();
+        let readers = self.lists();
+        let found = match readers {
+            Readers::Sqlite(_) => {
+                let text = "SELECT sku, location, on_hand - reserved - allocated FROM stock_row \
+                            WHERE sku IN (SELECT value FROM json_each($1))";
+                let names = serde_json::Value::from(names).to_string();
+                fetch_all!(readers, sqlx::query(text).bind(names.as_str()))
+            }
+            Readers::Postgres(pool) => {
+                let text = "SELECT sku, location, on_hand - reserved - allocated FROM stock_row \
+                            WHERE sku = ANY($1)";
+                pool.fetch_all(sqlx::query(text).bind(names)).await
+            }
+        }?;
+        found.iter().map(free_units).collect()
+    }
+
     /// Levels in order of SKU and location.
     ///
     /// # Errors
@@ -84,6 +108,24 @@ impl Store {
         let (found, cursors) = projection::list_at(from, list, projection).await?;
         Ok((found.iter().map(Row::decode).collect::<Result<_, _>>()?, cursors))
     }
+}
+
+/// Units of a SKU at a location that are neither reserved nor allocated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreeUnits {
+    /// The SKU.
+    pub sku: Sku,
+    /// The location.
+    pub location: String,
+    /// Units.
+    pub free: i64,
+}
+
+fn free_units(found: &FoundRow) -> Result<FreeUnits, Error> {
+    let sku: String = found.try_get(0)?;
+    let wrong = || Error::Row { table: "stock_row", reason: format!("{sku:?} is no SKU") };
+    let (location, free) = (found.try_get(1)?, found.try_get(2)?);
+    Ok(FreeUnits { sku: sku.parse().map_err(|_| wrong())?, location, free })
 }
 
 /// Lists levels through the given connections.

@@ -44,8 +44,8 @@ pub trait VersionedRow: Versioned<Key: Stored> {
 /// let columns = Product::table().columns().iter().map(|column| column.name);
 /// assert_eq!(
 ///     columns.collect::<Vec<_>>(),
-///     ["sku", "name", "description", "category", "prices", "tax_rate", "active", "version",
-///      "updated_at"],
+///     ["sku", "name", "description", "category", "prices", "tax_rate", "active", "restock_at",
+///      "version", "updated_at"],
 /// );
 /// ```
 #[macro_export]

@@ -107,6 +107,7 @@ async fn a_price_without_a_currency_is_in_the_shops(shop: Shop) {
 async fn what_a_file_does_not_say_stays_as_it_is(shop: Shop) {
     let mut whole = json!({
         "sku": "P1", "name": "Lamp", "description": "Tall", "category": "Light", "active": false,
+        "restock_at": null,
         "tax_rate": "0.2", "prices": [price(1000, "EUR"), price(900, "GBP")],
     });
     shop.site.admin(Method::POST, "/products", Some(whole.clone())).await.expect(201);

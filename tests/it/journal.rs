@@ -172,6 +172,7 @@ pub fn product_row(sku: &str, version: i64) -> product::Row {
         prices: BTreeMap::from([(Currency::GBP, UnitPrice::from_minor(250).unwrap())]),
         tax_rate: TaxRate::parse("0.2").unwrap(),
         active: true,
+        restock_at: None,
     };
     product::Row { value: product, version }
 }

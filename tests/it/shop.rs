@@ -102,6 +102,7 @@ pub async fn sell(node: &Node, sku: &str, price: i64, on_hand: i64) {
         prices: [(Currency::GBP, UnitPrice::from_minor(price).unwrap())].into(),
         tax_rate: TaxRate::parse("0.2").unwrap(),
         active: true,
+        restock_at: None,
     };
     let any = kontor::actors::catalog::Expect::Any;
     node.catalog.put(product, any, Cause::default()).await.unwrap();

@@ -692,6 +692,7 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE location",
         "DROP TABLE job",
         "DROP TABLE schedule",
+        "ALTER TABLE product DROP COLUMN restock_at",
         "ALTER TABLE event DROP COLUMN sum",
         "ALTER TABLE snapshot DROP COLUMN sum",
     ] {

@@ -17,6 +17,7 @@ use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::input::{ListItem, string};
+use crate::domain::time::Timestamp;
 use crate::domain::{id, money};
 
 /// A format of texts, by the type of the parsed value.
@@ -50,6 +51,8 @@ pub type Sku = Checked<id::Sku>;
 pub type LineId = Checked<LineNumber>;
 /// A tax rate.
 pub type TaxRate = Checked<money::TaxRate>;
+/// A time.
+pub type Time = Checked<Timestamp>;
 /// A currency's code.
 pub type Currency = Checked<money::Currency>;
 /// A country's code.
@@ -163,6 +166,20 @@ impl TextKind for money::TaxRate {
         let about = "A fraction as a string, with at most 6 decimals.";
         let fraction = r"^(0(\.[0-9]{1,6}0{0,12})?|1(\.0{1,18})?)$";
         pattern(about, fraction, 20).examples(["0.2"])
+    }
+}
+
+impl TextKind for Timestamp {
+    const NAME: &'static str = "Time";
+
+    fn read(text: &str) -> Result<Self, garde::Error> {
+        let rule = "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z";
+        Self::parse(text).ok_or_else(|| garde::Error::new(rule))
+    }
+
+    fn schema() -> ObjectBuilder {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        string().description(Some("An RFC 3339 time.")).format(Some(format))
     }
 }
 

@@ -111,6 +111,7 @@ impl Shop {
             prices: [(Currency::GBP, UnitPrice::from_minor(250).unwrap())].into(),
             tax_rate: kontor::domain::money::TaxRate::parse("0.2").unwrap(),
             active: true,
+            restock_at: None,
         };
         self.node.catalog.put(product, Expect::Absent, cause()).await.unwrap();
         let receive = stock::Command::Receive {

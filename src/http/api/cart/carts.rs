@@ -17,6 +17,7 @@ use crate::http::api::cart::shape::{
     CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
     NewLine, NewLines, RequirementShape,
 };
+use crate::http::api::product::availability;
 use crate::http::api::shape::{Delivery, Money, Price, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
@@ -288,6 +289,8 @@ async fn answer(
     let missing = || Error::from(host::Error::Rejected(cart::Rejection::NotFound));
     let currency = cart.currency().ok_or_else(missing)?;
     let priced = call.node().pricing.price(&cart).await?;
+    let skus: Vec<Sku> = cart.lines().iter().map(|line| line.sku.clone()).collect();
+    let stock = availability::read(call, &skus).await?;
     let lines = priced.lines.iter().map(|priced| {
         let line = &priced.line;
         CartLine {
@@ -300,6 +303,10 @@ async fn answer(
             total: Money::new(line.total, currency),
             tax: Money::new(line.tax, currency),
             available: priced.available,
+            availability: priced.product.as_ref().filter(|_| priced.available).and_then(|row| {
+                let asked = (&row.value, line.quantity);
+                availability::shown(&call.node().settings, &stock, asked, call.now())
+            }),
         }
     });
     let requirements = priced.requirements.iter();

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::domain::cart::{self, LINES_MAX};
 use crate::http::api::amount::PriceInput;
+use crate::http::api::product::availability::Availability;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals, Units};
 use crate::http::edge::checked;
 use crate::http::edge::input::{List, ListItem, Text};
@@ -186,6 +187,10 @@ pub struct CartLine {
     /// Whether the line can be sold now. If not, its price is 0 and it does not count in the
     /// totals.
     pub available: bool,
+    /// What the shop shows of the stock, for the line's quantity; `null` if it shows nothing, or if
+    /// the line cannot be sold.
+    #[schema(required)]
+    pub availability: Option<Availability>,
 }
 
 /// A requirement that the cart must meet before checkout.

@@ -9,6 +9,7 @@ use crate::http::edge::principal::Scope;
 use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
+pub mod availability;
 pub mod import;
 pub mod products;
 mod rejection;
@@ -34,7 +35,7 @@ routes! {
 
 /// The routes of products.
 pub const ROUTES: RouteList =
-    RouteList { document, links: LINKS, versioned: &["Product"], ..TABLE };
+    RouteList { document, links: LINKS, versioned: &["Product", "StoreProduct"], ..TABLE };
 
 /// The OpenAPI document of products. The schema of import rows is added by hand, because the
 /// request type contains them as plain JSON values.

@@ -9,9 +9,12 @@ use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::product::{Product, entity_id};
+use crate::http::api::product::availability;
 use crate::http::api::product::rejection::refused;
 use crate::http::api::product::schema;
-use crate::http::api::product::shape::{ProductInput, ProductPatch, ProductShape, patched};
+use crate::http::api::product::shape::{
+    ProductInput, ProductPatch, ProductShape, StoreProduct, patched,
+};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
@@ -34,21 +37,25 @@ const KEY_MAX: usize = 300;
         ("currency" = inline(Option<checked::Currency>), Query, description = "Only products with a price in this currency"),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
+    responses((status = 200, description = "A page of products, by SKU", body = Page<StoreProduct>)))]
 pub async fn browse_products(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let known = ["category", "q", "currency", "limit", "after"];
     let (wanted, seen) = asked(&call, &request, Some(true), &known).await?;
-    let body = if seen.was_asked() { wanted.read(&call).await } else { wanted.browse(&call).await };
+    let body = if seen.was_asked() {
+        wanted.read_for_buyers(&call).await
+    } else {
+        wanted.browse(&call).await
+    };
     body.map(|body| seen.mark(page(body)))
 }
 
 /// Returns an active product.
 #[utoipa::path(get, path = "/v1/store/products/{sku}", tag = "products",
     params(("sku" = inline(checked::Sku), Path)),
-    responses((status = 200, description = "The product", body = ProductShape)))]
+    responses((status = 200, description = "The product", body = StoreProduct)))]
 pub async fn show_product(
     call: RequestParts,
     path: web::Path<String>,
@@ -57,7 +64,9 @@ pub async fn show_product(
     if !row.value.active {
         return Err(Error::not_found("product"));
     }
-    Ok(versioned(StatusCode::OK, row.version, &ProductShape::from(&*row)))
+    let stock = availability::read(&call, std::slice::from_ref(&row.value.sku)).await?;
+    let shown = availability::shown(&call.node().settings, &stock, (&row.value, 1), call.now());
+    Ok(versioned(StatusCode::OK, row.version, &StoreProduct::new(&row, shown)))
 }
 
 /// Lists all products.
@@ -238,17 +247,34 @@ impl Wanted {
         Ok(Self { filter, currency, limit })
     }
 
-    fn page(&self, mut rows: Vec<Row>) -> Result<Vec<u8>, Error> {
-        let more = cut(&mut rows, self.limit);
+    /// Removes the rows that are not on the page, and returns the cursor of the next page.
+    fn cut(&self, rows: &mut Vec<Row>) -> Option<String> {
+        let more = cut(rows, self.limit);
         let last = rows.last().map(|row| cursor("products", row.value.sku.as_str()));
         rows.retain(|row| self.currency.is_none_or(|code| row.value.prices.contains_key(&code)));
-        let data = rows.iter().map(ProductShape::from).collect();
-        let page = Page::<ProductShape> { data, next_cursor: last.filter(|_| more) };
-        serde_json::to_vec(&page).map_err(Error::internal)
+        last.filter(|_| more)
     }
 
     async fn read(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
-        self.page(call.store().products(&self.filter).await?)
+        let mut rows = call.store().products(&self.filter).await?;
+        let next_cursor = self.cut(&mut rows);
+        let data = rows.iter().map(ProductShape::from).collect();
+        serde_json::to_vec(&Page::<ProductShape> { data, next_cursor }).map_err(Error::internal)
+    }
+
+    async fn read_for_buyers(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
+        self.for_buyers(call, call.store().products(&self.filter).await?).await
+    }
+
+    /// The page as buyers see it.
+    async fn for_buyers(&self, call: &RequestParts, mut rows: Vec<Row>) -> Result<Vec<u8>, Error> {
+        let next_cursor = self.cut(&mut rows);
+        let skus: Vec<Sku> = rows.iter().map(|row| row.value.sku.clone()).collect();
+        let (settings, now) = (&call.node().settings, call.now());
+        let stock = availability::read(call, &skus).await?;
+        let shown = |row: &Row| availability::shown(settings, &stock, (&row.value, 1), now);
+        let data = rows.iter().map(|row| StoreProduct::new(row, shown(row))).collect();
+        serde_json::to_vec(&Page::<StoreProduct> { data, next_cursor }).map_err(Error::internal)
     }
 
     /// The cache key of the page; `None` if it would be too long: then the page is not cached.
@@ -273,9 +299,10 @@ impl Wanted {
             None => None,
         };
         let Some(place) = place else {
-            return self.read(call).await;
+            return self.read_for_buyers(call).await;
         };
-        let page = self.page(call.store().products_for_cache(&self.filter).await?)?;
+        let rows = call.store().products_for_cache(&self.filter).await?;
+        let page = self.for_buyers(call, rows).await?;
         cache.put(place, page.clone(), lasts).await;
         Ok(page)
     }

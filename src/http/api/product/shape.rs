@@ -10,6 +10,7 @@ use crate::domain::id::Sku;
 use crate::domain::money::{self, Currency, UnitPrice};
 use crate::domain::product::Product;
 use crate::http::api::amount::PriceInput;
+use crate::http::api::product::availability::Availability;
 use crate::http::api::shape::Price;
 use crate::http::edge::checked;
 use crate::http::edge::input::{List, ListItem, Text};
@@ -55,6 +56,10 @@ pub struct ProductInput {
     #[serde(default)]
     #[garde(skip)]
     pub active: Option<bool>,
+    /// When the product is expected again if it is out of stock.
+    #[serde(default)]
+    #[garde(dive)]
+    pub restock_at: Option<checked::Time>,
 }
 
 /// The product fields of an import row; fields that are absent are not changed.
@@ -88,6 +93,10 @@ pub struct ImportedProduct {
     #[serde(default)]
     #[garde(skip)]
     active: Option<bool>,
+    /// When the product is expected again if it is out of stock; `null` clears this field.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    restock_at: Option<Option<checked::Time>>,
 }
 
 /// Changes to a product.
@@ -115,6 +124,10 @@ pub struct ProductPatch {
     #[serde(default)]
     #[garde(skip)]
     active: Option<bool>,
+    /// When the product is expected again if it is out of stock; `null` clears this field.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    restock_at: Option<Option<checked::Time>>,
 }
 
 fn one_a_currency(prices: &Prices, (): &()) -> garde::Result {
@@ -145,7 +158,28 @@ pub struct ProductShape {
     #[schema(example = "0.2")]
     tax_rate: String,
     active: bool,
+    /// When the product is expected again if it is out of stock.
+    #[schema(required)]
+    restock_at: Option<String>,
     version: i64,
+}
+
+/// A product as buyers see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StoreProduct {
+    #[serde(flatten)]
+    product: ProductShape,
+    /// What the shop shows of the stock; `null` if it shows nothing.
+    #[schema(required)]
+    availability: Option<Availability>,
+}
+
+impl StoreProduct {
+    /// A product with what buyers see of its stock.
+    #[must_use]
+    pub fn new(row: &Row, availability: Option<Availability>) -> Self {
+        Self { product: row.into(), availability }
+    }
 }
 
 impl From<&Row> for ProductShape {
@@ -159,6 +193,7 @@ impl From<&Row> for ProductShape {
             prices: product.prices.iter().map(|(code, price)| Price::new(*price, *code)).collect(),
             tax_rate: product.tax_rate.to_string(),
             active: product.active,
+            restock_at: product.restock_at.map(|at| at.to_string()),
             version: row.version,
         }
     }
@@ -189,6 +224,7 @@ impl ProductInput {
             prices: prices(&self.prices),
             tax_rate: self.tax_rate.and_then(|rate| rate.read().ok()).unwrap_or_default(),
             active: self.active.unwrap_or(true),
+            restock_at: self.restock_at.and_then(|at| at.read().ok()),
         }
     }
 }
@@ -214,6 +250,9 @@ pub fn patched(mut product: Product, patch: ProductPatch) -> Product {
         product.tax_rate = rate.read().unwrap_or_default();
     }
     product.active = patch.active.unwrap_or(product.active);
+    if let Some(at) = patch.restock_at {
+        product.restock_at = at.and_then(|at| at.read().ok());
+    }
     product
 }
 
@@ -243,7 +282,8 @@ impl ImportedProduct {
             let name = self.name.clone()?.into();
             let (description, category) = (String::new(), None);
             let (prices, tax_rate) = (BTreeMap::new(), money::TaxRate::default());
-            Some(Product { sku, name, description, category, prices, tax_rate, active: true })
+            let (active, restock_at) = (true, None);
+            Some(Product { sku, name, description, category, prices, tax_rate, active, restock_at })
         };
         let lacks_name = || fault("product.name", NAME_NEEDED.to_owned());
         let base = there.or_else(new).ok_or_else(lacks_name)?;
@@ -254,6 +294,7 @@ impl ImportedProduct {
             prices: None,
             tax_rate: self.tax_rate,
             active: self.active,
+            restock_at: self.restock_at,
         };
         let mut product = patched(base, patch);
         product.prices.extend(prices(&self.prices));
