@@ -53,6 +53,8 @@ pub enum SeededFault {
     CartNotSealed,
     /// A cart is spent even if it has changed since it was priced.
     CartSealedBlindly,
+    /// An order stays open beside the new cart in its place.
+    OrderKeptBesideNewCart,
     /// Another payment attempt is made while the outcome of one is unknown.
     SecondAttemptWhileUnknown,
     /// A provider's missing answer is treated as a decline.

@@ -159,6 +159,22 @@ impl Cart {
         self.details.delivery_option.as_ref()?.as_deref()
     }
 
+    /// A command that creates another cart with its contents, in its place.
+    #[must_use]
+    pub fn replacement(&self, order: OrderId) -> Option<Command> {
+        let lines = self.lines.iter().map(|line| NewLine {
+            sku: line.sku.clone(),
+            quantity: line.quantity,
+            agreed_price: line.agreed_price,
+        });
+        Some(Command::Replace {
+            order,
+            currency: self.currency?,
+            details: Box::new(self.details.clone()),
+            lines: lines.collect(),
+        })
+    }
+
     /// The order that it was spent on.
     #[must_use]
     pub const fn spent_on(&self) -> Option<OrderId> {
@@ -261,6 +277,17 @@ pub enum Command {
         /// The first lines.
         lines: Vec<NewLine>,
     },
+    /// Creates it with the contents of a cart whose order was given up.
+    Replace {
+        /// That order.
+        order: OrderId,
+        /// The currency of all its prices.
+        currency: Currency,
+        /// The buyer's data.
+        details: Box<Details>,
+        /// The lines.
+        lines: Vec<NewLine>,
+    },
     /// Adds lines.
     AddLines {
         /// The lines.
@@ -306,6 +333,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<Line>,
     },
+    /// It was created in the place of a cart whose order was given up.
+    Replaced { order: OrderId },
     /// These lines were added or replaced.
     LinesSet { lines: Vec<Line> },
     /// A line was removed.
@@ -358,11 +387,11 @@ impl entity::Noun for Cart {
     fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
         match command {
             Command::Create { currency, details, lines } => {
-                if self.currency.is_some() {
-                    return Err(Rejection::Exists);
-                }
-                let (currency, details) = (*currency, details.clone());
-                Ok(vec![Event::Created { currency, details, lines: self.added(lines)? }])
+                Ok(vec![self.created(*currency, details, lines)?])
+            }
+            Command::Replace { order, currency, details, lines } => {
+                let created = self.created(*currency, details, lines)?;
+                Ok(vec![created, Event::Replaced { order: *order }])
             }
             Command::Spend { order } if self.spent_on == Some(*order) => Ok(Vec::new()),
             Command::Spend { order } if self.currency.is_some() && self.spent_on.is_none() => {
@@ -406,6 +435,7 @@ impl entity::Noun for Cart {
                 mine.delivery_option = delivery_option.or(mine.delivery_option.take());
             }
             Event::Spent { order } => self.spent_on = Some(*order),
+            Event::Replaced { .. } => {}
         }
     }
 
@@ -419,6 +449,19 @@ impl entity::Noun for Cart {
 }
 
 impl Cart {
+    fn created(
+        &self,
+        currency: Currency,
+        details: &Details,
+        lines: &[NewLine],
+    ) -> Result<Event, Rejection> {
+        if self.currency.is_some() {
+            return Err(Rejection::Exists);
+        }
+        let (details, lines) = (Box::new(details.clone()), self.added(lines)?);
+        Ok(Event::Created { currency, details, lines })
+    }
+
     /// Returns the events of a command that changes an open cart.
     fn change(&self, command: &Command) -> Result<Vec<Event>, Rejection> {
         match command {
@@ -441,7 +484,9 @@ impl Cart {
             }
             Command::Update { details } if **details == Details::default() => Ok(Vec::new()),
             Command::Update { details } => Ok(vec![Event::Updated { details: details.clone() }]),
-            Command::Create { .. } | Command::Spend { .. } => Ok(Vec::new()),
+            Command::Create { .. } | Command::Replace { .. } | Command::Spend { .. } => {
+                Ok(Vec::new())
+            }
         }
     }
 }

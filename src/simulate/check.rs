@@ -74,8 +74,10 @@ impl Checks {
         known: &[BuyerKnowledge],
     ) {
         let payments = bank.payments();
-        for buyer in known {
-            let Some(cart) = buyer.cart else { continue };
+        let carts =
+            known.iter().flat_map(|buyer| [(buyer.cart, buyer.told.as_ref()), (buyer.next, None)]);
+        for (cart, told) in carts {
+            let Some(cart) = cart else { continue };
             let id = order::entity_id(OrderId(cart.0));
             let order = match load::<Order>(journal, &id, i64::MAX).await {
                 Ok(Ok(folded)) => folded.state,
@@ -93,7 +95,7 @@ impl Checks {
                 counts.orders += u64::from(order.placed().is_some());
                 counts.stuck += u64::from(stuck);
             });
-            if let Some(told) = &buyer.told {
+            if let Some(told) = told {
                 check_answers(world, &id, &order, told);
             }
             if !stuck {

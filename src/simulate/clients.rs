@@ -15,6 +15,7 @@ use super::plan::{Net, PlannedBuyer};
 use super::world::World;
 use crate::actors::engine::host::{self, View};
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
+use crate::actors::flows::start_over::StartOverRefusal;
 use crate::actors::flows::webhook::WebhookRefusal;
 use crate::actors::node::Node;
 use crate::domain::address::Address;
@@ -56,6 +57,8 @@ pub struct BuyerKnowledge {
     made: bool,
     edited: bool,
     attempt: usize,
+    /// The cart in the place of an order that it gave up.
+    pub next: Option<CartId>,
     /// The last answer about its order.
     pub told: Option<AcknowledgedOrder>,
     /// The buyer sends no more requests.
@@ -183,11 +186,16 @@ impl Clients {
             }
             self.note(me, |known| known.edited = true);
         }
+        let mut unpaid = true;
         for attempt in known.attempt..buyer.tokens.len() {
             self.note(me, |known| known.attempt = attempt);
-            if !self.pay(&fleet, me, cart, &buyer).await {
+            unpaid = self.pay(&fleet, me, cart, &buyer).await;
+            if !unpaid {
                 break;
             }
+        }
+        if unpaid {
+            self.give_up(&fleet, me, OrderId(cart.0)).await;
         }
         self.note(me, |known| known.done = true);
     }
@@ -260,6 +268,13 @@ impl Clients {
                     patience: (!wait.is_zero()).then_some(wait),
                 };
                 let ask = async |node: Arc<Node>| {
+                    // Every second buyer pays again by the order.
+                    if attempt > 0 && me % 2 == 1 {
+                        let Request { cause, patience, .. } = request(None);
+                        let again = (cause, patience);
+                        let order = OrderId(cart.0);
+                        return node.flows.checkout.pay_again(order, card, again).await;
+                    }
                     // Every fourth buyer first tries a checkout without a payment.
                     let free = me % 4 == 3;
                     let first = request((!free).then(|| card.clone()));
@@ -299,6 +314,80 @@ impl Clients {
         let patience = if buyer.hasty && attempt == 0 { 2 } else { TRIES_MAX };
         let known = self.await_outcome(fleet, me, OrderId(cart.0), patience).await;
         known.is_none() || known == Some(Phase::AwaitingPayment)
+    }
+
+    /// After its last card, some buyers cancel the order, and some go on with a new cart.
+    async fn give_up(&self, fleet: &Fleet, me: usize, order: OrderId) {
+        let (wait, patience) = (Duration::from_secs(5), Duration::from_secs(10));
+        match me % 3 {
+            1 => {
+                let send = || {
+                    let fleet = fleet.clone();
+                    async move {
+                        let cause = cause("buyer", &format!("{order}-cancel"));
+                        let ask = async |node: Arc<Node>| {
+                            node.flows.start_over.cancel(order, cause, wait).await
+                        };
+                        definite(fleet.through(ask).await?)
+                    }
+                };
+                let answer = self.insist(patience, send).await;
+                if let Some(Ok((cancelled, _))) = answer
+                    && !cancelled.given_up()
+                {
+                    let what = format!("{order} is {:?}", cancelled.phase());
+                    self.world.violate("what a buyer cancels is cancelled", what);
+                }
+            }
+            2 => {
+                let next = self.lock().get(me).and_then(|known| known.next);
+                let next = next.unwrap_or_else(|| CartId(self.world.clock().new_key()));
+                self.note(me, |known| known.next = Some(next));
+                self.start_over(fleet, order, next).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// A buyer goes on with a new cart, and pays for it.
+    async fn start_over(&self, fleet: &Fleet, order: OrderId, next: CartId) {
+        let (wait, patience) = (Duration::from_secs(5), Duration::from_secs(10));
+        let send = || {
+            let fleet = fleet.clone();
+            async move {
+                let how = (cause("buyer", &format!("{order}-cart")), wait);
+                let ask =
+                    async |node: Arc<Node>| node.flows.start_over.new_cart(order, next, how).await;
+                match fleet.through(ask).await? {
+                    Ok(_) => Some(true),
+                    Err(StartOverRefusal::Order(error)) => {
+                        definite::<(), _>(Err(error)).map(|_| false)
+                    }
+                    Err(StartOverRefusal::Cart(error)) => {
+                        definite::<(), _>(Err(error)).map(|_| false)
+                    }
+                }
+            }
+        };
+        if self.insist(patience, send).await != Some(true) {
+            return;
+        }
+        let send = || {
+            let fleet = fleet.clone();
+            async move {
+                let card = PaymentMethod { provider: NAME.to_owned(), token: "tok_ok".to_owned() };
+                let request = Request {
+                    cart: next,
+                    method: Some(card),
+                    expected_total: None,
+                    cause: cause("buyer", &format!("{next}-pay")),
+                    patience: Some(wait),
+                };
+                let ask = async |node: Arc<Node>| node.flows.checkout.run(request).await;
+                heard(fleet.through(ask).await?)
+            }
+        };
+        let _answered = self.insist(patience, send).await;
     }
 
     /// Reads the order from time to time until its outcome is known.
@@ -445,6 +534,17 @@ fn heard(answer: Result<PlacedOrder, CheckoutRefusal>) -> Option<Heard> {
             _ => None,
         },
         Err(other) => Some(Heard::No(format!("{other:?}"))),
+    }
+}
+
+/// A definite answer; `None` if the request must be repeated.
+fn definite<T, R>(answer: Result<T, host::Error<R>>) -> Option<Result<T, host::Error<R>>> {
+    match answer {
+        Ok(_)
+        | Err(host::Error::Rejected(_) | host::Error::KeyReused | host::Error::Quarantined(_)) => {
+            Some(answer)
+        }
+        Err(_) => None,
     }
 }
 

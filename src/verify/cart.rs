@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::report::{Invariant, Violations};
 use crate::domain::cart::{Cart, Event};
-use crate::domain::entity::{Noun as _, Record};
+use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::Placed;
 
@@ -31,6 +31,8 @@ pub(super) struct Carts {
     /// came between the two events and the buyer did not retry.
     pub sealed: HashMap<Key, Box<Cart>>,
     pub spent: u64,
+    /// The given up orders that carts replaced, with the entity and the position of each cart.
+    pub replaced: Vec<(Key, EntityId, i64)>,
     awake: usize,
 }
 
@@ -75,6 +77,9 @@ impl Carts {
             return;
         };
         state.evolve(event, record.at);
+        if let Event::Replaced { order } = event {
+            self.replaced.push((order.0, record.entity.clone(), record.pos));
+        }
         if let Event::Spent { order } = event {
             if *order != OrderId(key) {
                 let why = "it was spent on an order with another key";

@@ -33,6 +33,7 @@ impl Books {
                 self.compare_stock(*key, entry, summary, (&mut allocated, &mut faults));
             }
         }
+        self.compare_replaced(&mut faults);
         for (invariant, id, positions, message) in faults {
             self.findings.add(invariant, id, &positions, message);
         }
@@ -45,6 +46,18 @@ impl Books {
             book.count(&mut self.checked);
         }
         self.compare_totals(&allocated, broken);
+    }
+
+    /// Checks that an order whose cart was replaced is given up: nobody pays for both.
+    fn compare_replaced(&self, faults: &mut Vec<CrossFault>) {
+        for (order, cart, pos) in &self.carts.replaced {
+            let entry = self.orders.all.get(order);
+            let kept = entry.and_then(OrderEntry::summary).is_none_or(|there| !there.given_up);
+            if kept && !entry.is_some_and(|entry| entry.broken) {
+                let why = format!("it replaces {}, which is not cancelled", OrderId(*order));
+                faults.push((Invariant::I2, cart.clone(), vec![*pos], why));
+            }
+        }
     }
 
     /// Checks that an order has the order number that the counter issued for it.

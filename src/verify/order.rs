@@ -58,6 +58,8 @@ pub(super) enum OrderProgress {
 pub(super) struct Summary {
     pub progress: OrderProgress,
     pub stuck: bool,
+    /// Whether it is cancelled, or is being cancelled.
+    pub given_up: bool,
     pub number: Option<i64>,
     pub currency: Currency,
     pub total: i64,
@@ -111,6 +113,7 @@ impl Summary {
                 Phase::Cancelled if rest => OrderProgress::Cancelled,
                 _ => OrderProgress::InFlight,
             },
+            given_up: order.given_up(),
             stuck: !order.stuck().is_empty() || order.alert().is_some(),
             number: order.number(),
             currency: order.placed().map_or(Currency::XXX, |placed| placed.currency),

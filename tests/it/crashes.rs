@@ -41,6 +41,8 @@ enum Story {
     SendAndGiveBack,
     /// An order whose payment was declined is cancelled.
     CancelUnpaid,
+    /// A new cart takes the place of an order whose payment was declined.
+    ReplaceCart,
     /// An order whose money is set aside is cancelled.
     CancelAuthorized,
     /// An order whose money was taken is cancelled.
@@ -92,6 +94,13 @@ impl Story {
                 "ord.refund_restocked",
             ],
             Self::CancelUnpaid => &["ord.cancel_requested", "sku.released", "ord.cancelled"],
+            Self::ReplaceCart => &[
+                "ord.cancel_requested",
+                "sku.released",
+                "ord.cancelled",
+                "cart.created",
+                "cart.replaced",
+            ],
             Self::CancelAuthorized => &[
                 "ord.cancel_requested",
                 "psp.void",
@@ -127,7 +136,7 @@ impl Story {
                 world.buy("tok_ok").await;
                 world.until("payment_status", "captured").await;
             }
-            Self::CancelUnpaid => world.buy("tok_declined").await,
+            Self::CancelUnpaid | Self::ReplaceCart => world.buy("tok_declined").await,
             Self::CancelAuthorized => world.buy("tok_ok").await,
         }
     }
@@ -156,6 +165,17 @@ impl Story {
                 world.until_stock("LAMP", "allocated", 0).await;
                 world.until_stock("MUG", "allocated", 0).await;
                 world.until_stock("MUG", "on_hand", 10).await;
+            }
+            Self::ReplaceCart => {
+                let declined = world.checkout("checkout-1", "tok_declined").await;
+                let path = declined["links"]["new_cart"].as_str().unwrap();
+                let path = path.strip_prefix("/v1").unwrap();
+                let token = declined["token"].as_str().unwrap();
+                let path = format!("{path}?token={token}");
+                let made = world.send(Method::POST, &path, "", None).await;
+                let again = world.send(Method::POST, &path, "", None).await;
+                assert_eq!((&made["id"], &made["version"]), (&again["id"], &json!(2)), "{made:#}");
+                world.until("status", "cancelled").await;
             }
             Self::CancelUnpaid | Self::CancelAuthorized | Self::CancelCaptured => {
                 world.change("cancel", json!({"reason": "changed my mind"})).await;
@@ -456,7 +476,9 @@ async fn a_crash_anywhere_in_a_shipment_or_refund_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_anywhere_in_a_cancellation_changes_nothing() {
-    for story in [Story::CancelUnpaid, Story::CancelAuthorized, Story::CancelCaptured] {
+    for story in
+        [Story::CancelUnpaid, Story::ReplaceCart, Story::CancelAuthorized, Story::CancelCaptured]
+    {
         crash_everywhere(story).await;
     }
 }

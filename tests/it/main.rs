@@ -19,6 +19,7 @@ mod cost;
 mod crashes;
 mod cross_origin;
 mod damage;
+mod decline;
 mod deploy;
 mod doctor;
 mod edge;

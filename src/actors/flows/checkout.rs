@@ -115,6 +115,18 @@ fn read_placed(view: host::View<'_, Order>) -> PlacedOrder {
     }
 }
 
+fn refused(order: OrderId, error: host::Error<order::Rejection>) -> CheckoutRefusal {
+    match error {
+        host::Error::Rejected(order::Rejection::InProgress) => {
+            CheckoutRefusal::InProgress { order }
+        }
+        host::Error::Rejected(order::Rejection::PaymentRequired) => {
+            CheckoutRefusal::PaymentRequired
+        }
+        other => CheckoutRefusal::Host(other),
+    }
+}
+
 fn of_cart(error: host::Error<cart::Rejection>) -> CheckoutRefusal {
     CheckoutRefusal::Host(match error {
         host::Error::Rejected(_) | host::Error::TryAgain => host::Error::TryAgain,
@@ -146,17 +158,7 @@ impl CheckoutFlow {
     /// # Errors
     /// [`CheckoutRefusal`]: no order was placed, or the outcome is unknown.
     pub async fn run(&self, request: Request) -> Result<PlacedOrder, CheckoutRefusal> {
-        let provider = request.method.as_ref().map(|method| method.provider.as_str());
-        if provider.is_some_and(|provider| !self.payments.knows(provider)) {
-            return Err(CheckoutRefusal::UnknownProvider);
-        }
-        let settings = self.runtime.current();
-        if !settings.checkout {
-            return Err(CheckoutRefusal::Closed);
-        }
-        if let Some(provider) = provider.filter(|one| settings.providers_off.contains(*one)) {
-            return Err(CheckoutRefusal::ProviderOff { provider: provider.to_owned() });
-        }
+        self.admit(request.method.as_ref())?;
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
         let placed = match self.seal(&request).await? {
@@ -171,27 +173,65 @@ impl CheckoutFlow {
             }
         };
         let placed = placed.map_err(|error| match error {
-            host::Error::Rejected(order::Rejection::InProgress) => {
-                CheckoutRefusal::InProgress { order }
-            }
-            host::Error::Rejected(order::Rejection::PaymentRequired) => {
-                CheckoutRefusal::PaymentRequired
-            }
             host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
                 CheckoutRefusal::CartSpent { order }
             }
-            other => CheckoutRefusal::Host(other),
+            other => refused(order, other),
         })?;
-        let Some(patience) = request.patience.filter(|_| !placed.settled) else {
-            return Ok(placed);
+        Ok(self.outcome(&entity, placed, request.patience).await)
+    }
+
+    /// Makes another payment attempt for an order that awaits its payment.
+    ///
+    /// # Errors
+    /// [`CheckoutRefusal`]: no attempt was made, or the outcome is unknown.
+    pub async fn pay_again(
+        &self,
+        order: OrderId,
+        method: PaymentMethod,
+        (cause, patience): (Cause, Option<Duration>),
+    ) -> Result<PlacedOrder, CheckoutRefusal> {
+        self.admit(Some(&method))?;
+        let entity = order::entity_id(order);
+        let command = Command::Pay { method: Some(method) };
+        let placed = self.orders.ask(&entity, command, cause, read_placed).await;
+        let placed = placed.map_err(|error| refused(order, error))?;
+        Ok(self.outcome(&entity, placed, patience).await)
+    }
+
+    /// Checks that the shop takes orders, paid in this way.
+    fn admit(&self, method: Option<&PaymentMethod>) -> Result<(), CheckoutRefusal> {
+        let provider = method.map(|method| method.provider.as_str());
+        if provider.is_some_and(|provider| !self.payments.knows(provider)) {
+            return Err(CheckoutRefusal::UnknownProvider);
+        }
+        let settings = self.runtime.current();
+        if !settings.checkout {
+            return Err(CheckoutRefusal::Closed);
+        }
+        match provider.filter(|one| settings.providers_off.contains(*one)) {
+            Some(provider) => Err(CheckoutRefusal::ProviderOff { provider: provider.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the outcome of a payment, at most `patience`.
+    async fn outcome(
+        &self,
+        entity: &EntityId,
+        placed: PlacedOrder,
+        patience: Option<Duration>,
+    ) -> PlacedOrder {
+        let Some(patience) = patience.filter(|_| !placed.settled) else {
+            return placed;
         };
-        match self.orders.wait(&entity, patience, Until::Settled, read_placed).await {
-            Ok(settled) => Ok(PlacedOrder { replayed: placed.replayed, ..settled }),
+        match self.orders.wait(entity, patience, Until::Settled, read_placed).await {
+            Ok(settled) => PlacedOrder { replayed: placed.replayed, ..settled },
             // The order is placed, and its saga continues; only the outcome is not known yet.
             Err(error) => {
                 tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
                                                                     of a checkout");
-                Ok(placed)
+                placed
             }
         }
     }

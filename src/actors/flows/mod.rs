@@ -12,6 +12,7 @@ pub mod parts;
 pub mod payment;
 pub mod reconciliation;
 pub mod reservation;
+pub mod start_over;
 pub mod stock_movements;
 pub mod webhook;
 
@@ -22,6 +23,7 @@ use self::parts::Parts;
 use self::payment::PaymentSteps;
 use self::reconciliation::Reconciliation;
 use self::reservation::Reservation;
+use self::start_over::StartOver;
 use self::stock_movements::StockMovements;
 use self::webhook::WebhookIntake;
 
@@ -29,6 +31,8 @@ use self::webhook::WebhookIntake;
 pub struct Flows {
     /// Turns a cart into an order.
     pub checkout: CheckoutFlow,
+    /// Gives up unpaid orders.
+    pub start_over: StartOver,
     /// Processes providers' webhooks.
     pub webhooks: WebhookIntake,
     /// Compares the providers' lists of payments with the journal.
@@ -65,7 +69,8 @@ impl Flows {
             runtime: parts.runtime.clone(),
             clock: parts.clock.clone(),
         };
-        Self { checkout, webhooks, reconciliation }
+        let start_over = StartOver { carts: parts.host(), orders: parts.host() };
+        Self { checkout, start_over, webhooks, reconciliation }
     }
 }
 

@@ -102,6 +102,8 @@ pub enum Command {
         /// The reason.
         why: String,
     },
+    /// Cancels the order, for its buyer, while no money is authorized.
+    Abandon,
     /// Cancels the order, for an operator.
     Cancel {
         /// The reason.
@@ -184,7 +186,7 @@ pub enum Rejection {
     #[error("a payment is required")]
     PaymentRequired,
     /// The order can no longer be paid.
-    #[error("the order is {phase:?} and takes no further payment")]
+    #[error("{}", not_payable(*phase))]
     NotPayable {
         /// Its phase.
         phase: Phase,
@@ -233,4 +235,12 @@ pub enum Rejection {
         /// The reason.
         what: Cow<'static, str>,
     },
+}
+
+const fn not_payable(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Confirmed => "the order is paid already",
+        Phase::AwaitingPayment => "the payment deadline of the order has passed",
+        _ => "the order is cancelled and takes no further payment",
+    }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use super::buyer::ATTEMPTS_MAX;
 use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
 };
 use super::step;
-use super::{Effect, Event, Order, PaymentMethod, Phase, Shortage};
+use super::{CancelCause, Cancellation, Effect, Event, Order, PaymentMethod, Phase, Shortage};
 use crate::domain::entity::Noun as _;
 use crate::domain::money::{AMOUNT_MAX, Currency};
 use crate::domain::time::{Span, Timestamp};
@@ -26,9 +27,6 @@ const VOIDED_ELSEWHERE: &str = "voided_elsewhere";
 
 /// The alert when a provider captured another amount than requested.
 const CAPTURE_MISMATCH: &str = "capture_mismatch";
-
-/// The most payment attempts of one order.
-const ATTEMPTS_MAX: usize = 50;
 
 type Decision = Result<Vec<Event>, Rejection>;
 
@@ -94,6 +92,7 @@ impl Order {
                 let alert = alert.clone();
                 Ok(some(self.alert.is_none(), Event::AlertRaised { alert }))
             }
+            Command::Abandon => self.abandon(),
             Command::Cancel { reason } => self.cancel(reason),
             Command::Refund(request) => {
                 self.refund_request(request, now).map(|events| self.and_captures(events, now))
@@ -160,11 +159,8 @@ impl Order {
         let Some(placed) = &self.placed else {
             return Vec::new();
         };
-        let payable =
-            matches!(self.phase, Phase::Reserving | Phase::Paying | Phase::AwaitingPayment);
-        let late = payable && now >= placed.deadline_at && self.authorized() == 0;
-        let reason = "payment_deadline".to_owned();
-        some(late, Event::CancelRequested { reason, shortages: Vec::new() })
+        let late = self.abandonable() && now >= placed.deadline_at;
+        some(late, Cancellation::automatic(CancelCause::PaymentDeadline, Vec::new()))
     }
 
     fn pay(&self, method: Option<&PaymentMethod>, now: Timestamp) -> Decision {
@@ -207,8 +203,7 @@ impl Order {
 
     fn out_of_stock(&self, generation: u32, shortages: &[Shortage]) -> Vec<Event> {
         let current = self.phase == Phase::Reserving && self.generation == generation;
-        let (reason, shortages) = ("out_of_stock".to_owned(), shortages.to_vec());
-        some(current, Event::CancelRequested { reason, shortages })
+        some(current, Cancellation::automatic(CancelCause::OutOfStock, shortages.to_vec()))
     }
 
     fn report(&self, number: u32, report: &ProviderReport) -> Vec<Event> {

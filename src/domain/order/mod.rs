@@ -4,6 +4,7 @@
 //! to the state, `wanted` (in `effect.rs`) returns the effects that the state requires. The effects
 //! are performed by `actors::flows`. An order refers to SKUs and to its cart by id only.
 
+mod buyer;
 mod buyer_action;
 mod command;
 mod decide;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use buyer::CancelCause;
 pub use buyer_action::{BuyerAction, RequiredAction};
 pub use command::{Command, FulfillmentRequest, RefundLineRequest, RefundRequest, Rejection};
 pub use effect::Effect;
@@ -138,7 +140,7 @@ pub enum Phase {
 /// The reason of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancellation {
-    /// `out_of_stock`, `payment_deadline`, or an operator's text.
+    /// A [`CancelCause`], or an operator's text.
     pub reason: String,
     /// The SKUs with too few units, if stock was the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -2,6 +2,7 @@
 //! state, shown as a text such as `confirmed completed/captured/fulfilled 2249-0 due 2249 []`.
 
 mod anywhere;
+mod buyer;
 mod ledger;
 mod model;
 mod stories;
@@ -186,6 +187,10 @@ fn give_up(step: &str) -> Step {
 
 fn cancel() -> Step {
     Command::Cancel { reason: "asked".into() }.into()
+}
+
+fn abandon() -> Step {
+    Command::Abandon.into()
 }
 
 fn retry() -> Step {

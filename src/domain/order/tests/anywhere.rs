@@ -40,6 +40,7 @@ pub(super) fn commands() -> Vec<Step> {
     vec![
         place(),
         pay(),
+        abandon(),
         reserved(1),
         reserved(2),
         out_of_stock(1),

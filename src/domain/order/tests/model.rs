@@ -51,6 +51,7 @@ enum Act {
     /// Minutes pass, and the timer fires.
     Wait(i64),
     Pay,
+    Abandon,
     Cancel,
     Retry,
     Skip,
@@ -115,6 +116,7 @@ impl ReferenceStateMachine for Scene {
             2 => Just(Act::VoidElsewhere),
             5 => prop_oneof![3 => 1_i64..20, 1 => Just(61)].prop_map(Act::Wait),
             4 => Just(Act::Pay),
+            2 => Just(Act::Abandon),
             3 => Just(Act::Cancel),
             4 => Just(Act::Retry),
             3 => Just(Act::Skip),
@@ -274,6 +276,7 @@ impl Subject {
             Act::Skip => return self.skip(),
             Act::Lie(number) => return self.lie(*number),
             Act::Pay => Command::Pay { method: Some(method()) },
+            Act::Abandon => Command::Abandon,
             Act::Cancel => Command::Cancel { reason: reason() },
             Act::Retry => Command::Retry { reason: reason() },
             Act::Alert => Command::RaiseAlert { alert: "odd".into() },

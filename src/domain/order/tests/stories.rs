@@ -120,7 +120,7 @@ fn out_of_stock_and_declines() {
         "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
     );
     refused(vec![place()], pay(), "a payment of the order is in progress");
-    refused(happy(), pay(), "the order is Confirmed and takes no further payment");
+    refused(happy(), pay(), "the order is paid already");
 }
 
 #[test]

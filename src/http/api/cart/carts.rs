@@ -280,7 +280,11 @@ fn check_delivery(
     }
 }
 
-async fn answer(
+/// The answer with a cart.
+///
+/// # Errors
+/// 404, or the store's.
+pub(super) async fn answer(
     call: &RequestParts,
     status: StatusCode,
     id: CartId,

@@ -6,15 +6,16 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
-use crate::domain::order::{self, AttemptState, Order, PaymentMethod, Phase};
+use crate::domain::order::{self, AttemptState, CancelCause, Order, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::rejection::shortages;
-use crate::http::api::order::shape::OrderShape;
+use crate::http::api::order::shape::{OrderLinks, OrderShape};
 use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, located};
@@ -41,6 +42,12 @@ pub struct PaymentInput {
     token: Text<1, 512>,
 }
 
+impl From<PaymentInput> for PaymentMethod {
+    fn from(PaymentInput { provider, token }: PaymentInput) -> Self {
+        Self { provider: provider.into(), token: token.into() }
+    }
+}
+
 /// A checkout request.
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +70,7 @@ pub struct CheckoutInput {
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
         (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
-        (status = 402, description = "`payment_declined`", body = crate::http::edge::problem_body::Problem,
+        (status = 402, description = "`payment_declined`; `links` has what the buyer can do next", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",
             body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
@@ -83,18 +90,27 @@ pub async fn check_out(
     let cause = call.cause(body.digest);
     let CheckoutInput { payment, expected_total } = body.value;
     let expected_total = expected_total.map(expected).transpose()?;
-    let method = payment.map(|PaymentInput { provider, token }| PaymentMethod {
-        provider: provider.into(),
-        token: token.into(),
-    });
+    let method = payment.map(Into::into);
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
-    let order = OrderId(cart.0);
-    let token = order_token(&secret, order);
+    answer(&secret, OrderId(cart.0), &placed, patience)
+}
+
+/// The answer to a checkout or to a further payment: the order, or why it is not confirmed.
+///
+/// # Errors
+/// The outcome, for who waited for it.
+pub(super) fn answer(
+    secret: &ServerSecret,
+    order: OrderId,
+    placed: &PlacedOrder,
+    patience: Option<Duration>,
+) -> Result<HttpResponse, Error> {
+    let token = order_token(secret, order);
     let status = match patience {
         Some(_) => {
-            outcome(order, &placed).map_err(|error| error.with("token", token.clone().into()))?
+            outcome(order, placed).map_err(|error| error.with("token", token.clone().into()))?
         }
         None => StatusCode::ACCEPTED,
     };
@@ -148,17 +164,22 @@ pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
 /// The status or the error for a buyer who has waited for the outcome.
 fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
-    let here =
-        |code, detail: &'static str| Error::new(code, detail).with("order", id.to_string().into());
+    let here = |code, detail: &'static str| {
+        let error = Error::new(code, detail).with("order", id.to_string().into());
+        error.with("links", json!(OrderLinks::new(id, order)))
+    };
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
         Phase::AwaitingPayment if order.taking_back() => Ok(StatusCode::ACCEPTED),
         Phase::AwaitingPayment => {
             let detail = "the payment did not go through; the order is open for another attempt";
-            Err(here(Code::PaymentDeclined, detail).with("decline_code", declined(order).into()))
+            let deadline = order.placed().map(|placed| placed.deadline_at.to_string());
+            Err(here(Code::PaymentDeclined, detail)
+                .with("decline_code", declined(order).into())
+                .with("payment_deadline_at", deadline.into()))
         }
         Phase::Cancelling | Phase::Cancelled => match order.cancellation() {
-            Some(why) if why.reason == "out_of_stock" => {
+            Some(why) if why.cause() == CancelCause::OutOfStock => {
                 Err(here(Code::OutOfStock, "the order was cancelled: there is not enough stock")
                     .with("lines", shortages(&why.shortages)))
             }

@@ -8,6 +8,7 @@ use crate::routes;
 
 pub mod carts;
 pub mod checkout;
+pub mod declined;
 mod keyed_id;
 mod rejection;
 pub mod schema;
@@ -21,6 +22,8 @@ static BUYER: Proof = Proof {
     problems: &[("409", CONFLICTS), ("410", "`cart_expired`")],
 };
 const CART: Access = Access::Proof(&BUYER);
+/// Whoever has the order's token.
+const ORDER: Access = super::order::BUYER;
 const PUBLIC: Access = Access::Public;
 
 routes! {
@@ -33,6 +36,9 @@ routes! {
     PATCH  "/v1/store/carts/{id}/lines/{line}" CART   Cart     carts::set_quantity;
     DELETE "/v1/store/carts/{id}/lines/{line}" CART   Cart     carts::remove_line;
     POST   "/v1/store/carts/{id}/checkout"     CART   Checkout checkout::check_out;
+    POST   "/v1/store/orders/{id}/payments"    ORDER  Checkout declined::pay_my_order;
+    POST   "/v1/store/orders/{id}/cancel"      ORDER  Checkout declined::cancel_my_order;
+    POST   "/v1/store/orders/{id}/cart"        ORDER  Checkout declined::replace_my_cart;
     GET    "/v1/store/delivery-options"        PUBLIC Cart     carts::list_delivery_options;
 }
 
@@ -51,6 +57,9 @@ const TOKEN: &[(&str, &str)] = &[("id", "$response.body#/id"), ("token", "$respo
 const TO_CART: &[&str] = &["get_cart", "update_cart", "add_lines", "check_out"];
 const TO_LINE: &[&str] = &["set_quantity", "remove_line"];
 
+const TO_MY_ORDER: &[&str] =
+    &["get_my_order", "watch_my_order", "pay_my_order", "cancel_my_order", "replace_my_cart"];
+
 const LINKS: &[OperationLink] = &[
     OperationLink { from: "create_cart", to: TO_CART, with: ID },
     OperationLink { from: "create_cart", to: TO_LINE, with: LINE },
@@ -58,6 +67,6 @@ const LINKS: &[OperationLink] = &[
     OperationLink { from: "add_lines", to: &["check_out"], with: ID },
     OperationLink { from: "add_lines", to: TO_LINE, with: LINE },
     OperationLink { from: "set_quantity", to: &["check_out"], with: ID },
-    OperationLink { from: "check_out", to: &["get_my_order", "watch_my_order"], with: TOKEN },
+    OperationLink { from: "check_out", to: TO_MY_ORDER, with: TOKEN },
     OperationLink { from: "check_out", to: super::order::TO_ORDER, with: ID },
 ];

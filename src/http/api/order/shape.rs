@@ -106,6 +106,35 @@ pub struct OrderShape {
     #[schema(nullable = false)]
     token: Option<String>,
     cancel_reason: Option<String>,
+    links: OrderLinks,
+}
+
+/// What the buyer of an order that is not paid can do next, each with a POST to its path; `null` if
+/// it is not possible now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderLinks {
+    /// Pays again.
+    #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/payments")]
+    pay: Option<String>,
+    /// Cancels the order.
+    #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/cancel")]
+    cancel: Option<String>,
+    /// Cancels the order, and creates a new cart with the same lines.
+    #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/cart")]
+    new_cart: Option<String>,
+}
+
+impl OrderLinks {
+    /// What is possible with an order.
+    #[must_use]
+    pub fn new(id: OrderId, order: &Order) -> Self {
+        let to = |possible: bool, what| possible.then(|| format!("/v1/store/orders/{id}/{what}"));
+        Self {
+            pay: to(order.payable(), "payments"),
+            cancel: to(order.abandonable(), "cancel"),
+            new_cart: to(order.replaceable(), "cart"),
+        }
+    }
 }
 
 /// A payment attempt.
@@ -214,6 +243,7 @@ impl OrderShape {
             version,
             token: None,
             cancel_reason: order.cancellation().map(|why| why.reason.clone()),
+            links: OrderLinks::new(id, order),
         })
     }
 

@@ -1,0 +1,97 @@
+//! A buyer gives up an order that is not paid: it is cancelled, which frees its units, and a new
+//! cart may take its place.
+//!
+//! The order is cancelled, durably, before there is a new cart: a buyer never has both. Both steps
+//! can be repeated, so a caller who got no answer repeats the request.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::actors::engine::host::{self, Host, Until, View};
+use crate::domain::cart::{self, Cart};
+use crate::domain::entity::Cause;
+use crate::domain::id::{CartId, OrderId};
+use crate::domain::order::{self, Command, Order, Phase};
+use crate::seeded_fault::{self, SeededFault};
+
+/// Cancels orders for their buyers, and makes new carts in their place.
+pub struct StartOver {
+    pub(super) carts: Host<Cart>,
+    pub(super) orders: Host<Order>,
+}
+
+/// Why an order was not cancelled, or why it has no new cart.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say what each means")]
+pub enum StartOverRefusal {
+    #[error(transparent)]
+    Order(#[from] host::Error<order::Rejection>),
+    #[error(transparent)]
+    Cart(#[from] host::Error<cart::Rejection>),
+}
+
+fn wrong(what: &'static str) -> StartOverRefusal {
+    StartOverRefusal::Order(host::Error::Rejected(order::Rejection::WrongState {
+        what: what.into(),
+    }))
+}
+
+impl StartOver {
+    /// Cancels an order that is not paid, and waits until its units are free, at most `patience`.
+    ///
+    /// # Errors
+    /// [`order::Rejection`]: there is no such order, or it is paid; or a failure of the host.
+    pub async fn cancel(
+        &self,
+        order: OrderId,
+        cause: Cause,
+        patience: Duration,
+    ) -> Result<(Order, i64), host::Error<order::Rejection>> {
+        let entity = order::entity_id(order);
+        let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+        let (mut state, mut seq) = self.orders.ask(&entity, Command::Abandon, cause, read).await?;
+        let deadline = Instant::now() + patience;
+        while state.phase() == Phase::Cancelling {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // It is cancelled, whether or not we can wait for its units here and now.
+            match self.orders.wait(&entity, left, Until::Past(seq), read).await {
+                Ok(newer) => (state, seq) = newer,
+                Err(_) => break,
+            }
+        }
+        Ok((state, seq))
+    }
+
+    /// Cancels an order that is not paid, unless it is cancelled already, and creates `cart` with
+    /// the contents of the order's cart. If `cart` exists, it is only read.
+    ///
+    /// # Errors
+    /// [`StartOverRefusal`]: the order is paid, or the shop has cancelled it.
+    pub async fn new_cart(
+        &self,
+        order: OrderId,
+        cart: CartId,
+        (cause, patience): (Cause, Duration),
+    ) -> Result<(Cart, i64), StartOverRefusal> {
+        if !seeded_fault::active(SeededFault::OrderKeptBesideNewCart) {
+            let (state, _) = self.cancel(order, cause.clone(), patience).await?;
+            if !state.given_up() || !state.replaceable() {
+                return Err(wrong("the shop has cancelled the order"));
+            }
+        }
+        let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
+        let old = self.carts.read(&cart::entity_id(CartId(order.0)), read).await?;
+        let replace = old.0.replacement(order).ok_or_else(|| wrong("the order has no cart"))?;
+        let (entity, cause) = (cart::entity_id(cart), Cause { idempotency: None, ..cause });
+        match self.carts.ask(&entity, replace, cause, read).await {
+            Err(host::Error::Rejected(cart::Rejection::Exists)) => {
+                Ok(self.carts.read(&entity, read).await?)
+            }
+            made => Ok(made?),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What a buyer may do with an order that is not paid, and is shown of every order.
+
+use super::*;
+
+#[test]
+fn a_buyer_gives_up_an_order_that_is_not_paid() {
+    let declined = vec![place(), reserved(1), declined(1)];
+    let free = "cancelling cancelled/declined/unfulfilled 0-0 due 0 [release]";
+    check(then(declined.clone(), &[abandon()]), free);
+    check(then(declined.clone(), &[abandon(), abandon()]), free);
+    let given_up = then(declined.clone(), &[abandon()]);
+    let why = "the order is cancelled and takes no further payment";
+    refused(given_up.clone(), pay(), why);
+    check(then(given_up, &[released()]), "cancelled cancelled/declined/unfulfilled 0-0 due 0 []");
+    check(
+        vec![place(), reserved(1), abandon()],
+        "cancelling cancelled/requested/unfulfilled 0-0 due 0 [reverse:1]",
+    );
+    check(
+        vec![place(), reserved(1), abandon(), authorized(1)],
+        "cancelling cancelled/authorized/unfulfilled 0-0 due 0 [void:1]",
+    );
+    for paid in [vec![place(), reserved(1), authorized(1)], paid()] {
+        refused(paid, abandon(), "the order is paid: only the shop can cancel it");
+    }
+}
+
+#[test]
+fn a_late_report_of_a_declined_attempt_changes_nothing() {
+    let again = vec![place(), reserved(1), declined(1), pay(), reserved(2)];
+    for late in [declined(1), authorized(1), unknown(1), pending(1)] {
+        check(then(again.clone(), &[late]), &show(&tell(&again)));
+    }
+}

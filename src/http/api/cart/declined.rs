@@ -1,0 +1,153 @@
+//! What a buyer does after a declined payment, with the order's token: pay again, cancel the order,
+//! or go on with a new cart.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::actors::flows::checkout::CheckoutRefusal;
+use crate::actors::flows::start_over::StartOverRefusal;
+use crate::domain::id::OrderId;
+use crate::domain::order::{self, Phase};
+use crate::http::api::cart::carts;
+use crate::http::api::cart::checkout::{self, PaymentInput, wait};
+use crate::http::api::cart::keyed_id::replacement_id;
+use crate::http::api::cart::shape::CartShape;
+use crate::http::api::order::read::read_order;
+use crate::http::api::order::shape::{OrderLinks, OrderShape};
+use crate::http::docs::schemas;
+use crate::http::edge::call::{RequestParts, id, versioned};
+use crate::http::edge::error::Error;
+use crate::http::edge::json_body::Json;
+use crate::http::edge::problem::Code;
+use crate::http::edge::problem_body::Problem;
+use crate::http::edge::read_your_writes;
+use crate::http::edge::secret::ServerSecret;
+
+/// How long a cancellation is waited for, unless the request says so.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Another payment of an order.
+#[derive(Clone, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RepaymentInput {
+    #[garde(dive)]
+    payment: PaymentInput,
+}
+
+/// Pays an order again after a declined payment.
+#[utoipa::path(post, path = "/v1/store/orders/{id}/payments", tag = "checkout",
+    request_body = RepaymentInput,
+    params(("id" = inline(schemas::OrderId), Path),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
+    responses(
+        (status = 201, description = "The order is confirmed", body = OrderShape),
+        (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
+        (status = 402, description = "`payment_declined`; `links` has what the buyer can do next", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`checkout_in_progress`, `order_cancelled`, `out_of_stock`, `wrong_state`",
+            body = Problem, content_type = "application/problem+json")))]
+pub async fn pay_my_order(
+    call: RequestParts,
+    path: web::Path<String>,
+    request: HttpRequest,
+    secret: web::Data<ServerSecret>,
+    body: Json<RepaymentInput>,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    if call.idempotency_key().is_none() {
+        let detail = "a payment needs an Idempotency-Key";
+        return Err(Error::new(Code::IdempotencyKeyMissing, detail));
+    }
+    let patience = wait(request.headers())?;
+    let cause = call.cause(body.digest);
+    let method = body.value.payment.into();
+    let checkout = &call.node().flows.checkout;
+    match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
+        Ok(placed) => checkout::answer(&secret, order, &placed, patience),
+        Err(refusal @ CheckoutRefusal::Host(_)) => Err(refused(&call, order, refusal.into()).await),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Cancels an order that is not paid.
+#[utoipa::path(post, path = "/v1/store/orders/{id}/cancel", tag = "checkout",
+    params(("id" = inline(schemas::OrderId), Path),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the units are free; by default 5")),
+    responses(
+        (status = 200, description = "The order is cancelled, and its units are free", body = OrderShape),
+        (status = 202, description = "The order is cancelled; a payment is being reversed before its units are free", body = OrderShape),
+        (status = 409, description = "`wrong_state`: the order is paid", body = Problem, content_type = "application/problem+json")))]
+pub async fn cancel_my_order(
+    call: RequestParts,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let (cause, patience) = (call.cause(0), patience(request.headers())?);
+    let cancelled = call.node().flows.start_over.cancel(order, cause, patience).await;
+    let (state, version) = match cancelled {
+        Ok(cancelled) => cancelled,
+        Err(refusal) => return Err(refused(&call, order, refusal.into()).await),
+    };
+    let free = state.phase() == Phase::Cancelled;
+    let status = if free { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let response = versioned(status, version, &OrderShape::new(order, &state, version)?);
+    Ok(read_your_writes::wrote(response, order::entity_id(order), version))
+}
+
+/// Cancels an order that is not paid, and creates a cart with the same contents. Repeated requests
+/// return the same cart.
+#[utoipa::path(post, path = "/v1/store/orders/{id}/cart", tag = "checkout",
+    params(("id" = inline(schemas::OrderId), Path),
+        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the units are free; by default 5")),
+    responses(
+        (status = 201, description = "The cart", body = CartShape),
+        (status = 409, description = "`wrong_state`: the order is paid, or the shop has cancelled it; `cart_spent`",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "`cart_expired`", body = Problem, content_type = "application/problem+json")))]
+pub async fn replace_my_cart(
+    call: RequestParts,
+    path: web::Path<String>,
+    request: HttpRequest,
+    secret: web::Data<ServerSecret>,
+) -> Result<HttpResponse, Error> {
+    let order: OrderId = id(&path, "order")?;
+    let (cause, patience) = (call.cause(0), patience(request.headers())?);
+    let cart = replacement_id(&secret, order);
+    let made = call.node().flows.start_over.new_cart(order, cart, (cause, patience)).await;
+    let made = match made {
+        Ok(made) => made,
+        Err(StartOverRefusal::Order(refusal)) => {
+            return Err(refused(&call, order, refusal.into()).await);
+        }
+        Err(StartOverRefusal::Cart(refusal)) => return Err(refusal.into()),
+    };
+    made.0.open(call.now())?;
+    carts::answer(&call, StatusCode::CREATED, cart, made).await
+}
+
+fn patience(headers: &HeaderMap) -> Result<Duration, Error> {
+    Ok(wait(headers)?.unwrap_or(PATIENCE))
+}
+
+/// A refusal, with the order and what is possible with it instead.
+async fn refused(call: &RequestParts, id: OrderId, error: Error) -> Error {
+    if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
+        return error;
+    }
+    match read_order(call, id).await {
+        Ok((order, _)) => error
+            .with("order", id.to_string().into())
+            .with("links", json!(OrderLinks::new(id, &order))),
+        Err(_) => error,
+    }
+}
