@@ -157,6 +157,28 @@ async fn an_order_that_nobody_paid_in_time_goes_on_as_a_new_cart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_a_cart_opens_its_order() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let (cart, other) = (site.cart(&[("LAMP", 1)]).await, site.cart(&[("LAMP", 1)]).await);
+    let token = async |cart: &str| {
+        let read = site.store(Method::GET, &format!("/carts/{cart}"), None).await;
+        read.body["token"].as_str().map(str::to_owned)
+    };
+    let (own, foreign) = (token(&cart).await.unwrap(), token(&other).await.unwrap());
+    let order = format!("/v1/store/orders/{}", cart.replace("cart_", "ord_"));
+    let read = async |token: &str| {
+        site.send(site.request(Method::GET, &order).bearer_auth(token)).await.status
+    };
+    assert_eq!(read(&own).await, 404);
+    let bought = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    assert_eq!(bought["token"], own);
+    assert_eq!((read(&own).await, read(&foreign).await, read(&cart).await), (200, 401, 401));
+    assert_eq!(token(&cart).await, None);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn payments_at_once_charge_once() {
     let site = Site::open().await;
     let declined = Declined::order(&site, 1).await;

@@ -18,6 +18,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::idempotency::{self, Guard, RequestsInFlight};
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::principal::Principal;
+use crate::http::edge::secret::ServerSecret;
 use crate::store::Store;
 
 /// The id of a request, received or generated.
@@ -28,6 +29,7 @@ pub struct RequestId(pub Arc<str>);
 pub struct RequestParts {
     node: web::Data<Node>,
     store: web::Data<Store>,
+    secret: web::Data<ServerSecret>,
     request_id: Arc<str>,
     principal: Principal,
     key: Option<String>,
@@ -49,6 +51,7 @@ impl RequestParts {
     fn of(request: &HttpRequest) -> Result<Self, Error> {
         let node = data::<Node>(request)?.clone();
         let store = data::<Store>(request)?.clone();
+        let secret = data::<ServerSecret>(request)?.clone();
         let (request_id, principal) = {
             let extensions = request.extensions();
             let id = extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
@@ -66,7 +69,7 @@ impl RequestParts {
             None => None,
         };
         let if_match = IfMatch::of(request.headers())?;
-        Ok(Self { node, store, request_id, principal, key, if_match, _guard: guard })
+        Ok(Self { node, store, secret, request_id, principal, key, if_match, _guard: guard })
     }
 
     /// The server's node.
@@ -79,6 +82,12 @@ impl RequestParts {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The server's secret.
+    #[must_use]
+    pub fn secret(&self) -> &ServerSecret {
+        &self.secret
     }
 
     /// The current time.

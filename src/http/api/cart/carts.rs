@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
-use crate::domain::id::{CartId, Sku};
+use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Currency;
 use crate::http::api::amount::PriceInput;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
@@ -17,6 +17,7 @@ use crate::http::api::cart::shape::{
     CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
     NewLine, NewLines, RequirementShape,
 };
+use crate::http::api::order::token::order_token;
 use crate::http::api::product::availability;
 use crate::http::api::shape::{Delivery, Money, Price, Totals};
 use crate::http::docs::schemas;
@@ -28,16 +29,11 @@ use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
-use crate::http::edge::secret::ServerSecret;
 
 /// Creates a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart", body = CartShape)))]
-pub async fn create_cart(
-    call: RequestParts,
-    secret: web::Data<ServerSecret>,
-    body: Draft<NewCart>,
-) -> Result<HttpResponse, Error> {
+pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<HttpResponse, Error> {
     if let Some(key) = call.idempotency_key() {
         check_cart_key(key, call.principal().id())?;
     }
@@ -65,7 +61,7 @@ pub async fn create_cart(
         let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
         return answer(&call, StatusCode::CREATED, cart, made).await;
     };
-    let ids = cart_ids(&secret, call.principal().id(), key, call.now());
+    let ids = cart_ids(call.secret(), call.principal().id(), key, call.now());
     let cart = match call.store().newest_cart(&ids).await? {
         Some(there) => there,
         None => ids[0],
@@ -332,6 +328,7 @@ pub(super) async fn answer(
         created_at: cart.created_at().to_string(),
         updated_at: cart.updated_at().to_string(),
         expires_at: cart.expires_at().to_string(),
+        token: order_token(call.secret(), OrderId(id.0)),
     };
     if status == StatusCode::CREATED {
         return Ok(created(version, &format!("/v1/store/carts/{id}"), &shape));

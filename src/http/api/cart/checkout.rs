@@ -78,7 +78,6 @@ pub async fn check_out(
     call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
-    secret: web::Data<ServerSecret>,
     body: Json<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -94,7 +93,7 @@ pub async fn check_out(
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
-    answer(&secret, OrderId(cart.0), &placed, patience)
+    answer(call.secret(), OrderId(cart.0), &placed, patience)
 }
 
 /// The answer to a checkout or to a further payment: the order, or why it is not confirmed.

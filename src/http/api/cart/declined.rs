@@ -27,7 +27,6 @@ use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::problem_body::Problem;
 use crate::http::edge::read_your_writes;
-use crate::http::edge::secret::ServerSecret;
 
 /// How long a cancellation is waited for, unless the request says so.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -57,7 +56,6 @@ pub async fn pay_my_order(
     call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
-    secret: web::Data<ServerSecret>,
     body: Json<RepaymentInput>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
@@ -70,7 +68,7 @@ pub async fn pay_my_order(
     let method = body.value.payment.into();
     let checkout = &call.node().flows.checkout;
     match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
-        Ok(placed) => checkout::answer(&secret, order, &placed, patience),
+        Ok(placed) => checkout::answer(call.secret(), order, &placed, patience),
         Err(refusal @ CheckoutRefusal::Host(_)) => Err(refused(&call, order, refusal.into()).await),
         Err(refusal) => Err(refusal.into()),
     }
@@ -118,11 +116,10 @@ pub async fn replace_my_cart(
     call: RequestParts,
     path: web::Path<String>,
     request: HttpRequest,
-    secret: web::Data<ServerSecret>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (cause, patience) = (call.cause(0), patience(request.headers())?);
-    let cart = replacement_id(&secret, order);
+    let cart = replacement_id(call.secret(), order);
     let made = call.node().flows.start_over.new_cart(order, cart, (cause, patience)).await;
     let made = match made {
         Ok(made) => made,

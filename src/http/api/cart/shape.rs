@@ -223,6 +223,8 @@ pub struct CartShape {
     pub created_at: String,
     pub updated_at: String,
     pub expires_at: String,
+    /// The token of the order that the cart becomes. Keep it: a spent cart no longer shows it.
+    pub token: String,
 }
 
 /// A delivery option.

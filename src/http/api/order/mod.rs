@@ -44,7 +44,7 @@ pub const ROUTES: RouteList =
 fn document() -> OpenApi {
     let mut document = beside((TABLE.document)(), schema::all());
     let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
-    let about = "The token of one order, from the answer to its checkout";
+    let about = "The token of one order, from its cart or from the answer to its checkout";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
     components.add_security_scheme(token::SCHEME, SecurityScheme::Http(bearer.build()));
     let query = ApiKeyValue::with_description("token", "The token of one order, in the query");

@@ -101,7 +101,7 @@ pub struct OrderShape {
     /// The time until which the order must be paid.
     payment_deadline_at: String,
     version: i64,
-    /// The token that permits reading the order; only in the answers to checkout.
+    /// The order's token, which is its cart's, too; only in the answers to checkout and payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     token: Option<String>,

@@ -1,4 +1,5 @@
-//! The token of an order: the permission to read this order, for its buyer.
+//! The token of an order: the permission to read, pay and cancel it, for its buyer. Its cart has the
+//! token from the beginning, so that it is not lost with the answer to the checkout.
 
 use actix_web::HttpRequest;
 use base64::Engine as _;
@@ -39,7 +40,8 @@ fn check(request: &HttpRequest) -> Result<Principal, Error> {
     if order_token_matches(data::<ServerSecret>(request)?, order, given) {
         Ok(Principal::Anyone)
     } else {
-        Err(unauthorized("this request needs the order's token, from the answer to its checkout"))
+        let detail = "this request needs the order's token, from its cart or its checkout";
+        Err(unauthorized(detail))
     }
 }
 
