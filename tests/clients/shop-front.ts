@@ -90,7 +90,7 @@ async function run(): Promise<string> {
   const cart = await fillCart();
   const total = await complete(cart);
   const { order, token } = await buy(cart.id, total);
-  const paid = await follow(order.id, token, (now) => now.payment_status === "captured");
+  const paid = await follow(order.id, token, (now) => now.payment_status === "paid");
   const read = must(await shop.GET("/v1/store/orders/{id}", {
     params: { path: { id: order.id } },
     headers: { Authorization: `Bearer ${token}` },

@@ -6,6 +6,7 @@ mod api;
 mod availability;
 mod browser;
 mod bus;
+mod buyers_view;
 mod cache;
 mod checkout;
 mod cli_client;

@@ -6,6 +6,7 @@
 
 mod buyer;
 mod buyer_action;
+mod buyer_status;
 mod command;
 mod decide;
 mod dispatch;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use buyer::CancelCause;
 pub use buyer_action::{BuyerAction, RequiredAction};
+pub use buyer_status::{BuyerPayment, BuyerStatus};
 pub use command::{Command, FulfillmentRequest, RefundLineRequest, RefundRequest, Rejection};
 pub use effect::Effect;
 pub use event::Event;

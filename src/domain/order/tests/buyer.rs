@@ -32,3 +32,31 @@ fn a_late_report_of_a_declined_attempt_changes_nothing() {
         check(then(again.clone(), &[late]), &show(&tell(&again)));
     }
 }
+
+#[test]
+fn a_buyer_is_shown_what_a_buyer_can_act_on() {
+    let odd = vec![place(), reserved(1), authorized_for(1, 2_000)];
+    let declined_now = vec![place(), reserved(1), declined(1)];
+    let given_up = vec![place(), reserved(1), unknown(1), report(1, ProviderReport::Unheard)];
+    for (steps, status, payment) in [
+        (vec![place()], "pending", "none"),
+        (vec![place(), reserved(1)], "pending", "pending"),
+        (vec![place(), reserved(1), unknown(1)], "pending", "pending"),
+        (given_up.clone(), "pending", "pending"),
+        (then(given_up.clone(), &[reversed(1)]), "awaiting_payment", "declined"),
+        (then(given_up, &[reversed(1), abandon()]), "cancelled", "cancelled"),
+        (declined_now.clone(), "awaiting_payment", "declined"),
+        (then(declined_now, &[pay()]), "pending", "pending"),
+        (odd, "pending", "authorized"),
+        (happy(), "confirmed", "authorized"),
+        (then(happy(), &[give_up("capture:1")]), "confirmed", "authorized"),
+        (paid(), "confirmed", "paid"),
+        (then(paid(), &[fulfill(&[(1, 1)])]), "partially_fulfilled", "paid"),
+        (then(paid(), &[fulfill(&[])]), "fulfilled", "paid"),
+        (then(paid(), &[cancel(), refunded(1), released()]), "cancelled", "refunded"),
+    ] {
+        let order = tell(&steps);
+        let shown = (<&str>::from(order.buyer_status()), <&str>::from(order.buyer_payment()));
+        assert_eq!(shown, (status, payment), "{steps:?}");
+    }
+}

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
-use crate::domain::order::{self, AttemptState, CancelCause, Order, PaymentMethod, Phase};
+use crate::domain::order::{self, CancelCause, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::rejection::shortages;
 use crate::http::api::order::shape::{OrderLinks, OrderShape};
@@ -174,7 +174,7 @@ fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
             let detail = "the payment did not go through; the order is open for another attempt";
             let deadline = order.placed().map(|placed| placed.deadline_at.to_string());
             Err(here(Code::PaymentDeclined, detail)
-                .with("decline_code", declined(order).into())
+                .with("decline_code", order.decline_code().into())
                 .with("payment_deadline_at", deadline.into()))
         }
         Phase::Cancelling | Phase::Cancelled => match order.cancellation() {
@@ -185,15 +185,6 @@ fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
             _ => Err(here(Code::OrderCancelled, "the order was cancelled")),
         },
         _ => Ok(StatusCode::ACCEPTED),
-    }
-}
-
-/// The provider's code for why the last attempt was declined; `no_answer` if the provider did not
-/// answer and the attempt was reversed.
-fn declined(order: &Order) -> String {
-    match order.attempts().last().map(|attempt| &attempt.state) {
-        Some(AttemptState::Declined { code }) => code.clone(),
-        _ => "no_answer".to_owned(),
     }
 }
 

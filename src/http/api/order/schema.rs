@@ -15,6 +15,12 @@ schemas! {
     PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
     /// The fulfillment status of an order.
     FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
+    /// The status of an order, for its buyer.
+    BuyerStatus |about| string().description(Some(about)).enum_values(Some(names::<order::BuyerStatus>()));
+    /// The payment status of an order, for its buyer.
+    BuyerPaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::BuyerPayment>()));
+    /// Why an order was cancelled, for its buyer.
+    CancelReason |about| string().description(Some(about)).enum_values(Some(names::<order::CancelCause>()));
     /// The status of an order.
     Status |about| string().description(Some(about)).enum_values(Some(names::<order::OrderStatus>()));
 }

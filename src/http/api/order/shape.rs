@@ -5,8 +5,12 @@ use utoipa::ToSchema;
 
 use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
-use crate::domain::order::{self, Attempt, AttemptState, Order, Placed};
+use crate::domain::order::{
+    self, Attempt, AttemptState, BuyerPayment, BuyerStatus, CancelCause, Cancellation,
+    FulfillmentStatus, Order, OrderStatus, PaymentStatus, Placed,
+};
 use crate::domain::pricing;
+use crate::http::api::order::schema;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
 use crate::http::edge::error::Error;
 use crate::store;
@@ -67,23 +71,21 @@ pub struct RefundShape {
     delivery: Money,
     /// Whether the goods are put back on sale.
     restock: bool,
-    reason: String,
+    /// An operator's words, for operators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<String>,
     requested_at: String,
 }
 
-/// An order as its buyer sees it.
+/// What is the same in an order for its buyer and for an operator.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Order)]
-pub struct OrderShape {
+pub struct OrderContent {
     id: String,
     /// The order number; `null` until the order is confirmed.
     number: Option<i64>,
-    #[schema(example = "confirmed")]
-    status: &'static str,
-    #[schema(example = "captured")]
-    payment_status: &'static str,
-    #[schema(example = "unfulfilled")]
-    fulfillment_status: &'static str,
+    #[schema(value_type = schema::FulfillmentStatus)]
+    fulfillment_status: FulfillmentStatus,
     currency: &'static str,
     email: String,
     reference: Option<String>,
@@ -101,12 +103,28 @@ pub struct OrderShape {
     /// The time until which the order must be paid.
     payment_deadline_at: String,
     version: i64,
+}
+
+/// An order as its buyer sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Order)]
+pub struct OrderShape {
+    #[serde(flatten)]
+    content: OrderContent,
+    #[schema(value_type = schema::BuyerStatus)]
+    status: BuyerStatus,
+    #[schema(value_type = schema::BuyerPaymentStatus)]
+    payment_status: BuyerPayment,
+    /// Why the last payment was declined, if it was: the provider's code, or `no_answer`.
+    #[schema(example = "card_declined")]
+    decline_code: Option<String>,
+    #[schema(value_type = Option<schema::CancelReason>)]
+    cancel_reason: Option<CancelCause>,
+    links: OrderLinks,
     /// The order's token, which is its cart's, too; only in the answers to checkout and payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     token: Option<String>,
-    cancel_reason: Option<String>,
-    links: OrderLinks,
 }
 
 /// What the buyer of an order that is not paid can do next, each with a POST to its path; `null` if
@@ -173,7 +191,13 @@ pub struct StuckStep {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdminOrder {
     #[serde(flatten)]
-    order: OrderShape,
+    content: OrderContent,
+    #[schema(value_type = schema::Status)]
+    status: OrderStatus,
+    #[schema(value_type = schema::PaymentStatus)]
+    payment_status: PaymentStatus,
+    /// `out_of_stock`, `payment_deadline`, `cancelled_by_buyer`, or an operator's reason.
+    cancel_reason: Option<String>,
     #[schema(example = "confirmed")]
     phase: String,
     payments: Vec<AttemptShape>,
@@ -211,20 +235,14 @@ pub struct OrderSummary {
     version: i64,
 }
 
-impl OrderShape {
-    /// An order at a version.
-    ///
-    /// # Errors
-    /// 404 if the order was not placed.
-    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+impl OrderContent {
+    fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
         let money = |amount| Money::new(amount, placed.currency);
         Ok(Self {
             id: id.to_string(),
             number: order.number(),
-            status: order.status().into(),
-            payment_status: order.payment_status().into(),
-            fulfillment_status: order.fulfillment_status().into(),
+            fulfillment_status: order.fulfillment_status(),
             currency: placed.currency.code(),
             email: placed.email.clone(),
             reference: placed.reference.clone(),
@@ -241,13 +259,30 @@ impl OrderShape {
             placed_at: order.placed_at().to_string(),
             payment_deadline_at: placed.deadline_at.to_string(),
             version,
-            token: None,
-            cancel_reason: order.cancellation().map(|why| why.reason.clone()),
+        })
+    }
+}
+
+impl OrderShape {
+    /// An order at a version.
+    ///
+    /// # Errors
+    /// 404 for one that was not placed.
+    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+        let mut content = OrderContent::new(id, order, version)?;
+        content.refunds.iter_mut().for_each(|refund| refund.reason = None);
+        Ok(Self {
+            content,
+            status: order.buyer_status(),
+            payment_status: order.buyer_payment(),
+            decline_code: order.decline_code().map(str::to_owned),
+            cancel_reason: order.cancellation().map(Cancellation::cause),
             links: OrderLinks::new(id, order),
+            token: None,
         })
     }
 
-    /// Adds the token that permits reading the order.
+    /// The same, with its buyer's right.
     #[must_use]
     pub fn with_token(mut self, token: String) -> Self {
         self.token = Some(token);
@@ -261,7 +296,7 @@ impl AdminOrder {
     /// # Errors
     /// 404 if the order was not placed.
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
-        let shape = OrderShape::new(id, order, version)?;
+        let content = OrderContent::new(id, order, version)?;
         let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;
         let captures = order.captures().iter().map(|one| CaptureShape {
             id: one.number.to_string(),
@@ -270,7 +305,10 @@ impl AdminOrder {
         });
         let stuck = order.stuck().iter();
         Ok(Self {
-            order: shape,
+            content,
+            status: order.status(),
+            payment_status: order.payment_status(),
+            cancel_reason: order.cancellation().map(|why| why.reason.clone()),
             phase: phase(order),
             payments: order.attempts().iter().map(|one| attempt(one, currency)).collect(),
             captures: captures.collect(),
@@ -364,7 +402,7 @@ fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
         lines: lines.collect(),
         delivery: Money::new(one.delivery, currency),
         restock: one.restock,
-        reason: one.reason.clone(),
+        reason: Some(one.reason.clone()),
         requested_at: one.requested_at.to_string(),
     }
 }
