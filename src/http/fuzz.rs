@@ -20,6 +20,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::idempotency;
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::json_body::{check, parse};
+use crate::http::edge::prefer;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::{LIMIT_MAX, Query, cursor};
 use crate::http::edge::secret::ServerSecret;
@@ -122,9 +123,9 @@ pub fn headers(bytes: &[u8]) {
         let again = idempotency::key_of(&one("idempotency-key", &key));
         assert_eq!(again.ok().flatten(), Some(key));
     }
-    if let Ok(Some(wait)) = checkout::wait(&headers) {
+    if let Ok(Some(wait)) = prefer::wait(&headers) {
         assert!(wait.as_secs() <= 30, "{wait:?}");
-        let again = checkout::wait(&one("prefer", &format!("wait={}", wait.as_secs())));
+        let again = prefer::wait(&one("prefer", &format!("wait={}", wait.as_secs())));
         assert_eq!(again.ok().flatten(), Some(wait));
     }
     if let Ok(IfMatch::OneOf(versions)) = IfMatch::of(&headers) {

@@ -21,6 +21,7 @@ pub mod json_body;
 pub mod listen;
 pub mod load_shedding;
 pub mod object_only;
+pub mod prefer;
 pub mod principal;
 pub mod problem;
 pub mod problem_body;

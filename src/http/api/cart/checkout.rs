@@ -1,10 +1,7 @@
 //! The handler of the checkout, which turns a cart into an order, and the status of its answer.
 
-use std::time::Duration;
-
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -22,12 +19,10 @@ use crate::http::edge::call::{RequestParts, id, located};
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
+use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
 use crate::http::edge::secret::ServerSecret;
-
-/// The maximum wait for an outcome, in seconds.
-const WAIT_MAX_SECS: u64 = 30;
 
 /// How the buyer pays.
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
@@ -77,7 +72,7 @@ pub struct CheckoutInput {
 pub async fn check_out(
     call: RequestParts,
     path: web::Path<String>,
-    request: HttpRequest,
+    patience: Patience,
     body: Json<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -85,7 +80,7 @@ pub async fn check_out(
         let detail = "a checkout needs an Idempotency-Key";
         return Err(Error::new(Code::IdempotencyKeyMissing, detail));
     }
-    let patience = wait(request.headers())?;
+    let Patience(patience) = patience;
     let cause = call.cause(body.digest);
     let CheckoutInput { payment, expected_total } = body.value;
     let expected_total = expected_total.map(expected).transpose()?;
@@ -141,25 +136,6 @@ fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
     }
 }
 
-/// How long to wait for the outcome, from `Prefer: wait=N`; `None` without this preference.
-///
-/// # Errors
-/// 422 if N is not a number of seconds from 0 to 30.
-pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    for header in headers.get_all("prefer") {
-        for preference in header.to_str().unwrap_or("").split([',', ';']) {
-            let Some((name, value)) = preference.split_once('=') else { continue };
-            if name.trim().eq_ignore_ascii_case("wait") {
-                let secs = value.trim().trim_matches('"').parse::<u64>().ok();
-                let secs = secs.filter(|secs| *secs <= WAIT_MAX_SECS);
-                let wrong = || Error::field("Prefer", "wait must be from 0 to 30 seconds");
-                return secs.map(|secs| Some(Duration::from_secs(secs))).ok_or_else(wrong);
-            }
-        }
-    }
-    Ok(None)
-}
-
 /// The status or the error for a buyer who has waited for the outcome.
 fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
@@ -185,26 +161,5 @@ fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
             _ => Err(here(Code::OrderCancelled, "the order was cancelled")),
         },
         _ => Ok(StatusCode::ACCEPTED),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    #[test]
-    fn prefer_is_read_leniently_and_bounded() {
-        let read = |text: &str| {
-            let request = TestRequest::default().insert_header(("Prefer", text)).to_http_request();
-            wait(request.headers()).map_err(|error| error.code())
-        };
-        assert_eq!(read("respond-async"), Ok(None));
-        assert_eq!(read("wait=0"), Ok(Some(Duration::ZERO)));
-        assert_eq!(read("respond-async, wait=5"), Ok(Some(Duration::from_secs(5))));
-        for bad in ["wait=31", "wait=-1", "wait=x", "wait=1.5"] {
-            assert_eq!(read(bad), Err(Code::InvalidRequest), "{bad}");
-        }
     }
 }

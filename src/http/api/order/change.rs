@@ -1,6 +1,7 @@
 //! Handlers with which an operator changes an order: cancel, refund, capture, fulfill, retry, skip.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -8,9 +9,9 @@ use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::actors::engine::host::View;
+use crate::actors::engine::host::{Until, View};
 use crate::domain::cart::LINES_MAX;
-use crate::domain::entity::Cause;
+use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
 use crate::domain::order::{
@@ -27,6 +28,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
 use crate::http::edge::json_body::{Draft, Json};
+use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::Code;
 use crate::http::edge::read_your_writes;
 
@@ -193,24 +195,29 @@ fn number(line: &checked::LineId) -> u32 {
 
 /// Cancels an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/cancel", tag = "orders", request_body = ReasonInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn cancel_order(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    change(&call, &path, Command::Cancel { reason: body.value.reason.into() }, cause).await
+    change(&call, &path, patience, Command::Cancel { reason: body.value.reason.into() }, cause)
+        .await
 }
 
 /// Refunds an order, in full or in part.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/refunds", tag = "orders", request_body = RefundInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn refund_order(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Draft<RefundInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
@@ -238,16 +245,18 @@ pub async fn refund_order(
         reason: input.reason.into(),
     };
     faults.check()?;
-    change(&call, &path, Command::Refund(request), cause).await
+    change(&call, &path, patience, Command::Refund(request), cause).await
 }
 
 /// Captures authorized money.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/captures", tag = "orders", request_body = CaptureInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn capture_order(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Draft<CaptureInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
@@ -257,17 +266,19 @@ pub async fn capture_order(
         None => None,
     };
     faults.check()?;
-    change(&call, &path, Command::Capture { amount }, cause).await
+    change(&call, &path, patience, Command::Capture { amount }, cause).await
 }
 
 /// Records a shipment (fulfillment) of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/fulfillments", tag = "orders",
     request_body = FulfillmentInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn fulfill_order(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Json<FulfillmentInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
@@ -276,7 +287,7 @@ pub async fn fulfill_order(
         lines: lines.iter().map(|line| (number(&line.line), line.quantity.get())).collect(),
         tracking: tracking.map(tracking_of).transpose()?,
     };
-    change(&call, &path, Command::Fulfill(request), cause).await
+    change(&call, &path, patience, Command::Fulfill(request), cause).await
 }
 
 /// The tracking data of a request. What is unknown is stored as an empty text.
@@ -294,35 +305,40 @@ fn tracking_of(input: TrackingInput) -> Result<Tracking, Error> {
 
 /// Retries all stuck steps of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/retry", tag = "orders", request_body = ReasonInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn retry_order(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Json<ReasonInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    change(&call, &path, Command::Retry { reason: body.value.reason.into() }, cause).await
+    change(&call, &path, patience, Command::Retry { reason: body.value.reason.into() }, cause).await
 }
 
 /// Skips a stuck step of an order.
 #[utoipa::path(post, path = "/v1/admin/orders/{id}/skip", tag = "orders", request_body = SkipInput,
-    params(("id" = inline(schemas::OrderId), Path)),
+    params(("id" = inline(schemas::OrderId), Path),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the order has no unfinished steps")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn skip_order_step(
     call: RequestParts,
     path: web::Path<String>,
+    patience: Patience,
     body: Json<SkipInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let SkipInput { step, reason } = body.value;
     let command = Command::Skip { step: step.map(Into::into), reason: reason.into() };
-    change(&call, &path, command, cause).await
+    change(&call, &path, patience, command, cause).await
 }
 
 async fn change(
     call: &RequestParts,
     path: &str,
+    Patience(patience): Patience,
     command: Command,
     cause: Cause,
 ) -> Result<HttpResponse, Error> {
@@ -336,9 +352,38 @@ async fn change(
         Err(0) => Err(Error::not_found("order")),
         asked => Ok(asked),
     };
-    let (state, version) = call.if_match.write(write).await?;
+    let mut now = call.if_match.write(write).await?;
+    if let Some(patience) = patience {
+        now = until_done(call, &entity, patience, now).await;
+    }
+    let (state, version) = now;
     let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
     Ok(read_your_writes::wrote(response, entity, version))
+}
+
+/// The order and its version once all its steps are done or stuck, or when the patience ends.
+async fn until_done(
+    call: &RequestParts,
+    entity: &EntityId,
+    patience: Duration,
+    mut now: (Order, i64),
+) -> (Order, i64) {
+    let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+    let deadline = Instant::now() + patience;
+    while !now.0.effects().is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let next = call.node().orders.wait(entity, left, Until::Past(now.1), read).await;
+        match next {
+            Ok(next) if next.1 != now.1 => now = next,
+            Ok(_) => break,
+            // The change is made; only the outcome of its steps is not known yet.
+            Err(error) => {
+                tracing::debug!(%error, entity = entity.for_log(), "cannot wait for an order");
+                break;
+            }
+        }
+    }
+    now
 }
 
 async fn currency(call: &RequestParts, path: &str) -> Result<Currency, Error> {
