@@ -210,7 +210,9 @@ impl Generator {
             at: self.now,
             cause: serde_json::to_string(&by("admin"))?.into(),
             timer: None,
-            rows: vec![store::product::Row { value: product, version: 1 }.change(self.now)],
+            rows: vec![
+                store::product::Row { value: product, version: 1, updated_at: self.now }.change(),
+            ],
         });
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::engine::row_host::{Error, Expect, RowHost, WriteOutcome};
 use crate::domain::entity::Cause;
 use crate::domain::location::StockLocation;
 use crate::domain::stock::Location;
+use crate::domain::time::Timestamp;
 use crate::store::versioned::{Row, list_behind};
 use crate::store::{self, Tables};
 
@@ -157,5 +158,9 @@ impl Locations {
 /// A location without a row: its version is 0.
 #[must_use]
 pub fn undescribed(id: &Location) -> Row<StockLocation> {
-    Row { value: StockLocation::undescribed(id.clone()), version: 0 }
+    Row {
+        value: StockLocation::undescribed(id.clone()),
+        version: 0,
+        updated_at: Timestamp::default(),
+    }
 }

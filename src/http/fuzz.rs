@@ -10,7 +10,7 @@ use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::cart::checkout;
 use crate::http::api::cart::shape;
 use crate::http::api::order::change;
-use crate::http::api::order::read;
+use crate::http::api::order::list;
 use crate::http::api::order::token;
 use crate::http::api::product::import;
 use crate::http::api::product::shape as product;
@@ -30,6 +30,7 @@ use crate::http::live::message::ClientMessage;
 use crate::http::live::token::LiveToken;
 use crate::http::live::{Topics, filter};
 use crate::http::operator::session;
+use crate::store::order::Sort;
 
 /// The name of a field that no request shape has.
 const STRANGER: &str = "no_such_field";
@@ -168,19 +169,19 @@ fn one(name: &str, value: &str) -> HeaderMap {
 /// Decodes a query string with all decoders of list parameters. A page cursor that was decoded and
 /// is written again must decode to the same position.
 pub fn query(bytes: &[u8]) {
-    let known = ["q", "status", "number", "stuck", "at", "limit", "after"];
+    let known = ["q", "number", "stuck", "at", "limit", "after"];
     let text = &*String::from_utf8_lossy(bytes);
-    let Ok(query) = Query::parse(text, &known) else { return };
+    let Ok(query) = Query::parse(text, (&known, &["status"])) else { return };
     if let Ok(limit) = query.limit() {
         assert!((1..=LIMIT_MAX).contains(&limit));
     }
     let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
-    let (_, _) = (read::moment(&query, "at"), read::statuses::<OrderStatus>(&query, "status"));
-    let _ = read::statuses::<PaymentStatus>(&query, "status");
-    let _ = read::statuses::<FulfillmentStatus>(&query, "status");
-    if let Ok(Some((at, id))) = read::after(&query) {
+    let (_, _) = (query.moment("at"), query.choices::<OrderStatus>("status"));
+    let _ = query.choices::<PaymentStatus>("status");
+    let _ = query.choices::<FulfillmentStatus>("status");
+    if let Ok(Some((at, id))) = list::after(&query, Sort::default()) {
         let again = after(&cursor("orders", &format!("{}/{id}", at.millis())));
-        assert_eq!(read::after(&again).ok().flatten(), Some((at, id)));
+        assert_eq!(list::after(&again, Sort::default()).ok().flatten(), Some((at, id)));
     }
     for list in ["dead-letters", "webhooks", "events"] {
         if let Ok(Some(place)) = query.after::<i64>(list) {
@@ -200,7 +201,8 @@ pub fn query(bytes: &[u8]) {
 }
 
 fn after(cursor: &str) -> Query {
-    Query::parse(&format!("after={cursor}"), &["after"]).expect("a cursor of ours is a query")
+    Query::parse(&format!("after={cursor}"), (&["after"], &[]))
+        .expect("a cursor of ours is a query")
 }
 
 /// Decodes a text as a token of the live feed, and compares it with the token of an order.

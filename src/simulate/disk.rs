@@ -252,6 +252,11 @@ impl Journal for Disk {
         self.shared.journal.read_entity(entity, after_seq, limit).await
     }
 
+    async fn read_entities(&self, upto: &[(EntityId, i64)]) -> Result<Vec<Record>, ReadError> {
+        self.reading().await?;
+        self.shared.journal.read_entities(upto).await
+    }
+
     async fn read_shard(
         &self,
         shard: u16,

@@ -128,6 +128,11 @@ pub(in crate::store) enum Dialect {
     Postgres,
 }
 
+/// Values as they are stored in a column of texts.
+pub(in crate::store) fn texts(values: &[impl fmt::Display]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
 impl Readers<'_> {
     pub(in crate::store) const fn dialect(&self) -> Dialect {
         match self {
@@ -171,6 +176,23 @@ impl Builder {
         self.values.push(value.into());
         let nth = self.values.len();
         self.push(format_args!("${nth}"))
+    }
+
+    /// Adds the condition that a column has one of these values, unless there are none. The hint is
+    /// for SQLite only.
+    pub(in crate::store) fn push_in<T: Clone + Into<Value<'static>>>(
+        &mut self,
+        hint: &str,
+        column: &str,
+        values: &[T],
+    ) {
+        let [first, others @ ..] = values else { return };
+        self.push(" AND ").hint(hint).push(column);
+        self.push(if others.is_empty() { " = " } else { " IN (" }).push_bind(first.clone());
+        for other in others {
+            self.push(", ").push_bind(other.clone());
+        }
+        self.push(if others.is_empty() { "" } else { ")" });
     }
 
     #[cfg(test)]

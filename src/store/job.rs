@@ -31,10 +31,10 @@ impl Stored for JobState {
 /// The filter of a list of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only jobs of this kind.
-    pub kind: Option<String>,
-    /// Only jobs in this state.
-    pub state: Option<JobState>,
+    /// Only jobs of these kinds; empty for all.
+    pub kind: Vec<String>,
+    /// Only jobs in these states; empty for all.
+    pub state: Vec<JobState>,
     /// Only jobs older than the job with this id.
     pub before: Option<String>,
     /// At most this many jobs.
@@ -147,12 +147,10 @@ impl Store {
         let readers = self.lists();
         let mut query = Builder::new(readers.dialect(), &Job::table().select());
         query.push(" WHERE TRUE");
-        if let Some(kind) = &filter.kind {
-            query.push(" AND kind = ").push_bind(kind.clone());
-        }
-        if let Some(state) = filter.state {
-            query.push(" AND state = ").push_bind(state.as_str().to_owned());
-        }
+        let states: Vec<String> =
+            filter.state.iter().map(|state| state.as_str().to_owned()).collect();
+        query.push_in("", "kind", &filter.kind);
+        query.push_in("", "state", &states);
         if let Some(before) = &filter.before {
             query.push(" AND id < ").push_bind(before.clone());
         }

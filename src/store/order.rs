@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use super::both::{Builder, Dialect, Readers, fetch_all, fetch_optional};
 use super::found::FoundRow;
 use super::row::{self, TableRow as _, Value};
@@ -65,21 +67,58 @@ crate::table_row! {
     }
 }
 
-/// The filter of a list of orders, newest first.
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+pub enum Sort {
+    /// The newest placed first.
+    #[default]
+    #[strum(serialize = "-placed_at")]
+    NewestPlaced,
+    /// The oldest placed first.
+    #[strum(serialize = "placed_at")]
+    OldestPlaced,
+    /// The last changed first.
+    #[strum(serialize = "-updated_at")]
+    LastUpdated,
+    /// The one that has not changed for the longest time first.
+    #[strum(serialize = "updated_at")]
+    FirstUpdated,
+}
+
+impl Sort {
+    const fn by_update(self) -> bool {
+        matches!(self, Self::LastUpdated | Self::FirstUpdated)
+    }
+
+    const fn descending(self) -> bool {
+        matches!(self, Self::NewestPlaced | Self::LastUpdated)
+    }
+
+    /// The time of an order by which it is sorted.
+    #[must_use]
+    pub const fn at(self, row: &Row) -> Timestamp {
+        if self.by_update() { row.updated_at } else { row.placed_at }
+    }
+}
+
+/// The filter of a list of orders. A filter with several values matches orders that have one of
+/// them; an empty one matches all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only orders with one of these statuses, at most [`STATUSES_MAX`]; empty for any status.
+    /// Only the orders with these ids.
+    pub id: Vec<String>,
+    /// Only orders with these statuses, at most [`STATUSES_MAX`].
     pub status: Vec<String>,
-    /// Only orders with this payment status.
-    pub payment_status: Option<String>,
-    /// Only orders with this fulfillment status.
-    pub fulfillment_status: Option<String>,
-    /// Only orders with this email address, in upper or lower case.
-    pub email: Option<String>,
-    /// Only the order with this order number.
-    pub number: Option<i64>,
-    /// Only orders with this reference of the buyer.
-    pub reference: Option<String>,
+    /// Only orders with these payment statuses.
+    pub payment_status: Vec<String>,
+    /// Only orders with these fulfillment statuses.
+    pub fulfillment_status: Vec<String>,
+    /// Only orders with these email addresses, in upper or lower case.
+    pub email: Vec<String>,
+    /// Only the orders with these order numbers.
+    pub number: Vec<i64>,
+    /// Only orders with these references of their buyers.
+    pub reference: Vec<String>,
     /// Only orders that match this search text: it is their id, number or reference, or a prefix of
     /// their email address in upper or lower case.
     pub search: Option<String>,
@@ -87,37 +126,94 @@ pub struct Filter {
     pub placed_from: Option<Timestamp>,
     /// Only orders placed before this time.
     pub placed_to: Option<Timestamp>,
+    /// Only orders that last changed at this time or later.
+    pub updated_from: Option<Timestamp>,
+    /// Only orders that last changed before this time.
+    pub updated_to: Option<Timestamp>,
     /// Only orders whose saga is stuck.
     pub stuck: bool,
     /// Only orders whose saga is unfinished.
     pub unfinished: bool,
-    /// Only the order with this id.
-    pub id: Option<String>,
-    /// Only orders after this one in the list: the time and id of the last order of the previous
-    /// page.
+    /// The order of the list.
+    pub sort: Sort,
+    /// Only orders after this one in the list: the time by which it is sorted and the id of the
+    /// last order of the previous page.
     pub after: Option<(Timestamp, String)>,
     /// At most this many orders, up to [`LIST_MAX`].
     pub limit: u32,
 }
 
-/// How a list gets its order, newest first: from an index that has this order, or by sorting the
-/// rows that another index finds.
+/// How a list gets its order: from an index that has this order, or by sorting the rows that
+/// another index finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Index,
     Sort,
 }
 
+/// What finds the rows of a list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finder {
+    /// The index of this column.
+    Column(&'static str),
+    /// The index of the times of the last change.
+    Updates,
+    /// The index of the times of placement, or that of the unfinished orders.
+    Placements,
+}
+
+/// How a list is read.
+#[derive(Clone, Copy)]
+struct Way {
+    finder: Finder,
+    by: By,
+}
+
 /// A `+` before a column keeps SQLite from using an index of that column. PostgreSQL chooses its
 /// index by statistics and gets no hint.
 const NO_INDEX: &str = "+";
 
-impl By {
-    const fn columns(self, dialect: Dialect) -> [&'static str; 2] {
-        match (self, dialect) {
-            (Self::Sort, Dialect::Sqlite) => ["+placed_at", "+id"],
-            _ => ["placed_at", "id"],
+const fn unless(finds: bool) -> &'static str {
+    if finds { "" } else { NO_INDEX }
+}
+
+impl Way {
+    /// A way that sorts the rows of a column's index, unless they are in the order of placement,
+    /// as the rows of an index with one value are.
+    const fn column(column: &'static str, sort: Sort) -> Self {
+        let by = if sort.by_update() { By::Sort } else { By::Index };
+        Self { finder: Finder::Column(column), by }
+    }
+
+    /// The way of a filter, and the values for each of which a list is read, to be merged.
+    fn of(filter: &Filter) -> (Self, BTreeSet<String>) {
+        let sort = filter.sort;
+        let few =
+            [("id", &filter.id), ("email_folded", &filter.email), ("reference", &filter.reference)];
+        if !filter.number.is_empty() && filter.id.is_empty() {
+            return (Self { finder: Finder::Column("number"), by: By::Sort }, BTreeSet::new());
         }
+        if let Some((column, values)) = few.into_iter().find(|(_, values)| !values.is_empty()) {
+            let email = column == "email_folded";
+            let value = |value: &String| if email { fold_case(value) } else { value.clone() };
+            return (Self::column(column, sort), values.iter().map(value).collect());
+        }
+        if sort.by_update() || filter.updated_from.is_some() {
+            let sorted = sort.by_update() && !filter.unfinished && !filter.stuck;
+            let by = if sorted { By::Index } else { By::Sort };
+            return (Self { finder: Finder::Updates, by }, BTreeSet::new());
+        }
+        if filter.status.is_empty() {
+            return (Self { finder: Finder::Placements, by: By::Index }, BTreeSet::new());
+        }
+        (Self::column("status", sort), filter.status.iter().cloned().collect())
+    }
+
+    /// The columns by which a list is sorted, with hints.
+    fn sorted(self, sort: Sort, dialect: Dialect) -> [String; 2] {
+        let column = if sort.by_update() { "updated_at" } else { "placed_at" };
+        let hint = if dialect == Dialect::Sqlite { unless(self.by == By::Index) } else { "" };
+        [format!("{hint}{column}"), format!("{hint}id")]
     }
 }
 
@@ -131,7 +227,7 @@ impl Store {
         found.as_ref().map(Row::decode).transpose()
     }
 
-    /// Orders, newest first; at the same time, highest id first.
+    /// Orders in the order of `filter.sort`; those of the same time in the order of their ids.
     ///
     /// # Errors
     /// [`Error::Refused`] for more than [`STATUSES_MAX`] statuses, or the store's errors.
@@ -204,17 +300,18 @@ async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
 }
 
 /// The statement of a filter without a search. For several statuses, one list per status is read
-/// and the lists are merged: otherwise SQLite would sort all orders of these statuses for one page.
+/// and the lists are merged, and so for emails, references and ids: otherwise SQLite would sort all
+/// orders of these statuses for one page.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
-    let statuses: BTreeSet<&str> = filter.status.iter().map(String::as_str).collect();
+    let (way, values) = Way::of(filter);
     let mut query = Builder::new(dialect, "");
-    match statuses.len() {
-        0 => push_list(&mut query, filter, None),
-        1 => push_list(&mut query, filter, statuses.first().copied()),
+    match values.len() {
+        0 => push_list(&mut query, filter, way, None),
+        1 => push_list(&mut query, filter, way, values.first()),
         _ => {
-            for (at, status) in statuses.into_iter().enumerate() {
+            for (at, value) in values.iter().enumerate() {
                 query.push(if at == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
-                push_list(&mut query, filter, Some(status));
+                push_list(&mut query, filter, way, Some(value));
                 query.push(") AS found");
             }
             push_order(&mut query, By::Index, filter);
@@ -240,32 +337,31 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
     for (at, find) in finds.iter().enumerate() {
         query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
         query.push(Row::table().select()).push(" WHERE ");
-        let by = match find {
+        let way = match find {
             Find::Is(column, text) => {
                 query.push(column).push(" = ").push_bind(text.clone());
-                By::Index
+                Way::column(column, filter.sort)
             }
             Find::Number(number) => {
                 query.push("number = ").push_bind(*number);
-                By::Sort
+                Way { finder: Finder::Column("number"), by: By::Sort }
             }
             Find::Email { from, to, narrow } => {
-                let hint = if *narrow { "" } else { NO_INDEX };
+                let hint = unless(*narrow);
                 query.hint(hint).push("email_folded >= ").push_bind(from.clone()).push(" AND ");
                 query.hint(hint).push("email_folded < ").push_bind(to.clone());
-                if *narrow { By::Sort } else { By::Index }
+                let column = Finder::Column("email_folded");
+                let times =
+                    if filter.sort.by_update() { Finder::Updates } else { Finder::Placements };
+                if *narrow {
+                    Way { finder: column, by: By::Sort }
+                } else {
+                    Way { finder: times, by: By::Index }
+                }
             }
         };
-        for (at, status) in filter.status.iter().enumerate() {
-            match at {
-                0 => query.push(" AND ").hint(NO_INDEX).push("status IN ("),
-                _ => query.push(", "),
-            };
-            query.push_bind(status.clone());
-        }
-        query.push(if filter.status.is_empty() { "" } else { ")" });
-        push_conditions(&mut query, filter, by);
-        push_order(&mut query, by, filter);
+        push_conditions(&mut query, filter, way, None);
+        push_order(&mut query, way.by, filter);
         query.push(") AS found");
     }
     push_order(&mut query, By::Index, filter);
@@ -274,65 +370,79 @@ fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
 
 /// One list of [`select`]. It has only the conditions that the filter sets, so that SQLite chooses
 /// the right index.
-fn push_list(query: &mut Builder, filter: &Filter, status: Option<&str>) {
+fn push_list(query: &mut Builder, filter: &Filter, way: Way, value: Option<&String>) {
     query.push(Row::table().select()).push(" WHERE TRUE");
-    if let Some(status) = status {
-        // The index of emails or references finds few orders, so it is better than the index of the
-        // status.
-        let few = filter.email.is_some() || filter.reference.is_some();
-        query.push(" AND ").hint(if few { NO_INDEX } else { "" }).push("status = ");
-        query.push_bind(status.to_owned());
-    }
-    let by = if filter.number.is_some() { By::Sort } else { By::Index };
-    push_conditions(query, filter, by);
-    push_order(query, by, filter);
+    push_conditions(query, filter, way, value);
+    push_order(query, way.by, filter);
 }
 
 /// Adds `ORDER BY` and `LIMIT` of a list.
 fn push_order(query: &mut Builder, by: By, filter: &Filter) {
-    let [placed_at, id] = by.columns(query.dialect());
-    query.push(format_args!(" ORDER BY {placed_at} DESC, {id} DESC LIMIT +"));
+    let way = Way { finder: Finder::Placements, by };
+    let [at, id] = way.sorted(filter.sort, query.dialect());
+    let direction = if filter.sort.descending() { " DESC" } else { "" };
+    query.push(format_args!(" ORDER BY {at}{direction}, {id}{direction} LIMIT +"));
     query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
 }
 
-/// The time and id at which a page begins; only older orders are on the page. It is the last order
-/// of the previous page, or `placed_to` if that is older. Both are combined into one condition, so
-/// that SQLite enters the index there and does not read the rows of previous pages.
-fn behind(filter: &Filter) -> Option<(Timestamp, String)> {
-    let to = filter.placed_to.map(|to| (to, String::new()));
-    filter.after.clone().into_iter().chain(to).min()
-}
-
-/// Adds the conditions of a filter, except status and search.
-fn push_conditions(query: &mut Builder, filter: &Filter, by: By) {
-    let [placed_at, id] = by.columns(query.dialect());
-    let email = filter.email.as_deref().map(fold_case);
+/// Adds the conditions of a filter, except its search. The column that finds the rows gets `value`,
+/// or all values of the filter.
+fn push_conditions(query: &mut Builder, filter: &Filter, way: Way, value: Option<&String>) {
+    let email: Vec<String> = filter.email.iter().map(|email| fold_case(email)).collect();
     let texts = [
-        (" AND id = ", &filter.id),
-        (" AND payment_status = ", &filter.payment_status),
-        (" AND fulfillment_status = ", &filter.fulfillment_status),
-        (" AND email_folded = ", &email),
-        (" AND reference = ", &filter.reference),
+        ("id", &filter.id),
+        ("status", &filter.status),
+        ("payment_status", &filter.payment_status),
+        ("fulfillment_status", &filter.fulfillment_status),
+        ("email_folded", &email),
+        ("reference", &filter.reference),
     ];
-    for (condition, value) in texts {
-        if let Some(value) = value {
-            query.push(condition).push_bind(value.clone());
-        }
+    for (column, values) in texts {
+        let finds = way.finder == Finder::Column(column);
+        let values = value.filter(|_| finds).map_or(values.as_slice(), std::slice::from_ref);
+        query.push_in(unless(finds), column, values);
     }
-    if let Some(number) = filter.number {
-        query.push(" AND number = ").push_bind(number);
-    }
-    if let Some(from) = filter.placed_from {
-        query.push(format_args!(" AND {placed_at} >= ")).push_bind(from.millis());
-    }
-    if let Some((at, last)) = behind(filter) {
-        query.push(format_args!(" AND ({placed_at}, {id}) < (")).push_bind(at.millis());
-        query.push(", ").push_bind(last).push(")");
-    }
+    let finds = way.finder == Finder::Column("number");
+    query.push_in(unless(finds), "number", &filter.number);
+    push_times(query, filter, way);
     if filter.stuck {
         query.push(" AND saga_step IS NOT NULL AND stuck_reason IS NOT NULL");
     } else if filter.unfinished {
         query.push(" AND saga_step IS NOT NULL");
+    }
+}
+
+/// Adds the conditions on the times of placement and of the last change, and on the beginning of
+/// the page. The page begins behind the last order of the previous page, or at the bound of the
+/// filter if that is further in the list: both are combined into one condition, so that SQLite
+/// enters the index there and does not read the rows of previous pages.
+fn push_times(query: &mut Builder, filter: &Filter, way: Way) {
+    let (sort, descending) = (filter.sort, filter.sort.descending());
+    let placed = unless(!sort.by_update() && way.by == By::Index);
+    let updated = unless(way.finder == Finder::Updates);
+    let bounds = [
+        (placed, false, ("placed_at", ">="), filter.placed_from),
+        (placed, false, ("placed_at", "<"), filter.placed_to),
+        (updated, true, ("updated_at", ">="), filter.updated_from),
+        (updated, true, ("updated_at", "<"), filter.updated_to),
+    ];
+    let mut begin = filter.after.clone();
+    for (hint, by_update, (column, than), bound) in bounds {
+        let Some(bound) = bound else { continue };
+        if by_update == sort.by_update() && (than == "<") == descending {
+            let bound = (bound, String::new());
+            let further = begin.as_ref().is_none_or(|at| (bound < *at) == descending);
+            begin = if further { Some(bound) } else { begin };
+        } else {
+            query.push(" AND ").hint(hint).push(format_args!("{column} {than} "));
+            query.push_bind(bound.millis());
+        }
+    }
+    if let Some((at, last)) = begin {
+        let [column, id] = way.sorted(sort, query.dialect());
+        let than = if descending { "<" } else { ">" };
+        query.push(format_args!(" AND ({column}, {id}) {than} (")).push_bind(at.millis());
+        query.push(", ").push_bind(last).push(")");
     }
 }
 
@@ -355,7 +465,7 @@ mod tests {
     async fn every_list_reads_an_index_in_its_order() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &Options::default()).await.unwrap();
-        let text = |text: &str| Some(text.to_owned());
+        let text = |text: &str| vec![text.to_owned()];
         let (status, two) = (vec!["pending".to_owned()], ["a", "b"].map(str::to_owned).to_vec());
         let after = Some((Timestamp::from_millis(1), "ord_1".to_owned()));
         let moment = Some(Timestamp::from_millis(0));
@@ -383,20 +493,49 @@ mod tests {
                 (Filter { stuck: true, ..all.clone() }, "order_unfinished"),
                 (Filter { unfinished: true, ..all.clone() }, "order_unfinished"),
                 (Filter { id: text("i"), ..all.clone() }, "sqlite_autoindex_order_row_1"),
+                (Filter { id: two.clone(), ..all.clone() }, "sqlite_autoindex_order_row_1"),
+                (Filter { email: two.clone(), ..all.clone() }, "order_by_email"),
+                (Filter { reference: two.clone(), ..all.clone() }, "order_by_reference"),
+                (Filter { sort: Sort::OldestPlaced, ..all.clone() }, "order_by_time"),
+                (
+                    Filter { sort: Sort::OldestPlaced, status: two.clone(), ..all.clone() },
+                    "order_by_status",
+                ),
+                (Filter { sort: Sort::LastUpdated, ..all.clone() }, "order_by_update"),
+                (
+                    Filter { sort: Sort::FirstUpdated, updated_from: moment, ..all.clone() },
+                    "order_by_update",
+                ),
+                (
+                    Filter { sort: Sort::FirstUpdated, status: two.clone(), ..all.clone() },
+                    "order_by_update",
+                ),
             ] {
                 let steps = plan(&store, select(&filter, Dialect::Sqlite)).await;
                 let reads: Vec<_> =
                     steps.iter().filter(|step| step.contains(" order_row")).collect();
-                assert_eq!(reads.len(), filter.status.len().max(1), "{filter:?}: {steps:?}");
+                let (_, values) = Way::of(&filter);
+                assert_eq!(reads.len(), values.len().max(1), "{filter:?}: {steps:?}");
                 let right = |step: &&String| step.contains(&format!("INDEX {index}"));
                 assert!(reads.iter().all(right), "{filter:?}: {steps:?}");
                 let sorts = |step: &String| step.contains("TEMP B-TREE");
-                assert!(!steps.iter().any(sorts) || filter.status.len() > 1, "{steps:?}");
+                assert!(!steps.iter().any(sorts) || values.len() > 1, "{steps:?}");
             }
-            let number =
-                plan(&store, select(&Filter { number: Some(1), ..all.clone() }, Dialect::Sqlite))
-                    .await;
-            assert!(number[0].contains("INDEX order_by_number"), "{number:?}");
+            for (filter, index) in [
+                (Filter { number: vec![1, 2], ..all.clone() }, "order_by_number"),
+                (Filter { updated_from: moment, ..all.clone() }, "order_by_update"),
+                (
+                    Filter { updated_from: moment, status: two.clone(), ..all.clone() },
+                    "order_by_update",
+                ),
+                (
+                    Filter { sort: Sort::LastUpdated, email: text("e"), ..all.clone() },
+                    "order_by_email",
+                ),
+            ] {
+                let steps = plan(&store, select(&filter, Dialect::Sqlite)).await;
+                assert!(steps[0].contains(&format!("INDEX {index}")), "{filter:?}: {steps:?}");
+            }
             let found = |narrow| Find::Email { from: "a".into(), to: "b".into(), narrow };
             for (find, index) in [
                 (Find::Is("id", "i".into()), "sqlite_autoindex_order_row_1"),

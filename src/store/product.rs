@@ -1,13 +1,16 @@
 //! Reads and lists the rows of products. A search finds a text in the name or SKU, and does not
 //! rank its results. Rows are written through `versioned`.
 
-use super::both::{Builder, Dialect, Readers};
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
+use super::both::{Builder, Dialect, Readers, texts};
 use super::row::Value;
 use super::versioned::{self, VersionedRow as _};
 use super::{Error, LIST_MAX, Store};
 use crate::domain::case_folding::fold_case;
 use crate::domain::id::Sku;
 use crate::domain::product::Product;
+use crate::domain::time::Timestamp;
 
 /// A product's row.
 pub type Row = versioned::Row<Product>;
@@ -18,17 +21,57 @@ crate::versioned_row! {
     }
 }
 
-/// The filter of a list of products, in order of SKU.
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+pub enum Sort {
+    /// By SKU.
+    #[default]
+    #[strum(serialize = "sku")]
+    Sku,
+    /// By SKU, the last first.
+    #[strum(serialize = "-sku")]
+    LastSku,
+    /// The last changed first.
+    #[strum(serialize = "-updated_at")]
+    LastUpdated,
+    /// The one that has not changed for the longest time first.
+    #[strum(serialize = "updated_at")]
+    FirstUpdated,
+}
+
+impl Sort {
+    /// Whether the list is sorted by the time of the last change.
+    #[must_use]
+    pub const fn by_update(self) -> bool {
+        matches!(self, Self::LastUpdated | Self::FirstUpdated)
+    }
+
+    const fn descending(self) -> bool {
+        matches!(self, Self::LastSku | Self::LastUpdated)
+    }
+}
+
+/// The filter of a list of products. A filter with several values matches products that have one of
+/// them; an empty one matches all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only products of this category.
-    pub category: Option<String>,
+    /// Only the products with these SKUs.
+    pub sku: Vec<Sku>,
+    /// Only products of these categories.
+    pub category: Vec<String>,
     /// Only active products, or only inactive ones.
     pub active: Option<bool>,
     /// Only products with this text in their name or SKU, ignoring case.
     pub q: Option<String>,
-    /// Only products after this SKU.
-    pub after: Option<Sku>,
+    /// Only products that last changed at this time or later.
+    pub updated_from: Option<Timestamp>,
+    /// Only products that last changed before this time.
+    pub updated_to: Option<Timestamp>,
+    /// The order of the list.
+    pub sort: Sort,
+    /// Only products after the one that last changed at this time and has this SKU. The time counts
+    /// only in lists that are sorted by it.
+    pub after: Option<(Timestamp, Sku)>,
     /// At most this many products, up to [`LIST_MAX`].
     pub limit: u32,
 }
@@ -42,7 +85,7 @@ impl Store {
         versioned::find(self, sku).await
     }
 
-    /// Products in order of SKU.
+    /// Products in the order of `filter.sort`.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -50,7 +93,7 @@ impl Store {
         list(self.lists(), filter).await
     }
 
-    /// Products in order of SKU, never from a replica: a cache must not be filled with stale
+    /// Products in the order of `filter.sort`, never from a replica: a cache must not be filled with stale
     /// products.
     ///
     /// # Errors
@@ -64,15 +107,14 @@ impl Store {
 async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let limit = filter.limit.min(LIST_MAX);
     let Some(text) = filter.q.as_deref().map(fold_case) else {
-        return page(from, filter, (None, filter.after.as_ref(), limit)).await;
+        return page(from, filter, (None, filter.after.clone(), limit)).await;
     };
     // Candidates, which may contain the text, are read until enough of them do contain it.
     let (mut found, mut after) = (Vec::new(), filter.after.clone());
     loop {
-        let candidates =
-            page(from, filter, (Some(text.as_str()), after.as_ref(), LIST_MAX)).await?;
+        let candidates = page(from, filter, (Some(text.as_str()), after.clone(), LIST_MAX)).await?;
         let full = candidates.len() == LIST_MAX as usize;
-        after = candidates.last().map(|row| row.value.sku.clone());
+        after = candidates.last().map(|row| (row.updated_at, row.value.sku.clone()));
         let has = |row: &Row| {
             let Product { sku, name, .. } = &row.value;
             fold_case(name).contains(&text) || fold_case(sku.as_str()).contains(&text)
@@ -85,36 +127,72 @@ async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     }
 }
 
-/// A page of products, or of candidates for a search. The databases fold the case of ASCII only, so
-/// a product is also a candidate if its name has other characters.
+/// A page of products, or of candidates for a search.
 async fn page(
     from: Readers<'_>,
     filter: &Filter,
-    (text, after, limit): (Option<&str>, Option<&Sku>, u32),
+    (text, after, limit): (Option<&str>, Option<(Timestamp, Sku)>, u32),
 ) -> Result<Vec<Row>, Error> {
-    let mut query = Builder::new(from.dialect(), &Product::table().select());
-    query.push(" WHERE ");
-    if let Some(category) = &filter.category {
-        query.push("category = ").push_bind(category.clone()).push(" AND ");
+    let query = select(filter, (text, after, limit), from.dialect());
+    query.fetch_all(from).await?.iter().map(Row::decode).collect()
+}
+
+/// The statement of a page. It enters the index of SKUs, of categories or of times of the last
+/// change where the page begins.
+fn select(
+    filter: &Filter,
+    (text, after, limit): (Option<&str>, Option<(Timestamp, Sku)>, u32),
+    dialect: Dialect,
+) -> Builder {
+    let (by_update, descending) = (filter.sort.by_update(), filter.sort.descending());
+    let mut query = Builder::new(dialect, &Product::table().select());
+    query.push(" WHERE TRUE");
+    query.push_in("", "category", &filter.category);
+    query.push_in("", "sku", &texts(&filter.sku));
+    let than = if descending { "<" } else { ">" };
+    match after {
+        Some((at, sku)) if by_update => {
+            query.push(format_args!(" AND (updated_at, sku) {than} (")).push_bind(at.millis());
+            query.push(", ").push_bind(sku.to_string()).push(")");
+        }
+        Some((_, sku)) => {
+            query.push(format_args!(" AND sku {than} ")).push_bind(sku.to_string());
+        }
+        None => {}
     }
-    let after = after.map_or("", Sku::as_str);
-    query.push("sku > ").push_bind(after.to_owned());
+    // Without this hint, SQLite might sort all products that have changed since, for one page.
+    let hint = if by_update { "" } else { "+" };
+    for (than, bound) in [(">=", filter.updated_from), ("<", filter.updated_to)] {
+        if let Some(bound) = bound {
+            query.push(" AND ").hint(hint).push(format_args!("updated_at {than} "));
+            query.push_bind(bound.millis());
+        }
+    }
     if let Some(active) = filter.active {
         query.push(" AND active = ").push_bind(Value::Flag(active));
     }
     if let Some(text) = text {
-        let (finds, characters) = match from.dialect() {
-            Dialect::Sqlite => ("instr", "length"),
-            Dialect::Postgres => ("strpos", "char_length"),
-        };
-        query.push(format_args!(" AND (octet_length(name) > {characters}(name)"));
-        if text.is_ascii() {
-            query.push(format_args!(" OR {finds}(lower(name), ")).push_bind(text.to_owned());
-            query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(text.to_owned());
-            query.push(") > 0");
-        }
-        query.push(")");
+        push_search(&mut query, text);
     }
-    query.push(" ORDER BY sku LIMIT +").push_bind(i64::from(limit));
-    query.fetch_all(from).await?.iter().map(Row::decode).collect()
+    let direction = if descending { " DESC" } else { "" };
+    let time = if by_update { format!("updated_at{direction}, ") } else { String::new() };
+    query.push(format_args!(" ORDER BY {time}sku{direction} LIMIT +"));
+    query.push_bind(i64::from(limit));
+    query
+}
+
+/// Adds the condition that a product is a candidate for a search. The databases fold the case of
+/// ASCII only, so a product is also a candidate if its name has other characters.
+fn push_search(query: &mut Builder, text: &str) {
+    let (finds, characters) = match query.dialect() {
+        Dialect::Sqlite => ("instr", "length"),
+        Dialect::Postgres => ("strpos", "char_length"),
+    };
+    query.push(format_args!(" AND (octet_length(name) > {characters}(name)"));
+    if text.is_ascii() {
+        query.push(format_args!(" OR {finds}(lower(name), ")).push_bind(text.to_owned());
+        query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(text.to_owned());
+        query.push(") > 0");
+    }
+    query.push(")");
 }

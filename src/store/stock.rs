@@ -1,7 +1,9 @@
 //! Rows of stock levels, one per SKU and location: a projection. Decisions about stock are made by
 //! the SKU's stock entity, never from these rows.
 
-use super::both::{Builder, Dialect, Readers, fetch_all};
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
+use super::both::{Builder, Dialect, Readers, fetch_all, texts};
 use super::found::FoundRow;
 use super::row::TableRow as _;
 use super::{Error, LIST_MAX, Store, projection};
@@ -33,19 +35,38 @@ crate::table_row! {
     }
 }
 
-/// The filter of a list of levels, in order of SKU and location.
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+pub enum Sort {
+    /// By SKU and location.
+    #[default]
+    #[strum(serialize = "sku")]
+    Sku,
+    /// By SKU and location, the last first.
+    #[strum(serialize = "-sku")]
+    LastSku,
+}
+
+/// The filter of a list of levels. A filter with several values matches levels that have one of
+/// them; an empty one matches all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only of this SKU.
-    pub sku: Option<Sku>,
+    /// Only of these SKUs.
+    pub sku: Vec<Sku>,
     /// Only SKUs with this prefix.
     pub prefix: Option<String>,
     /// Only levels with reserved units.
     pub held: bool,
-    /// Only at this location.
-    pub location: Option<String>,
+    /// Only at these locations.
+    pub location: Vec<String>,
     /// Only levels with at most this many units available to sell.
     pub sellable_max: Option<i64>,
+    /// Only levels that last changed at this time or later.
+    pub updated_from: Option<Timestamp>,
+    /// Only levels that last changed before this time.
+    pub updated_to: Option<Timestamp>,
+    /// The order of the list.
+    pub sort: Sort,
     /// Only levels after this SKU and location, which are the last of the previous page.
     pub after: Option<(Sku, String)>,
     /// At most this many levels, up to [`LIST_MAX`].
@@ -58,7 +79,7 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store.
     pub async fn stock(&self, sku: &Sku) -> Result<Vec<Row>, Error> {
-        let filter = Filter { sku: Some(sku.clone()), limit: LIST_MAX, ..Filter::default() };
+        let filter = Filter { sku: vec![sku.clone()], limit: LIST_MAX, ..Filter::default() };
         list(self.readers(), &filter).await
     }
 
@@ -85,7 +106,7 @@ impl Store {
         found.iter().map(free_units).collect()
     }
 
-    /// Levels in order of SKU and location.
+    /// Levels in the order of `filter.sort`.
     ///
     /// # Errors
     /// [`Error`] of the store.
@@ -136,32 +157,44 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
 
 /// The statement of a list. It has only the conditions that the filter sets, so that SQLite chooses
 /// the right index. The index is read from the start of the page, or from the first SKU with the
-/// prefix if that is later, to the last SKU with the prefix.
+/// prefix if that is further in the list, to the last SKU with the prefix. The time of the last
+/// change has no index, which every checkout would have to write.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
-    let prefix = filter.prefix.as_deref().unwrap_or("");
-    let first = match &filter.after {
-        Some((sku, location)) if sku.as_str() >= prefix => (sku.as_str(), location.as_str()),
-        _ => (prefix, ""),
-    };
     if filter.held {
         query.hint(" INDEXED BY stock_held");
     }
-    query.push(if filter.held { " WHERE reserved > 0 AND" } else { " WHERE" });
-    query.push(" (sku, location) > (").push_bind(first.0.to_owned()).push(", ");
-    query.push_bind(first.1.to_owned()).push(")");
-    if !prefix.is_empty() {
-        query.push(" AND sku < ").push_bind(format!("{prefix}\u{10ffff}"));
+    query.push(if filter.held { " WHERE reserved > 0" } else { " WHERE TRUE" });
+    let prefix = filter.prefix.as_deref().unwrap_or("");
+    let descending = filter.sort == Sort::LastSku;
+    // The first and the last SKU with the prefix, and the last level of the previous page.
+    let first = (prefix.to_owned(), String::new());
+    let last = (!prefix.is_empty()).then(|| (format!("{prefix}\u{10ffff}"), String::new()));
+    let after = filter.after.as_ref().map(|(sku, location)| (sku.to_string(), location.clone()));
+    let (from, to) = match (descending, after) {
+        (false, after) => (after.into_iter().fold(first, Ord::max), last),
+        (true, after) => (first, after.into_iter().chain(last).min()),
+    };
+    let mut push = |than: &str, (sku, location): (String, String)| {
+        query.push(format_args!(" AND (sku, location) {than} (")).push_bind(sku);
+        query.push(", ").push_bind(location).push(")");
+    };
+    push(">", from);
+    if let Some(to) = to {
+        push("<", to);
     }
-    if let Some(sku) = &filter.sku {
-        query.push(" AND sku = ").push_bind(sku.to_string());
-    }
-    if let Some(location) = &filter.location {
-        query.push(" AND location = ").push_bind(location.clone());
+    query.push_in("", "sku", &texts(&filter.sku));
+    query.push_in("", "location", &filter.location);
+    for (than, bound) in [(">=", filter.updated_from), ("<", filter.updated_to)] {
+        if let Some(bound) = bound {
+            query.push(format_args!(" AND updated_at {than} ")).push_bind(bound.millis());
+        }
     }
     if let Some(max) = filter.sellable_max {
         query.push(" AND on_hand - reserved - allocated <= ").push_bind(max);
     }
-    query.push(" ORDER BY sku, location LIMIT +").push_bind(i64::from(filter.limit.min(LIST_MAX)));
+    let direction = if descending { " DESC" } else { "" };
+    query.push(format_args!(" ORDER BY sku{direction}, location{direction} LIMIT +"));
+    query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
     query
 }

@@ -15,6 +15,8 @@ pub struct Row<T> {
     pub value: T,
     /// Its version, from 1, incremented by every change.
     pub version: i64,
+    /// When it last changed.
+    pub updated_at: Timestamp,
 }
 
 /// Content that is stored in a table with a version. [`versioned_row!`](crate::versioned_row)
@@ -67,14 +69,15 @@ impl<T: VersionedRow> Row<T> {
     /// [`Error::Row`] for invalid content.
     pub fn decode(found: &FoundRow) -> Result<Self, Error> {
         let mut columns = Columns::new(found, T::table());
-        Ok(Self { value: T::read(&mut columns)?, version: columns.take()? })
+        let value = T::read(&mut columns)?;
+        Ok(Self { value, version: columns.take()?, updated_at: columns.take()? })
     }
 
     /// The change that writes this row.
     #[must_use]
-    pub fn change(&self, at: Timestamp) -> RowChange {
+    pub fn change(&self) -> RowChange {
         let mut values: Vec<Value<'static>> = self.value.values().map(Value::into_owned).collect();
-        values.extend([self.version.to_value(), at.to_value()].map(Value::into_owned));
+        values.extend([self.version.to_value(), self.updated_at.to_value()].map(Value::into_owned));
         RowChange::new(T::table(), self.version, values)
     }
 }

@@ -49,7 +49,7 @@ def stock(client: AuthenticatedClient) -> None:
 
 def ship(client: AuthenticatedClient, order: str) -> None:
     found = must(get_order.sync(order, client=client), AdminOrder)
-    page = list_orders.sync(client=client, email=found.email)
+    page = list_orders.sync(client=client, email=[found.email])
     if isinstance(page, Problem) or page is None or order not in [one.id for one in page.data]:
         raise SystemExit(f"the order is found by its email: {page}")
     tracking = TrackingInput(carrier="Post", number="JJD1")

@@ -163,7 +163,8 @@ async fn rows(store: Store) {
     }
     assert!(store.put_job(&begun, &done).await.unwrap());
     assert_eq!(store.job("job_1").await.unwrap(), Some(done));
-    let filter = Filter { state: Some(JobState::Done), limit: 10, ..Filter::default() };
+    let filter =
+        Filter { state: vec![JobState::Done, JobState::Dead], limit: 10, ..Filter::default() };
     assert_eq!(store.jobs(&filter).await.unwrap().len(), 1);
     let filter = Filter { before: Some("job_3".into()), limit: 10, ..Filter::default() };
     assert_eq!(store.jobs(&filter).await.unwrap()[0].id, "job_1");

@@ -133,7 +133,7 @@ kontor::versioned_row! { Zone in "zone", key(code) { code, note, fee, open, seal
 pub fn zone(code: &str, fee: i64, version: i64) -> Row<Zone> {
     let note = (fee > 0).then(|| format!("{fee} \"§\""));
     let value = Zone { code: code.to_owned(), note, fee, open: fee > 5, seal: vec![0, 255] };
-    Row { value, version }
+    Row { value, version, updated_at: at(7) }
 }
 
 /// Claims shard 0 with a lease that is over at once, so that anybody may claim it next.
@@ -174,7 +174,7 @@ pub fn product_row(sku: &str, version: i64) -> product::Row {
         active: true,
         restock_at: None,
     };
-    product::Row { value: product, version }
+    product::Row { value: product, version, updated_at: at(7) }
 }
 
 async fn a_record_reads_as_it_was_appended(fixture: Fixture) {
@@ -350,7 +350,7 @@ async fn the_newest_snapshot_wins(fixture: Fixture) {
 
 async fn a_product_and_its_event_are_one(fixture: Fixture) {
     let change = |after_seq, version| Append {
-        rows: vec![product_row("A1", version).change(at(5))],
+        rows: vec![product_row("A1", version).change()],
         ..append("product_A1", after_seq, 1)
     };
     let sku: Sku = "A1".parse().unwrap();
@@ -364,7 +364,7 @@ async fn a_product_and_its_event_are_one(fixture: Fixture) {
     }
     let mut renamed = product_row("A1", 2);
     renamed.value.name = "New".to_owned();
-    let renamed = Append { rows: vec![renamed.change(at(6))], ..append("product_A1", 1, 1) };
+    let renamed = Append { rows: vec![renamed.change()], ..append("product_A1", 1, 1) };
     fixture.append(&[renamed, change(2, 3)]).await.unwrap();
     assert_eq!(fixture.row::<Product>(&sku).await, Some(product_row("A1", 3)));
 }
@@ -383,8 +383,8 @@ async fn rows_of_one_append_are_written_all_or_none(fixture: Fixture) {
     fixture.make_zones().await;
     let rows =
         |seq: i64, rows: &[RowChange]| Append { rows: rows.to_vec(), ..append("zone_all", seq, 1) };
-    let zone_change = |code, fee, version| zone(code, fee, version).change(at(7));
-    let product = |version| product_row("A1", version).change(at(7));
+    let zone_change = |code, fee, version| zone(code, fee, version).change();
+    let product = |version| product_row("A1", version).change();
 
     // Two rows of one table, and two tables.
     let two = rows(0, &[zone_change("north", 9, 1), zone_change("south", 0, 1)]);
@@ -427,6 +427,12 @@ async fn reads_have_limits(fixture: Fixture) {
         seqs(fixture.journal.read_entity(&EntityId::new("no_1"), 0, 9).await.unwrap()),
         [0; 0]
     );
+    let upto = [("cart_2", 2), ("cart_1", 9), ("no_1", 5)];
+    let upto = upto.map(|(entity, seq)| (EntityId::new(entity), seq));
+    let read = fixture.journal.read_entities(&upto).await.unwrap();
+    let read: Vec<(&str, i64)> = read.iter().map(|r| (r.entity.as_str(), r.seq)).collect();
+    let one = (1..=5).map(|seq| ("cart_1", seq));
+    assert_eq!(read, one.chain([("cart_2", 1), ("cart_2", 2)]).collect::<Vec<_>>());
     let pos = |records: Vec<Record>| records.iter().map(|r| r.pos).collect::<Vec<_>>();
     assert_eq!(pos(fixture.journal.read_shard(0, 4, 3).await.unwrap()), [5, 6, 7]);
     assert_eq!(pos(fixture.journal.read_shard(0, 10, 3).await.unwrap()), [0; 0]);

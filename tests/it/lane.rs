@@ -8,7 +8,7 @@ use kontor::store::journal::lane::{Lane, LaneCounters, Options};
 use kontor::store::journal::memory::{AppendFault, MemoryJournal};
 use kontor::store::journal::{Append, AppendError, Fence, Journal, Record};
 
-use crate::journal::{Fixture, append, at, claim, product_row};
+use crate::journal::{Fixture, append, claim, product_row};
 
 /// A lease that is over when it begins.
 const OVER: Span = Span::from_secs(0);
@@ -140,7 +140,7 @@ async fn a_row_that_is_refused_spoils_nobody_elses_write(fixture: Fixture) {
     let product = |sku: &str, name: &str| {
         let mut row = product_row(sku, 1);
         name.clone_into(&mut row.value.name);
-        Append { rows: vec![row.change(at(5))], ..append(&format!("prod_{sku}"), 0, 1) }
+        Append { rows: vec![row.change()], ..append(&format!("prod_{sku}"), 0, 1) }
     };
     let watched = Watched::start(Arc::clone(&fixture.journal), fixture.fence, Options::default());
     watched.enqueue_append(0, product("A0", "Lamp"));

@@ -37,6 +37,7 @@ mod jobs;
 mod journal;
 mod kills;
 mod lane;
+mod lists;
 mod live;
 mod load;
 mod locations;

@@ -60,6 +60,7 @@ const SHARED: &[Shared] = &[
     ("Row", "a row of a table", &["src/store/"]),
     ("Shortage", "a SKU of which there is too little", MIRRORED),
     ("Sku", "a stock keeping unit", &["src/domain/id.rs", "src/http/edge/checked.rs"]),
+    ("Sort", "the order of a list of rows", &["src/store/"]),
     ("StockItem", "the stock of a SKU", MIRRORED),
     ("TaxRate", "a tax rate", &["src/domain/money.rs", "src/http/edge/checked.rs"]),
     (

@@ -257,7 +257,7 @@ impl<T: VersionedRow> RowHost<T> {
             return Ok(((**row).clone(), WriteOutcome::Unchanged));
         }
         let version = there.as_ref().map_or(0, |row| row.version) + 1;
-        let row = Row { value, version };
+        let row = Row { value, version, updated_at: self.base.clock.now() };
         let asked = Instant::now();
         self.write(&row, cause).await?;
         self.keep(Arc::new(row.clone()), asked);
@@ -275,7 +275,7 @@ impl<T: VersionedRow> RowHost<T> {
         };
         cause.command = T::PUT.into();
         let entity = T::entity_id(row.value.key());
-        let (lane, at) = (self.base.lanes.of_entity(&entity), self.base.clock.now());
+        let lane = self.base.lanes.of_entity(&entity);
         let append = Append {
             entity: entity.clone(),
             after_seq: row.version - 1,
@@ -284,10 +284,10 @@ impl<T: VersionedRow> RowHost<T> {
                 version: event.version(),
                 data: serde_json::to_string(&event).map_err(storage)?.into(),
             }],
-            at,
+            at: row.updated_at,
             cause: serde_json::to_string(&cause).map_err(storage)?.into(),
             timer: None,
-            rows: vec![row.change(at)],
+            rows: vec![row.change()],
         };
         let (sender, receiver) = oneshot::channel();
         let done = Box::new(move |outcome| drop(sender.send(outcome)));
@@ -345,7 +345,7 @@ impl<T: VersionedRow> RowHost<T> {
             match serde_json::from_str::<Event<T>>(&record.data) {
                 Ok(event) => {
                     let value = event.into_value();
-                    let row = Arc::new(Row { value, version: record.seq });
+                    let row = Arc::new(Row { value, version: record.seq, updated_at: record.at });
                     self.kept.entry(row.value.key(), None, |_, kept| {
                         if kept.row.version < row.version {
                             kept.row = row.clone();

@@ -1,5 +1,5 @@
-//! Query strings: unknown parameters are refused; lists have a page size (`limit`) and an opaque
-//! page cursor (`after`).
+//! Query strings: unknown parameters are refused; lists have a page size (`limit`), an opaque page
+//! cursor (`after`) and an order (`sort`). A filter may have several values.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -8,7 +8,9 @@ use actix_web::HttpRequest;
 use actix_web::web;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use strum::VariantArray;
 
+use crate::domain::time::Timestamp;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::problem::Code;
@@ -16,10 +18,12 @@ use crate::http::edge::problem::Code;
 /// The maximum number of rows of a page.
 pub const LIMIT_MAX: u32 = 200;
 const LIMIT: u32 = 50;
+/// The most values of one parameter.
+pub const VALUES_MAX: usize = 100;
 
 /// A query string whose parameters are all known.
 #[derive(Debug)]
-pub struct Query(BTreeMap<String, String>);
+pub struct Query(BTreeMap<String, Vec<String>>);
 
 impl Query {
     /// Parses a request's query.
@@ -28,29 +32,44 @@ impl Query {
     /// 400 `unknown_filter` for parameters that are not in `known`; 422 for parameters that occur
     /// twice.
     pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
-        Self::parse(request.query_string(), known)
+        Self::parse(request.query_string(), (known, &[]))
+    }
+
+    /// Parses a request's query whose parameters `many` may have several values; the others are in
+    /// `known`.
+    ///
+    /// # Errors
+    /// Those of [`Query::of`].
+    pub fn of_list(request: &HttpRequest, known: &[&str], many: &[&str]) -> Result<Self, Error> {
+        Self::parse(request.query_string(), (known, many))
     }
 
     /// Parses the text of a query.
     ///
     /// # Errors
     /// Those of [`Query::of`].
-    pub fn parse(text: &str, known: &[&str]) -> Result<Self, Error> {
+    pub fn parse(text: &str, (known, many): (&[&str], &[&str])) -> Result<Self, Error> {
         let broken = |_| Error::new(Code::BadRequest, "the query string cannot be read");
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map_err(broken)?;
-        let (mut all, mut faults) = (BTreeMap::new(), RequestFaults::default());
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut faults = RequestFaults::default();
         for (name, value) in pairs.into_inner() {
-            if !known.contains(&name.as_str()) {
-                let message = match known {
+            let once = known.contains(&name.as_str());
+            if !once && !many.contains(&name.as_str()) {
+                let message = match [many, known].concat().as_slice() {
                     [] => "is not a parameter here: there are none".to_owned(),
                     known => {
                         format!("is not a parameter here: the parameters are {}", known.join(", "))
                     }
                 };
                 faults.add(Code::UnknownFilter, name, message);
-            } else if all.insert(name.clone(), value).is_some() {
+                continue;
+            }
+            let values = all.entry(name.clone()).or_default();
+            if once && !values.is_empty() {
                 faults.invalid(name, "must occur only once");
             }
+            values.push(value);
         }
         faults.check().map(|()| Self(all))
     }
@@ -58,7 +77,54 @@ impl Query {
     /// A parameter as text; an empty one counts as absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The values of a parameter, parsed: separated by commas, or in several parameters of the same
+    /// name. `\,` is a comma inside a value.
+    ///
+    /// # Errors
+    /// 422 with the name of the parameter for a value that cannot be parsed, or too many values.
+    pub fn values<T: FromStr>(&self, name: &str, must_be: &str) -> Result<Vec<T>, Error> {
+        let mut values: Vec<String> = Vec::new();
+        for value in self.0.get(name).into_iter().flatten().flat_map(|text| split(text)) {
+            if !value.is_empty() && !values.contains(&value) {
+                values.push(value);
+            }
+            if values.len() > VALUES_MAX {
+                let message = format!("must have at most {VALUES_MAX} values");
+                return Err(Error::field(name, message));
+            }
+        }
+        let wrong = |value: &str| Error::field(name, format!("{must_be}, not {value:?}"));
+        values.iter().map(|value| value.parse().map_err(|_| wrong(value))).collect()
+    }
+
+    /// The values of a parameter that must each be one of the names of `S`.
+    ///
+    /// # Errors
+    /// 422 with the name of the parameter, and the names, for another value.
+    pub fn choices<S>(&self, name: &str) -> Result<Vec<S>, Error>
+    where
+        S: VariantArray + FromStr + Into<&'static str> + Copy,
+    {
+        let known: Vec<&str> = S::VARIANTS.iter().map(|one| (*one).into()).collect();
+        self.values(name, &format!("must be one of {}", known.join(", ")))
+    }
+
+    /// The order of a list; its default if there is none.
+    ///
+    /// # Errors
+    /// 422 with the possible orders.
+    pub fn sort<S>(&self) -> Result<S, Error>
+    where
+        S: VariantArray + FromStr + Into<&'static str> + Copy + Default,
+    {
+        match *self.choices("sort")?.as_slice() {
+            [] => Ok(S::default()),
+            [sort] => Ok(sort),
+            _ => Err(Error::field("sort", "must have one value")),
+        }
     }
 
     /// The value of a parameter, parsed.
@@ -76,6 +142,16 @@ impl Query {
     /// 422 for anything but `true` and `false`.
     pub fn flag(&self, name: &str) -> Result<bool, Error> {
         Ok(self.read(name, "must be true or false")?.unwrap_or(false))
+    }
+
+    /// The time in a parameter.
+    ///
+    /// # Errors
+    /// 422 with the name of the parameter.
+    pub fn moment(&self, name: &str) -> Result<Option<Timestamp>, Error> {
+        let wrong =
+            || Error::field(name, "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z");
+        self.text(name).map(|text| Timestamp::parse(text).ok_or_else(wrong)).transpose()
     }
 
     /// The page size.
@@ -109,6 +185,31 @@ pub fn cursor(list: &str, key: &str) -> String {
     URL_SAFE_NO_PAD.encode(format!("{list}:{key}"))
 }
 
+/// The name that a list has in its page cursors: a cursor of one order does not fit another.
+#[must_use]
+pub fn sorted_list<S: Default + PartialEq + Into<&'static str>>(list: &str, sort: S) -> String {
+    let usual = sort == S::default();
+    if usual { list.to_owned() } else { format!("{list} {}", sort.into()) }
+}
+
+/// The values of a text that are separated by commas, trimmed.
+fn split(text: &str) -> Vec<String> {
+    let mut values = vec![String::new()];
+    let mut rest = text.chars().peekable();
+    while let Some(next) = rest.next() {
+        let next = if next == '\\' && rest.next_if_eq(&',').is_some() {
+            Some(',')
+        } else {
+            (next != ',').then_some(next)
+        };
+        match (next, values.last_mut()) {
+            (Some(next), Some(value)) => value.push(next),
+            _ => values.push(String::new()),
+        }
+    }
+    values.iter().map(|value| value.trim().to_owned()).collect()
+}
+
 fn decode(text: &str, list: &str) -> Option<String> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -132,7 +233,10 @@ mod tests {
     fn unknown_query_parameter_is_refused() {
         let known = ["limit", "after", "q"];
         let code = |text: &str| {
-            Query::parse(text, &known).and_then(|query| query.limit()).err().map(|e| e.code())
+            Query::parse(text, (&known, &["sku"]))
+                .and_then(|query| query.limit())
+                .err()
+                .map(|e| e.code())
         };
         assert_eq!(code("limit=1&q=a%20b"), None);
         assert_eq!(code("colour=red"), Some(Code::UnknownFilter));
@@ -142,8 +246,31 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_has_several_values() {
+        let values = |text: &str| {
+            let query = Query::parse(text, (&["q"], &["sku"])).unwrap();
+            query.values::<String>("sku", "must be a SKU")
+        };
+        for (text, expected) in [
+            ("", &[][..]),
+            ("sku=", &[]),
+            ("sku=a", &["a"]),
+            ("sku=a,b&sku=c", &["a", "b", "c"]),
+            ("sku=a&sku=a,%20b%20,,a", &["a", "b"]),
+            ("sku=a%5C,b,c%5Cd", &["a,b", "c\\d"]),
+        ] {
+            assert_eq!(values(text).unwrap(), expected, "{text}");
+        }
+        let many = (0..=VALUES_MAX).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        assert!(values(&format!("sku={many}")).is_err());
+        let query = Query::parse("sku=1,x", (&[], &["sku"])).unwrap();
+        assert!(query.values::<i64>("sku", "must be a number").is_err());
+    }
+
+    #[test]
     fn a_cursor_belongs_to_its_list() {
-        let query = |text: &str| Query(BTreeMap::from([("after".to_owned(), text.to_owned())]));
+        let query =
+            |text: &str| Query(BTreeMap::from([("after".to_owned(), vec![text.to_owned()])]));
         let here = cursor("orders", "ord_1");
         assert_eq!(query(&here).after::<String>("orders").unwrap().as_deref(), Some("ord_1"));
         for bad in [here.as_str(), "!!", "ord_1"] {

@@ -160,11 +160,11 @@ impl ListTopic for OrdersTopic {
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
         let filter = order::Filter {
-            id: filter.order.clone(),
+            id: filter.order.iter().cloned().collect(),
             status: filter.status.clone(),
-            payment_status: filter.payment_status.clone(),
-            fulfillment_status: filter.fulfillment_status.clone(),
-            email: filter.email.clone(),
+            payment_status: filter.payment_status.iter().cloned().collect(),
+            fulfillment_status: filter.fulfillment_status.iter().cloned().collect(),
+            email: filter.email.iter().cloned().collect(),
             stuck: filter.stuck,
             unfinished: self.unfinished,
             limit,

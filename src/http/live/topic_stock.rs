@@ -86,7 +86,8 @@ impl ListTopic for StockTopic {
         sku: &Option<Sku>,
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
-        let filter = stock::Filter { sku: sku.clone(), limit, ..stock::Filter::default() };
+        let filter =
+            stock::Filter { sku: sku.iter().cloned().collect(), limit, ..stock::Filter::default() };
         let (rows, cursors) = store.stock_levels_at(&filter, StockRows::NAME).await?;
         Ok((rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), cursors))
     }

@@ -11,15 +11,14 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::{Gauge, Quarantined, Released};
 use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
-use crate::http::api::order::read;
-use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::order::shape::OrderListItem;
+use crate::http::api::order::{list, schema};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
-use crate::http::edge::read_your_writes;
 use crate::store::order::Filter;
 use crate::store::shard::Row;
 use crate::store::webhook::{self, NEVER};
@@ -125,21 +124,15 @@ pub struct Here {
 /// Lists orders with unfinished steps.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
     params(("stuck" = Option<bool>, Query, description = "Only orders that need an operator"),
+        ("sort" = inline(Option<schema::OrderSort>), Query),
+        ("expand" = inline(Option<Vec<schema::OrderParts>>), Query, explode = false, description = "Parts of the orders to show"),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderSummary>)))]
+    responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderListItem>)))]
 pub async fn list_sagas(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["stuck", "limit", "after"])?;
-    let limit = query.limit()?;
-    let filter = Filter {
-        stuck: query.flag("stuck")?,
-        unfinished: true,
-        after: read::after(&query)?,
-        limit: limit + 1,
-        ..Filter::default()
-    };
-    let seen = read_your_writes::wait(&call, &request).await?;
-    read::page(&call, filter, limit).await.map(|response| seen.mark(response))
+    let query = Query::of_list(&request, &["stuck", "sort", "limit", "after"], &["expand"])?;
+    let filter = Filter { stuck: query.flag("stuck")?, unfinished: true, ..Filter::default() };
+    list::page(&call, &request, &query, filter).await
 }
 
 /// Lists parked webhooks, and payments without an order.

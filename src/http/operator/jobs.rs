@@ -154,15 +154,15 @@ fn failed(error: queue::Error) -> Error {
 
 /// Lists jobs.
 #[utoipa::path(get, path = "/v1/admin/jobs", tag = "ops",
-    params(("kind" = Option<String>, Query), ("state" = Option<String>, Query, description = "`waiting`, `running`, `done` or `dead`"),
+    params(("kind" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("state" = Option<Vec<String>>, Query, explode = false, max_items = 100, description = "`waiting`, `running`, `done` or `dead`"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
 pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["kind", "state", "limit", "after"])?;
+    let query = Query::of_list(&request, &["limit", "after"], &["kind", "state"])?;
     let limit = query.limit()?;
     let filter = Filter {
-        kind: query.text("kind").map(str::to_owned),
-        state: query.read("state", "must be waiting, running, done or dead")?,
+        kind: query.values("kind", "must be a kind of jobs")?,
+        state: query.values("state", "must be waiting, running, done or dead")?,
         before: query.after("jobs")?,
         limit: limit + 1,
     };

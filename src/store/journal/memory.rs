@@ -383,6 +383,15 @@ impl Journal for MemoryJournal {
             .collect())
     }
 
+    async fn read_entities(&self, upto: &[(EntityId, i64)]) -> Result<Vec<Record>, ReadError> {
+        let mut records = Vec::new();
+        for (entity, seq) in upto {
+            records.extend(self.read_entity(entity, 0, u32::try_from(*seq).unwrap_or(0)).await?);
+        }
+        records.sort_by(|one, other| (&one.entity, one.seq).cmp(&(&other.entity, other.seq)));
+        Ok(records)
+    }
+
     async fn read_shard(
         &self,
         shard: u16,

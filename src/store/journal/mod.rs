@@ -175,6 +175,10 @@ pub trait Journal: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Record>, ReadError>;
 
+    /// The events of several entities, of each up to a seq, in order of entity and seq; read with one
+    /// statement.
+    async fn read_entities(&self, upto: &[(EntityId, i64)]) -> Result<Vec<Record>, ReadError>;
+
     /// A shard's events after `after_pos`, in order, at most `limit`.
     async fn read_shard(
         &self,

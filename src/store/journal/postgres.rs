@@ -369,6 +369,16 @@ impl Journal for PostgresJournal {
         all_records(&self.read(query).await?)
     }
 
+    async fn read_entities(&self, upto: &[(EntityId, i64)]) -> Result<Vec<Record>, ReadError> {
+        let text = "SELECT e.pos, e.shard, e.entity, e.seq, e.kind, e.version, e.at, e.cause, \
+                    e.data, e.sum FROM unnest($1::TEXT[], $2::BIGINT[]) AS w (entity, seq) \
+                    JOIN event AS e ON e.entity = w.entity AND e.seq <= w.seq \
+                    ORDER BY e.entity, e.seq";
+        let (entities, seqs): (Vec<&str>, Vec<i64>) =
+            upto.iter().map(|(entity, seq)| (entity.as_str(), *seq)).unzip();
+        all_records(&self.read(sqlx::query(text).bind(entities).bind(seqs)).await?)
+    }
+
     async fn read_shard(
         &self,
         shard: u16,

@@ -415,6 +415,21 @@ impl Journal for Sqlite {
         Ok(rows.iter().map(record).collect())
     }
 
+    async fn read_entities(&self, upto: &[(EntityId, i64)]) -> Result<Vec<Record>, ReadError> {
+        let wanted = upto.iter().map(|(entity, seq)| serde_json::json!([entity.as_str(), seq]));
+        let wanted = serde_json::Value::from_iter(wanted).to_string();
+        let rows = sqlx::query(
+            "SELECT e.pos, e.shard, e.entity, e.seq, e.kind, e.version, e.at, e.cause, e.data, \
+             e.sum FROM json_each($1) AS w CROSS JOIN event AS e \
+             WHERE e.entity = w.value ->> 0 AND e.seq <= w.value ->> 1 ORDER BY e.entity, e.seq",
+        )
+        .bind(wanted)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        Ok(rows.iter().map(record).collect())
+    }
+
     async fn read_shard(
         &self,
         shard: u16,

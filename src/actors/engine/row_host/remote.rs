@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::{Error, Expect, RowHost, WriteOutcome};
 use crate::actors::engine::host::{RemoteEntities, RemoteFailure};
 use crate::domain::entity::Cause;
+use crate::domain::time::Timestamp;
 use crate::store::versioned::{Row, VersionedRow};
 
 /// Time limit of a write, over all attempts.
@@ -38,6 +39,9 @@ enum Outcome<T: VersionedRow> {
         #[serde(rename = "product")]
         value: T,
         version: i64,
+        /// Absent in the answer of a node of an earlier version.
+        #[serde(default)]
+        updated_at: Timestamp,
         change: WriteOutcome,
     },
     Exists,
@@ -54,7 +58,9 @@ enum Outcome<T: VersionedRow> {
 impl<T: VersionedRow> Outcome<T> {
     fn of(outcome: Result<(Row<T>, WriteOutcome), Error>) -> Self {
         match outcome {
-            Ok((Row { value, version }, change)) => Self::Done { value, version, change },
+            Ok((Row { value, version, updated_at }, change)) => {
+                Self::Done { value, version, updated_at, change }
+            }
             Err(Error::Exists) => Self::Exists,
             Err(Error::NotFound) => Self::NotFound,
             Err(Error::VersionMismatch { version }) => Self::VersionMismatch { version },
@@ -92,8 +98,8 @@ impl<T: VersionedRow> RowHost<T> {
                 Err(RemoteFailure::Unknown) => return Err(Error::TryAgain),
             };
             match answer {
-                Outcome::Done { value, version, change } => {
-                    let row = Row { value, version };
+                Outcome::Done { value, version, updated_at, change } => {
+                    let row = Row { value, version, updated_at };
                     self.keep(Arc::new(row.clone()), asked);
                     return Ok((row, change));
                 }

@@ -10,6 +10,7 @@ use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod change;
+pub mod list;
 pub mod read;
 pub mod rejection;
 pub mod schema;
@@ -25,7 +26,7 @@ routes! {
     /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET    "/v1/store/orders/{id}"              BUYER Checkout read::get_my_order;
-    GET    "/v1/admin/orders"                   READ  Operate  read::list_orders;
+    GET    "/v1/admin/orders"                   READ  Operate  list::list_orders;
     GET    "/v1/admin/orders/{id}"              READ  Operate  read::get_order;
     GET    "/v1/admin/orders/{id}/events"       READ  Operate  read::list_order_events;
     POST   "/v1/admin/orders/{id}/cancel"       WRITE Operate  change::cancel_order;

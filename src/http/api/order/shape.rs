@@ -1,6 +1,9 @@
 //! The answer types of orders: for the buyer, for an operator, and as a row of a list.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use crate::domain::id::OrderId;
@@ -235,6 +238,86 @@ pub struct OrderSummary {
     version: i64,
 }
 
+/// A part of an order that a list shows if the caller asks for it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum OrderPart {
+    /// The lines, with the units that were shipped and refunded.
+    Lines,
+    /// The addresses, and the delivery.
+    Addresses,
+    /// The payments, captures and refunds.
+    Payments,
+}
+
+/// An order in a list, with the parts that the caller asked for by `expand`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderListItem {
+    #[serde(flatten)]
+    row: OrderSummary,
+    /// Only with `expand=lines`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    lines: Option<Vec<OrderLine>>,
+    /// Only with `expand=addresses`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    shipping_address: Option<Address>,
+    /// Only with `expand=addresses`, if it is not the shipping address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    billing_address: Option<Address>,
+    /// Only with `expand=addresses`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    delivery: Option<Delivery>,
+    /// Only with `expand=payments`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    payments: Option<Vec<AttemptShape>>,
+    /// Only with `expand=payments`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    captures: Option<Vec<CaptureShape>>,
+    /// Only with `expand=payments`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    refunds: Option<Vec<RefundShape>>,
+}
+
+impl OrderListItem {
+    /// A row of a list with these parts of the order.
+    ///
+    /// # Errors
+    /// An internal error for a row with an unknown currency.
+    pub fn new(
+        row: store::order::Row,
+        order: Option<&Order>,
+        parts: &BTreeSet<OrderPart>,
+    ) -> Result<Self, Error> {
+        let order = order.and_then(|order| Some((order, order.placed()?)));
+        let part = |part| order.filter(|_| parts.contains(&part));
+        let addresses = part(OrderPart::Addresses);
+        let payments = part(OrderPart::Payments);
+        let lines = part(OrderPart::Lines).map(|(order, placed)| {
+            placed.lines.iter().map(|line| order_line(order, line, placed)).collect()
+        });
+        Ok(Self {
+            row: OrderSummary::new(row)?,
+            lines,
+            shipping_address: addresses.map(|(_, placed)| (&placed.shipping_address).into()),
+            billing_address: addresses
+                .and_then(|(_, placed)| placed.billing_address.as_ref().map(Into::into)),
+            delivery: addresses.map(|(_, placed)| Delivery::new(&placed.delivery, placed.currency)),
+            payments: payments.map(|(order, placed)| attempts(order, placed.currency)),
+            captures: payments.map(|(order, placed)| captures(order, placed.currency)),
+            refunds: payments.map(|(order, placed)| refunds(order, placed.currency)),
+        })
+    }
+}
+
 impl OrderContent {
     fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
@@ -255,7 +338,7 @@ impl OrderContent {
             captured: money(order.captured()),
             refunded: money(order.refunded()),
             fulfillments: order.fulfillments().iter().map(fulfillment).collect(),
-            refunds: order.refunds().iter().map(|one| refund(one, placed.currency)).collect(),
+            refunds: refunds(order, placed.currency),
             placed_at: order.placed_at().to_string(),
             payment_deadline_at: placed.deadline_at.to_string(),
             version,
@@ -298,11 +381,6 @@ impl AdminOrder {
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let content = OrderContent::new(id, order, version)?;
         let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;
-        let captures = order.captures().iter().map(|one| CaptureShape {
-            id: one.number.to_string(),
-            amount: Money::new(one.amount, currency),
-            status: done(one.operation.is_some()),
-        });
         let stuck = order.stuck().iter();
         Ok(Self {
             content,
@@ -310,8 +388,8 @@ impl AdminOrder {
             payment_status: order.payment_status(),
             cancel_reason: order.cancellation().map(|why| why.reason.clone()),
             phase: phase(order),
-            payments: order.attempts().iter().map(|one| attempt(one, currency)).collect(),
-            captures: captures.collect(),
+            payments: attempts(order, currency),
+            captures: captures(order, currency),
             due: Money::new(order.due(), currency),
             stuck: stuck
                 .map(|(step, why)| StuckStep { step: step.clone(), why: why.clone() })
@@ -368,6 +446,23 @@ fn order_line(order: &Order, line: &pricing::QuotedLine, placed: &Placed) -> Ord
         fulfilled: order.fulfilled(line.id),
         refunded: order.refunded_units(line.id),
     }
+}
+
+fn attempts(order: &Order, currency: Currency) -> Vec<AttemptShape> {
+    order.attempts().iter().map(|one| attempt(one, currency)).collect()
+}
+
+fn captures(order: &Order, currency: Currency) -> Vec<CaptureShape> {
+    let shape = |one: &order::Capture| CaptureShape {
+        id: one.number.to_string(),
+        amount: Money::new(one.amount, currency),
+        status: done(one.operation.is_some()),
+    };
+    order.captures().iter().map(shape).collect()
+}
+
+fn refunds(order: &Order, currency: Currency) -> Vec<RefundShape> {
+    order.refunds().iter().map(|one| refund(one, currency)).collect()
 }
 
 fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {

@@ -1,14 +1,17 @@
 //! Handlers that list, read and change products, for buyers and for the back office.
 
+use std::str::FromStr;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::catalog::{self, Expect, WriteOutcome};
 use crate::cache::CacheLookup;
 use crate::domain::entity::Cause;
-use crate::domain::id::Sku;
+use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::product::{Product, entity_id};
+use crate::domain::time::Timestamp;
 use crate::http::api::product::availability;
 use crate::http::api::product::rejection::refused;
 use crate::http::api::product::schema;
@@ -22,28 +25,33 @@ use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::json_body::{Draft, Json};
-use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes::{self, Seen};
-use crate::store::product::{Filter, Row};
+use crate::store::product::{Filter, Row, Sort};
 
 /// The maximum number of tries of a change if other writers change the product in between.
 const TRIES_MAX: usize = 32;
 /// The maximum length of the cache key of a page, in bytes.
 const KEY_MAX: usize = 300;
+/// The parameters of lists of products that have one value.
+const KNOWN: [&str; 6] = ["q", "updated_from", "updated_to", "sort", "limit", "after"];
 
 /// Lists the active products.
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
-    params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = inline(Option<checked::Currency>), Query, description = "Only products with a price in this currency"),
+    params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
+        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query),
+        ("currency" = inline(Option<Vec<checked::Currency>>), Query, explode = false, max_items = 100, description = "Only products with a price in one of these currencies"),
+        ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed at this time or later"),
+        ("updated_to" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed before this time"),
+        ("sort" = inline(Option<schema::ProductSort>), Query),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of products, by SKU", body = Page<StoreProduct>)))]
+    responses((status = 200, description = "A page of products", body = Page<StoreProduct>)))]
 pub async fn browse_products(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let known = ["category", "q", "currency", "limit", "after"];
-    let (wanted, seen) = asked(&call, &request, Some(true), &known).await?;
+    let (wanted, seen) = asked(&call, &request, Some(true), &KNOWN).await?;
     let body = if seen.was_asked() {
         wanted.read_for_buyers(&call).await
     } else {
@@ -71,16 +79,21 @@ pub async fn show_product(
 
 /// Lists all products.
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
-    params(("category" = Option<String>, Query), ("q" = Option<String>, Query),
-        ("currency" = inline(Option<checked::Currency>), Query), ("active" = Option<bool>, Query),
+    params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
+        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query),
+        ("currency" = inline(Option<Vec<checked::Currency>>), Query, explode = false, max_items = 100, description = "Only products with a price in one of these currencies"),
+        ("active" = Option<bool>, Query),
+        ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed at this time or later"),
+        ("updated_to" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed before this time"),
+        ("sort" = inline(Option<schema::ProductSort>), Query),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of products, by SKU", body = Page<ProductShape>)))]
+    responses((status = 200, description = "A page of products", body = Page<ProductShape>)))]
 pub async fn list_products(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let known = ["category", "q", "currency", "active", "limit", "after"];
+    let known = [&KNOWN[..], &["active"]].concat();
     let (wanted, seen) = asked(&call, &request, None, &known).await?;
     wanted.read(&call).await.map(|body| seen.mark(page(body)))
 }
@@ -223,35 +236,75 @@ async fn asked(
 /// The query of a page of products.
 struct Wanted {
     filter: Filter,
-    currency: Option<Currency>,
+    currencies: Vec<Currency>,
     limit: u32,
+}
+
+/// The position of a product in lists: when it last changed, and its SKU. Lists that are not sorted
+/// by that time have only the SKU in their cursors.
+struct ListPosition(Timestamp, Sku);
+
+impl FromStr for ListPosition {
+    type Err = InvalidSku;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSku> {
+        match text.split_once('/') {
+            Some((at, sku)) => {
+                let at = at.parse().map_err(|_| InvalidSku)?;
+                Ok(Self(Timestamp::from_millis(at), sku.parse()?))
+            }
+            None => Ok(Self(Timestamp::default(), text.parse()?)),
+        }
+    }
+}
+
+impl ListPosition {
+    fn text(row: &Row, sort: Sort) -> String {
+        let sku = &row.value.sku;
+        if sort.by_update() {
+            format!("{}/{sku}", row.updated_at.millis())
+        } else {
+            sku.to_string()
+        }
+    }
 }
 
 impl Wanted {
     fn of(request: &HttpRequest, active: Option<bool>, known: &[&str]) -> Result<Self, Error> {
-        let query = Query::of(request, known)?;
-        let currency = query.text("currency").map(parse_currency).transpose();
-        let currency = currency.map_err(|error| Error::field("currency", error.to_string()))?;
-        let limit = query.limit()?;
+        let query = Query::of_list(request, known, &["sku", "category", "currency"])?;
+        let codes: Vec<String> = query.values("currency", "must be a currency")?;
+        let currencies = codes.iter().map(|code| parse_currency(code)).collect::<Result<_, _>>();
+        let currencies = currencies.map_err(|error| Error::field("currency", error.to_string()))?;
+        let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
         let active = match active {
             Some(active) => Some(active),
             None => query.read("active", "must be true or false")?,
         };
+        let after = query.after(&sorted_list("products", sort))?;
         let filter = Filter {
-            category: query.text("category").map(str::to_owned),
+            sku: query.values("sku", "must be a SKU")?,
+            category: query.values("category", "must be a category")?,
             active,
             q: query.text("q").map(str::to_owned),
-            after: query.after("products")?,
+            updated_from: query.moment("updated_from")?,
+            updated_to: query.moment("updated_to")?,
+            sort,
+            after: after.map(|ListPosition(at, sku)| (at, sku)),
             limit: limit + 1,
         };
-        Ok(Self { filter, currency, limit })
+        Ok(Self { filter, currencies, limit })
     }
 
     /// Removes the rows that are not on the page, and returns the cursor of the next page.
     fn cut(&self, rows: &mut Vec<Row>) -> Option<String> {
-        let more = cut(rows, self.limit);
-        let last = rows.last().map(|row| cursor("products", row.value.sku.as_str()));
-        rows.retain(|row| self.currency.is_none_or(|code| row.value.prices.contains_key(&code)));
+        let (more, sort) = (cut(rows, self.limit), self.filter.sort);
+        let last = rows.last().map(|row| ListPosition::text(row, sort));
+        let last = last.map(|place| cursor(&sorted_list("products", sort), &place));
+        let priced = |row: &Row| {
+            let has = |code: &Currency| row.value.prices.contains_key(code);
+            self.currencies.is_empty() || self.currencies.iter().any(has)
+        };
+        rows.retain(priced);
         last.filter(|_| more)
     }
 
@@ -279,9 +332,12 @@ impl Wanted {
 
     /// The cache key of the page; `None` if it would be too long: then the page is not cached.
     fn key(&self) -> Option<String> {
-        let Filter { category, q, after, .. } = &self.filter;
-        let currency = self.currency.map(|currency| currency.code());
-        let key = format!("{category:?} {q:?} {after:?} {currency:?} {}", self.limit);
+        let Self { filter, currencies, limit } = self;
+        let Filter { sku, category, q, updated_from, updated_to, sort, after, .. } = filter;
+        let codes: Vec<&str> = currencies.iter().map(|currency| currency.code()).collect();
+        let times = (updated_from, updated_to);
+        let key =
+            format!("{sku:?} {category:?} {q:?} {times:?} {sort:?} {after:?} {codes:?} {limit}");
         (key.len() <= KEY_MAX).then_some(key)
     }
 

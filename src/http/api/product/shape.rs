@@ -162,6 +162,7 @@ pub struct ProductShape {
     #[schema(required)]
     restock_at: Option<String>,
     version: i64,
+    updated_at: String,
 }
 
 /// A product as buyers see it.
@@ -195,6 +196,7 @@ impl From<&Row> for ProductShape {
             active: product.active,
             restock_at: product.restock_at.map(|at| at.to_string()),
             version: row.version,
+            updated_at: row.updated_at.to_string(),
         }
     }
 }

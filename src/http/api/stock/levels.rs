@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
 use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
+use crate::http::api::stock::schema::StockSort;
 use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, versioned};
@@ -22,9 +23,9 @@ use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{Text, Whole};
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
-use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes;
-use crate::store::stock::{Filter, Row};
+use crate::store::stock::{Filter, Row, Sort};
 
 /// A new number of units on hand.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
@@ -148,18 +149,24 @@ pub struct StockLevel {
 
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
-    params(("sku" = inline(Option<checked::Sku>), Query), ("location" = Option<String>, Query),
+    params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
+        ("location" = inline(Option<Vec<LocationInput>>), Query, explode = false, max_items = 100),
         ("q" = Option<String>, Query, description = "A prefix of the SKU"),
         ("held" = Option<bool>, Query, description = "Only levels with reserved units"),
         ("sellable_max" = Option<i64>, Query, description = "Only levels with at most this number of sellable units"),
+        ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only levels that last changed at this time or later"),
+        ("updated_to" = inline(Option<schemas::Moment>), Query, description = "Only levels that last changed before this time"),
+        ("sort" = inline(Option<StockSort>), Query),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
 pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let known = ["sku", "q", "held", "location", "sellable_max", "limit", "after"];
-    let query = Query::of(&request, &known)?;
-    let limit = query.limit()?;
-    let after = match query.after::<String>("stock")? {
+    let known =
+        ["q", "held", "sellable_max", "updated_from", "updated_to", "sort", "limit", "after"];
+    let query = Query::of_list(&request, &known, &["sku", "location"])?;
+    let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
+    let list = sorted_list("stock", sort);
+    let after = match query.after::<String>(&list)? {
         Some(text) => {
             let (sku, location) = text.split_once('/').unwrap_or((&text, ""));
             let wrong = |_| Error::new(Code::InvalidCursor, "`after` is not a cursor of this list");
@@ -168,21 +175,24 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
         None => None,
     };
     let filter = Filter {
-        sku: query.read("sku", "must be a SKU")?,
+        sku: query.values("sku", "must be a SKU")?,
         prefix: query.text("q").map(|text| text.trim().to_owned()),
         held: query.flag("held")?,
-        location: query.text("location").map(str::to_owned),
+        location: query.values("location", "must be a location")?,
         sellable_max: query.read("sellable_max", "must be a number of units")?,
+        updated_from: query.moment("updated_from")?,
+        updated_to: query.moment("updated_to")?,
+        sort,
         after,
         limit: limit + 1,
     };
-    if let Some(location) = &filter.location {
+    for location in &filter.location {
         known::checked(&call, "location", location, RequestFaults::default()).await?;
     }
     let seen = read_your_writes::wait(&call, &request).await?;
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| cursor("stock", &format!("{}/{}", row.sku, row.location)));
+    let last = rows.last().map(|row| cursor(&list, &format!("{}/{}", row.sku, row.location)));
     let data = rows.into_iter().map(level_row).collect();
     let page = Page::<StockLevel> { data, next_cursor: last.filter(|_| more) };
     Ok(seen.mark(HttpResponse::Ok().json(page)))

@@ -1,5 +1,6 @@
 //! Stock levels: reading them, and changing them as an operator.
 
+use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::route::{OperationLink, RouteList};
@@ -7,6 +8,7 @@ use crate::routes;
 
 pub mod levels;
 mod rejection;
+pub mod schema;
 pub mod units_change;
 
 const READ: Access = Access::Key(Scope::StockRead);
@@ -38,6 +40,7 @@ pub const ROUTES: RouteList = RouteList {
             with: &[("sku", "$response.body#/data/0/sku")],
         },
     ],
+    document: || beside((TABLE.document)(), schema::all()),
     versioned: &["StockItem"],
     ..TABLE
 };

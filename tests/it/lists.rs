@@ -1,0 +1,197 @@
+//! Lists of orders, products and stock over HTTP, as an integrator reads them: what has changed since
+//! a time, sorted, several values in a filter, many by id, and the parts of orders in one call.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+fn texts(page: &Value, field: &str) -> Vec<String> {
+    let rows = page["data"].as_array().unwrap();
+    rows.iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
+}
+
+async fn list(site: &Site, path: &str) -> Value {
+    site.admin(Method::GET, path, None).await.expect(200)
+}
+
+/// The values of a field on all pages of a list.
+async fn pages(site: &Site, path: &str, field: &str) -> Vec<String> {
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = list(site, &format!("{path}&after={after}")).await;
+        all.extend(texts(&page, field));
+        match page["next_cursor"].as_str() {
+            Some(next) => next.clone_into(&mut after),
+            None => return all,
+        }
+    }
+}
+
+async fn add_east(site: &Site) {
+    let east = json!({"name": "East"});
+    let added = site.admin(Method::PUT, "/locations/east", Some(east)).await;
+    assert!(added.status < 300, "{}", added.body);
+}
+
+/// Three confirmed orders in the order of their placement, of which the first is then shipped.
+async fn three_orders(site: &Site) -> Vec<Value> {
+    site.sell("A", 100, 50).await;
+    site.sell("B", 250, 50).await;
+    let mut orders = Vec::new();
+    for n in 0..3 {
+        let cart = site.cart(&[("A", 1), ("B", n + 1)]).await;
+        let patch = json!({"reference": format!("PO {n}, part 1")});
+        site.store(Method::PATCH, &format!("/carts/{cart}"), Some(patch)).await.expect(200);
+        site.checkout(&cart, &format!("key-{n}"), "tok_ok", 10).await.expect(201);
+        let captured = |order: &Value| order["payment_status"] == "captured";
+        orders.push(site.until(&cart, captured).await);
+    }
+    let first = format!("/v1/admin/orders/{}/fulfillments", orders[0]["id"].as_str().unwrap());
+    let ship = site.request(Method::POST, &first).bearer_auth(&site.key).json(&json!({}));
+    orders[0] = site.send(ship.header("Prefer", "wait=30")).await.expect(200);
+    let shipped = async || {
+        let rows = list(site, "/orders?sort=updated_at&payment_status=captured").await;
+        let done = rows["data"].as_array().unwrap().len() == 3
+            && rows["data"][2]["version"] == orders[0]["version"];
+        done.then_some(())
+    };
+    site.until_some(shipped).await;
+    orders
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_are_sorted_and_found_by_time_of_change_and_by_many_values() {
+    let site = Site::open().await;
+    let orders = three_orders(&site).await;
+    let id = |n: usize| orders[n]["id"].as_str().unwrap().to_owned();
+    let number = |n: usize| orders[n]["number"].as_i64().unwrap();
+    let changed = orders[0]["updated_at"].as_str().unwrap();
+    for (query, expected) in [
+        ("sort=placed_at".to_owned(), vec![0, 1, 2]),
+        ("sort=-placed_at".to_owned(), vec![2, 1, 0]),
+        ("sort=updated_at".to_owned(), vec![1, 2, 0]),
+        ("sort=-updated_at".to_owned(), vec![0, 2, 1]),
+        (format!("updated_from={changed}"), vec![0]),
+        (format!("updated_to={changed}&sort=updated_at"), vec![1, 2]),
+        ("status=confirmed,cancelled".to_owned(), vec![2, 1]),
+        ("status=confirmed&status=completed&sort=placed_at".to_owned(), vec![0, 1, 2]),
+        ("fulfillment_status=fulfilled,partial".to_owned(), vec![0]),
+        (format!("id={},{}", id(0), id(2)), vec![2, 0]),
+        (format!("id={}&id={}&sort=updated_at", id(0), id(2)), vec![2, 0]),
+        (format!("number={},{}", number(0), number(1)), vec![1, 0]),
+        ("reference=PO%200%5C,%20part%201&reference=PO%202%5C,%20part%201".to_owned(), vec![2, 0]),
+        ("email=nobody@example.com,ADA@example.com&sort=placed_at".to_owned(), vec![0, 1, 2]),
+    ] {
+        let expected: Vec<String> = expected.into_iter().map(id).collect();
+        let found = pages(&site, &format!("/orders?limit=1&{query}"), "id").await;
+        assert_eq!(found, expected, "{query}");
+    }
+    let other = list(&site, "/orders?limit=1&sort=updated_at").await;
+    let cursor = other["next_cursor"].as_str().unwrap();
+    for (query, status, field) in [
+        (format!("after={cursor}"), 400, ""),
+        (format!("sort=placed_at&after={cursor}"), 400, ""),
+        ("sort=total".to_owned(), 422, "sort"),
+        ("expand=lines,tags".to_owned(), 422, "expand"),
+        ("id=ord_1".to_owned(), 422, "id"),
+        ("updated_from=yesterday".to_owned(), 422, "updated_from"),
+        (
+            format!("number={}", (0..=100).map(|n| n.to_string()).collect::<Vec<_>>().join(",")),
+            422,
+            "number",
+        ),
+    ] {
+        let refused = site.admin(Method::GET, &format!("/orders?{query}"), None).await;
+        assert_eq!(refused.status, status, "{query}: {}", refused.body);
+        let fault = &refused.body["errors"][0]["field"];
+        assert_eq!(fault.as_str().unwrap_or_default(), field, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pick_list_is_one_call() {
+    let site = Site::open().await;
+    let orders = three_orders(&site).await;
+    let page = list(&site, "/orders?expand=lines,addresses,payments&sort=placed_at&limit=2").await;
+    assert!(page["next_cursor"].is_string());
+    assert_eq!(page["data"].as_array().unwrap().len(), 2);
+    for (row, order) in page["data"].as_array().unwrap().iter().zip(&orders) {
+        for part in [
+            "lines",
+            "shipping_address",
+            "billing_address",
+            "delivery",
+            "payments",
+            "captures",
+            "refunds",
+        ] {
+            let shown = order.get(part).filter(|part| !part.is_null());
+            assert_eq!(row.get(part), shown, "{part}");
+        }
+        assert_eq!(row["version"], order["version"]);
+    }
+    assert_eq!(page["data"][0]["lines"][1]["fulfilled"], 1);
+    let lines = list(&site, "/orders?expand=lines").await;
+    assert!(lines["data"][0].get("lines").is_some() && lines["data"][0].get("payments").is_none());
+    let plain = list(&site, "/orders").await;
+    assert!(plain["data"][0].get("lines").is_none());
+    list(&site, "/sagas?expand=lines&sort=updated_at").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn products_and_stock_are_listed_by_many_skus_and_by_time_of_change() {
+    let site = Site::open().await;
+    for sku in ["A", "B,2", "C"] {
+        site.sell(sku, 100, 5).await;
+    }
+    add_east(&site).await;
+    let patch = json!({"name": "Lamp", "category": "Home, Garden"});
+    let path = "/products/A";
+    let changed = site.admin(Method::PATCH, path, Some(patch)).await.expect(200);
+    let since = changed["updated_at"].as_str().unwrap();
+    site.until_some(async || (texts(&list(&site, "/stock").await, "sku").len() == 3).then_some(()))
+        .await;
+    for (path, expected) in [
+        ("/products?limit=1&sku=C,A".to_owned(), vec!["A", "C"]),
+        ("/products?limit=1&sku=B%5C,2&sku=C".to_owned(), vec!["B,2", "C"]),
+        ("/products?limit=1&sort=-sku".to_owned(), vec!["C", "B,2", "A"]),
+        ("/products?limit=1&sort=updated_at".to_owned(), vec!["B,2", "C", "A"]),
+        ("/products?limit=1&sort=-updated_at".to_owned(), vec!["A", "C", "B,2"]),
+        (format!("/products?limit=1&updated_from={since}"), vec!["A"]),
+        (format!("/products?limit=1&updated_to={since}"), vec!["B,2", "C"]),
+        ("/products?limit=1&category=Home%5C,%20Garden,x".to_owned(), vec!["A"]),
+        ("/products?limit=200&currency=EUR,GBP".to_owned(), vec!["A", "B,2", "C"]),
+        ("/products?limit=200&currency=EUR".to_owned(), vec![]),
+        ("/stock?limit=1&sku=A,C&location=main,east".to_owned(), vec!["A", "C"]),
+        ("/stock?limit=1&sort=-sku".to_owned(), vec!["C", "B,2", "A"]),
+        ("/stock?limit=1&updated_to=2000-01-01T00:00:00Z".to_owned(), vec![]),
+        ("/stock?limit=1&updated_from=2000-01-01T00:00:00Z".to_owned(), vec!["A", "B,2", "C"]),
+    ] {
+        assert_eq!(pages(&site, &path, "sku").await, expected, "{path}");
+    }
+    let shop = site.store(Method::GET, "/products?sku=C,A&sort=-updated_at", None).await;
+    assert_eq!(texts(&shop.expect(200), "sku"), ["A", "C"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_is_answered_when_it_is_done() {
+    let site = Site::open().await;
+    let orders = three_orders(&site).await;
+    let act = async |n: usize, action: &str, body: Value, wait: &str| {
+        let path = format!("/v1/admin/orders/{}/{action}", orders[n]["id"].as_str().unwrap());
+        let request = site.request(Method::POST, &path).bearer_auth(&site.key).json(&body);
+        site.send(request.header("Prefer", wait)).await
+    };
+    let refund = json!({"amount": {"amount": 10, "currency": "GBP"}, "reason": "late"});
+    let refunded = act(1, "refunds", refund.clone(), "wait=30").await.expect(200);
+    assert_eq!(refunded["refunds"][0]["status"], "done");
+    assert_eq!(refunded["refunded"]["amount"], 10);
+    let cancelled = act(2, "cancel", json!({"reason": "changed"}), "wait=30").await.expect(200);
+    assert_eq!(
+        (&cancelled["status"], &cancelled["phase"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
+    let wrong = act(1, "refunds", refund, "wait=31").await;
+    assert_eq!((wrong.status, &wrong.body["errors"][0]["field"]), (422, &json!("Prefer")));
+}
