@@ -175,6 +175,56 @@ async fn products_and_stock_are_listed_by_many_skus_and_by_time_of_change() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_client_has_is_not_sent_again() {
+    let site = Site::open().await;
+    site.sell("A", 100, 5).await;
+    let get = async |path: &str, tag: Option<&str>| {
+        let mut request = site.request(Method::GET, path);
+        if path.contains("/admin/") {
+            request = request.bearer_auth(&site.key);
+        }
+        if let Some(tag) = tag {
+            request = request.header("If-None-Match", tag);
+        }
+        let response = request.send().await.unwrap();
+        let header = |name: &str| {
+            response.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        };
+        let (tag, keep) = (header("etag").unwrap_or_default(), header("cache-control").unwrap());
+        (response.status().as_u16(), tag, keep, response.text().await.unwrap())
+    };
+    let public = "public, max-age=5";
+    let cart = site.cart(&[("A", 1)]).await;
+    for (path, keep, status) in [
+        ("/v1/store/products".to_owned(), public, 304),
+        ("/v1/store/products?q=product&limit=1".to_owned(), public, 304),
+        ("/v1/store/products/A".to_owned(), public, 304),
+        ("/v1/store/delivery-options".to_owned(), "no-cache", 304),
+        ("/openapi.json".to_owned(), "no-cache", 304),
+        ("/asyncapi.json".to_owned(), "no-cache", 304),
+        ("/v1/admin/products/A".to_owned(), "no-store", 304),
+        // Their answers can change without their versions.
+        (format!("/v1/store/carts/{cart}"), "no-store", 200),
+        ("/v1/admin/stock/A".to_owned(), "no-store", 200),
+    ] {
+        let first = get(&path, None).await;
+        assert_eq!((first.0, first.2.as_str()), (200, keep), "{path}");
+        let again = get(&path, Some(&first.1)).await;
+        assert_eq!((again.0, &again.1, again.2.as_str()), (status, &first.1, keep), "{path}");
+        assert_eq!(again.3.is_empty(), status == 304, "{path}");
+        assert_eq!(get(&path, Some("\"other\"")).await.0, 200, "{path}");
+    }
+    let (one, all) =
+        (get("/v1/store/products/A", None).await.1, get("/v1/store/products", None).await.1);
+    let patch = json!({"name": "Lamp"});
+    site.admin(Method::PATCH, "/products/A", Some(patch)).await.expect(200);
+    assert_eq!(get("/v1/store/products/A", Some(&one)).await.0, 200);
+    assert_eq!(get("/v1/store/products", Some(&all)).await.0, 200);
+    let fresh = site.request(Method::GET, "/v1/store/products").header("Kontor-After", "");
+    assert_eq!(site.send(fresh).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refund_is_answered_when_it_is_done() {
     let site = Site::open().await;
     let orders = three_orders(&site).await;

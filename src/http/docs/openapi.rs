@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
@@ -26,6 +27,7 @@ use super::finish::finish;
 use super::{links, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
+use crate::http::edge::if_none_match::public;
 use crate::http::edge::input::IN_PLACE;
 use crate::http::edge::load_shedding::Class;
 use crate::http::edge::problem::{ErrorCode, FieldError};
@@ -467,8 +469,8 @@ impl Document {
 #[utoipa::path(get, path = "/openapi.json", tag = "docs",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
 pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse, Error> {
-    let text = document.text().map_err(Error::internal)?.to_owned();
-    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+    let text = document.text().map_err(Error::internal)?;
+    Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
 }
 
 /// Redirects to the API documentation.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod faults;
 pub mod idempotency;
 pub mod if_match;
+pub mod if_none_match;
 pub mod input;
 pub mod json_body;
 pub mod listen;

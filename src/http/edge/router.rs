@@ -13,6 +13,7 @@ use super::access::{Access, admit};
 use super::client_address::TrustedProxies;
 use super::data::data;
 use super::error::Error;
+use super::if_none_match;
 use super::json_body;
 use super::load_shedding::{Admission, Admitted, Class};
 use super::principal::Principal;
@@ -79,7 +80,7 @@ async fn enforce(
     match entered {
         Ok(entered) => {
             request.extensions_mut().insert(entered.principal);
-            let mut response = next.call(request).await?;
+            let mut response = if_none_match::answer(next.call(request).await?);
             if let Some(counted) = entered.counted {
                 counted.write_headers(response.headers_mut());
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use serde_json::{Map, Value, json};
@@ -12,6 +13,7 @@ use super::message::{
     Bye, Changes, ClusterNow, Hello, Refused, Resync, Snapshot, Stats, Subscribe, Unsubscribe,
 };
 use crate::http::edge::error::Error;
+use crate::http::edge::if_none_match::public;
 
 /// A message: its `type`, its description, and the schema of its other fields.
 struct Described {
@@ -150,7 +152,7 @@ pub fn text() -> Result<&'static str, serde_json::Error> {
     responses((status = 200, description = "AsyncAPI 3.1", content_type = "application/json")))]
 pub async fn show_asyncapi() -> Result<HttpResponse, Error> {
     let text = text().map_err(Error::internal)?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(text))
+    Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
 }
 
 #[cfg(test)]

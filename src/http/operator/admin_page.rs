@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -62,8 +62,8 @@ fn kind(name: &str) -> &'static str {
 /// Serves the admin page.
 #[utoipa::path(get, path = "/admin", tag = "docs",
     responses((status = 200, description = "The page", content_type = "text/html")))]
-pub async fn show_admin(request: HttpRequest) -> Result<HttpResponse, Error> {
-    answer("index.html", request.headers())
+pub async fn show_admin() -> Result<HttpResponse, Error> {
+    answer("index.html")
 }
 
 /// Serves a file of the admin page. A path that is not a file serves the page itself, which does
@@ -75,30 +75,20 @@ pub async fn show_admin(request: HttpRequest) -> Result<HttpResponse, Error> {
     params(("file" = String, Path, description = "A file of the admin page")),
     responses((status = 200, description = "The file"),
         (status = 304, description = "Not modified since the version in `If-None-Match`")))]
-pub async fn show_admin_file(
-    path: web::Path<String>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Error> {
+pub async fn show_admin_file(path: web::Path<String>) -> Result<HttpResponse, Error> {
     let last = path.rsplit('/').next().unwrap_or_default();
     let name = if last.contains('.') { path.as_str() } else { "index.html" };
-    answer(name, request.headers())
+    answer(name)
 }
 
-fn answer(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Error> {
+fn answer(name: &str) -> Result<HttpResponse, Error> {
     let file = files().get(name).ok_or_else(|| Error::not_found("file"))?;
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
-    let fresh = known.is_some_and(|known| {
-        known.split(',').any(|one| one.trim().trim_start_matches("W/") == file.etag)
-    });
-    let mut response = if fresh { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let mut response = HttpResponse::Ok();
     response
         .insert_header((header::ETAG, file.etag.as_str()))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::REFERRER_POLICY, "no-referrer"));
-    if fresh {
-        return Ok(response.finish());
-    }
     Ok(response.content_type(HeaderValue::from_static(file.kind)).body(file.bytes))
 }
 

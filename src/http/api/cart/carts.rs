@@ -2,6 +2,7 @@
 //! checkout is in `checkout`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -25,6 +26,7 @@ use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
+use crate::http::edge::if_none_match::{ChangesBetweenVersions, public};
 use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
@@ -168,7 +170,8 @@ pub async fn list_delivery_options(
         prices: option.prices.iter().map(|(code, price)| Money::new(*price, *code)).collect(),
         free: option.free,
     });
-    Ok(HttpResponse::Ok().json(DeliveryOptions { data: options.collect() }))
+    let shape = DeliveryOptions { data: options.collect() };
+    Ok(public(serde_json::to_vec(&shape).map_err(Error::internal)?, Duration::ZERO))
 }
 
 async fn open_cart(call: &RequestParts, cart: CartId) -> Result<(Cart, i64), Error> {
@@ -333,5 +336,7 @@ pub(super) async fn answer(
     if status == StatusCode::CREATED {
         return Ok(created(version, &format!("/v1/store/carts/{id}"), &shape));
     }
-    Ok(versioned(status, version, &shape))
+    let mut response = versioned(status, version, &shape);
+    response.extensions_mut().insert(ChangesBetweenVersions);
+    Ok(response)
 }

@@ -1,6 +1,7 @@
 //! Handlers that list, read and change products, for buyers and for the back office.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -24,6 +25,7 @@ use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::if_match::IfMatch;
+use crate::http::edge::if_none_match::public;
 use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes::{self, Seen};
@@ -52,12 +54,11 @@ pub async fn browse_products(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let (wanted, seen) = asked(&call, &request, Some(true), &KNOWN).await?;
-    let body = if seen.was_asked() {
-        wanted.read_for_buyers(&call).await
-    } else {
-        wanted.browse(&call).await
-    };
-    body.map(|body| seen.mark(page(body)))
+    if seen.was_asked() {
+        // A cache may be older than the writes that the list must include.
+        return Ok(seen.mark(public(wanted.read_for_buyers(&call).await?, Duration::ZERO)));
+    }
+    Ok(public(wanted.browse(&call).await?, lasts(&call)))
 }
 
 /// Returns an active product.
@@ -74,7 +75,13 @@ pub async fn show_product(
     }
     let stock = availability::read(&call, std::slice::from_ref(&row.value.sku)).await?;
     let shown = availability::shown(&call.node().settings, &stock, (&row.value, 1), call.now());
-    Ok(versioned(StatusCode::OK, row.version, &StoreProduct::new(&row, shown)))
+    let shape = StoreProduct::new(&row, shown);
+    Ok(public(serde_json::to_vec(&shape).map_err(Error::internal)?, lasts(&call)))
+}
+
+/// How long caches may keep what anybody may see of products.
+fn lasts(call: &RequestParts) -> Duration {
+    call.node().runtime.current().products_cached
 }
 
 /// Lists all products.
@@ -343,7 +350,7 @@ impl Wanted {
 
     /// The page of active products, from the cache if possible.
     async fn browse(&self, call: &RequestParts) -> Result<Vec<u8>, Error> {
-        let lasts = call.node().runtime.current().products_cached;
+        let lasts = lasts(call);
         let key = self.key().filter(|_| !lasts.is_zero());
         let cache = &call.node().cache;
         let place = match key {

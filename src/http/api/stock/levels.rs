@@ -20,6 +20,7 @@ use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
+use crate::http::edge::if_none_match::ChangesBetweenVersions;
 use crate::http::edge::input::{Text, Whole};
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
@@ -207,7 +208,10 @@ pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<Ht
     let (now, named, closed) = (call.now(), sku.clone(), call.node().locations.closed());
     let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), true);
     let shape = call.node().stock.read(&stock::entity_id(&sku), read).await?;
-    Ok(versioned(StatusCode::OK, shape.version, &shape))
+    let mut response = versioned(StatusCode::OK, shape.version, &shape);
+    // Holds expire without an event.
+    response.extensions_mut().insert(ChangesBetweenVersions);
+    Ok(response)
 }
 
 /// Sets the number of units on hand.
