@@ -4,6 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::live::Client;
 use crate::site::Site;
 
 fn texts(page: &Value, field: &str) -> Vec<String> {
@@ -222,6 +223,88 @@ async fn an_answer_that_the_client_has_is_not_sent_again() {
     assert_eq!(get("/v1/store/products", Some(&all)).await.0, 200);
     let fresh = site.request(Method::GET, "/v1/store/products").header("Kontor-After", "");
     assert_eq!(site.send(fresh).await.status, 200);
+}
+
+/// All changes after a token or a time, and the last token.
+async fn changes(site: &Site, query: &str, mut after: String) -> (Vec<Value>, String) {
+    let mut all = Vec::new();
+    loop {
+        let page = list(site, &format!("/changes?{query}&after={after}")).await;
+        all.extend(page["data"].as_array().unwrap().iter().cloned());
+        page["token"].as_str().unwrap().clone_into(&mut after);
+        if page["more"] == false {
+            return (all, after);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_every_list_follow_a_token_or_a_time() {
+    let site = Site::open().await;
+    let orders = three_orders(&site).await;
+    let (all, token) = changes(&site, "limit=1", String::new()).await;
+    let order = orders[0]["id"].as_str().unwrap();
+    // What happened to an order, in order and without a gap.
+    let of: Vec<&Value> = all.iter().filter(|change| change["order"] == order).collect();
+    let events = of.iter().flat_map(|change| change["events"].as_array().unwrap());
+    let seqs: Vec<i64> = events.map(|event| event["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, (1..=orders[0]["version"].as_i64().unwrap()).collect::<Vec<_>>());
+    for pair in of.windows(2) {
+        assert_eq!(pair[1]["after"], pair[0]["version"]);
+    }
+    for change in &all {
+        let row = if change["topic"] == "stock" { &change["rows"][0] } else { &change["row"] };
+        assert!(row["version"].as_i64() >= change["version"].as_i64(), "{change}");
+    }
+    for topic in ["orders", "products", "stock"] {
+        let (some, _) = changes(&site, &format!("topic={topic}"), String::new()).await;
+        assert!(!some.is_empty() && some.iter().all(|change| change["topic"] == topic));
+    }
+    let (none, same) = changes(&site, "", token.clone()).await;
+    assert_eq!((none.len(), &same), (0, &token));
+    let patch = json!({"name": "Lamp"});
+    site.admin(Method::PATCH, "/products/A", Some(patch)).await.expect(200);
+    let (one, _) = changes(&site, "topic=products", token.clone()).await;
+    assert_eq!(
+        (one.len(), &one[0]["row"]["name"], &one[0]["sku"]),
+        (1, &json!("Lamp"), &json!("A"))
+    );
+    let (old, _) = changes(&site, "limit=1", "2000-01-01T00:00:00Z".to_owned()).await;
+    assert_eq!((&old[0]["topic"], &old[0]["events"]), (&all[0]["topic"], &all[0]["events"]));
+    let (late, _) = changes(&site, "", "2100-01-01T00:00:00Z".to_owned()).await;
+    assert_eq!(late.len(), 0);
+    // The socket goes on from a token of the feed, and from a time.
+    let mut client = Client::open(&site).await;
+    let mut first = async |from: &str| {
+        client.say(json!({"type": "subscribe", "id": "a", "topic": "orders", "from": from})).await;
+        client.until(|message| message["id"] == "a" && message["data"] != json!([])).await
+    };
+    let since = first("2000-01-01T00:00:00Z").await;
+    assert_eq!((&since["type"], &since["data"][0]["after"]), (&json!("changes"), &json!(0)));
+    let path = format!("/orders/{}/cancel", orders[2]["id"].as_str().unwrap());
+    site.admin(Method::POST, &path, Some(json!({"reason": "changed"}))).await.expect(200);
+    let next = first(&token).await;
+    assert_eq!((&next["type"], &next["data"][0]["order"]), (&json!("changes"), &orders[2]["id"]));
+    for (query, status) in [
+        ("after=x", 400),
+        ("after=MjoBv4Q9", 400),
+        ("topic=carts", 422),
+        ("limit=0", 422),
+        ("from=x", 400),
+    ] {
+        let path = format!("/changes?{query}");
+        assert_eq!(site.admin(Method::GET, &path, None).await.status, status, "{query}");
+    }
+    let now = kontor::actors::engine::clock::Clock::system().now();
+    let scopes = ["stock:read".to_owned()];
+    let store = &site.app.as_ref().unwrap().store;
+    let (_, key) = store.create_key("stock", &scopes, now).await.unwrap();
+    let as_stock = async |path: &str| {
+        site.send(site.request(Method::GET, path).bearer_auth(key.reveal())).await
+    };
+    assert_eq!(as_stock("/v1/admin/changes?topic=orders").await.status, 403);
+    let page = as_stock("/v1/admin/changes").await.expect(200);
+    assert!(page["data"].as_array().unwrap().iter().all(|change| change["topic"] == "stock"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

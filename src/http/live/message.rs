@@ -72,8 +72,8 @@ pub struct Subscribe {
     #[garde(dive)]
     #[schema(value_type = Option<u32>)]
     pub limit: Option<Whole<1, { LIMIT_MAX as i64 }>>,
-    /// The last token that the client received: the changes since then follow, without a snapshot
-    /// if possible.
+    /// The last token that the client received, or a time (RFC 3339): the changes since then follow,
+    /// without a snapshot if possible. The changes since a time begin up to a minute earlier.
     #[serde(default)]
     pub from: Option<String>,
 }

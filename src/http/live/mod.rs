@@ -10,6 +10,7 @@
 //! missed changes gets them from the journal, or a snapshot of the rows.
 
 pub mod asyncapi;
+pub mod changes;
 pub(super) mod client_message;
 pub(super) mod filter;
 mod hub;
@@ -17,6 +18,7 @@ pub(super) mod message;
 mod metrics;
 mod outbox;
 mod owner_slots;
+mod positions;
 mod refusal;
 mod render;
 mod ring;
@@ -53,6 +55,7 @@ use self::topic_stock::StockTopic;
 use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
 use crate::http::api::order::BUYER;
+use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::authentication::Authenticator;
 use crate::http::edge::route::{OperationLink, RouteList};
@@ -79,6 +82,7 @@ routes! {
     /// The list of routes, which `ROUTES` completes.
     const TABLE =
     GET  "/v1/store/orders/{id}/live" BUYER   Checkout sse::watch_my_order;
+    GET  "/v1/admin/changes"          ANY_KEY Operate  changes::list_changes;
     GET  "/v1/admin/live"             SOCKET  Operate  socket::open_live;
     POST "/v1/admin/live/tickets"     ANY_KEY Operate  ticket::create_live_ticket;
     GET  "/asyncapi.json"             PUBLIC  Browse   asyncapi::show_asyncapi;
@@ -91,6 +95,7 @@ pub const ROUTES: RouteList = RouteList {
         to: &["open_live"],
         with: &[("ticket", "$response.body#/ticket")],
     }],
+    document: || beside((TABLE.document)(), changes::all()),
     ..TABLE
 };
 

@@ -10,11 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::Live;
-use super::client_message;
+use super::client_message::{self, RefusedMessage};
 use super::hub::{self, Hub, HubMessage, Opened, Slot};
-use super::message::{Hello, ServerMessage};
+use super::message::{ClientMessage, Hello, ServerMessage};
 use super::outbox::{self, Farewell, SocketWriter, WAITING_MAX};
 use super::owner_slots::SlotsFull;
+use super::positions;
+use crate::domain::time::Timestamp;
 use crate::http::edge::access::Proof;
 use crate::http::edge::connection;
 use crate::http::edge::data::data;
@@ -154,6 +156,25 @@ pub async fn open_live(
     Ok(response)
 }
 
+/// A message whose `from` is a time gets the token of that time.
+async fn begun(
+    live: &Live,
+    said: Result<ClientMessage, RefusedMessage>,
+) -> Result<ClientMessage, RefusedMessage> {
+    let Ok(ClientMessage::Subscribe(mut subscribe, faults)) = said else { return said };
+    if let Some(at) = subscribe.from.as_deref().and_then(Timestamp::parse) {
+        let token = positions::token_at(live.node.store.journal().as_ref(), at).await;
+        match token {
+            Ok(token) => subscribe.from = Some(token.text()),
+            Err(error) => {
+                let id = Some(subscribe.id.into());
+                return Err(RefusedMessage { id, wrong: Error::from(error).into() });
+            }
+        }
+    }
+    Ok(ClientMessage::Subscribe(subscribe, faults))
+}
+
 /// Receives messages, and passes them to the hub, until the client leaves, is silent for too long,
 /// or violates the protocol.
 async fn listen(
@@ -184,7 +205,8 @@ async fn listen(
         }
         match heard {
             Message::Text(text) => {
-                hub.do_send(HubMessage::Said(socket, client_message::read(&text)));
+                let said = begun(&live, client_message::read(&text)).await;
+                hub.do_send(HubMessage::Said(socket, said));
             }
             // If a pong is queued already, this one is dropped.
             Message::Ping(bytes) => drop(pong.try_send(bytes)),
