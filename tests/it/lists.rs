@@ -225,6 +225,53 @@ async fn an_answer_that_the_client_has_is_not_sent_again() {
     assert_eq!(site.send(fresh).await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_history_says_who_why_and_what() {
+    let site = Site::open().await;
+    site.sell("A", 100, 5).await;
+    add_east(&site).await;
+    let write = async |path: &str, body: Value| {
+        site.admin(Method::POST, &format!("/stock/A{path}"), Some(body)).await.expect(200)
+    };
+    write("/main/adjustments", json!({"quantity": -2, "reason": "broken in transit"})).await;
+    write("/main/incoming", json!({"quantity": 10})).await;
+    write("/main/receipts", json!({"quantity": 4, "from_incoming": true})).await;
+    write("/transfers", json!({"from": "main", "to": "east", "quantity": 3})).await;
+    let cart = site.cart(&[("A", 1)]).await;
+    site.checkout(&cart, "key", "tok_ok", 10).await.expect(201);
+    let all = list(&site, "/stock/A/events").await;
+    let kinds =
+        ["committed", "reserved", "transferred", "received", "expected", "adjusted", "received"];
+    assert_eq!(all["next_cursor"], Value::Null);
+    let seen = texts(&all, "kind");
+    assert_eq!(seen[..5], kinds[..5]);
+    let row = |kind: &str| {
+        let rows = all["data"].as_array().unwrap();
+        rows.iter().find(|row| row["kind"] == kind).unwrap().clone()
+    };
+    let moved = |location: &str, on_hand: i64, reserved: i64, incoming: i64| {
+        json!({"location": location, "on_hand": on_hand, "reserved": reserved, "allocated": 0,
+            "incoming": incoming})
+    };
+    let adjusted = row("adjusted");
+    assert_eq!(adjusted["reason"], "broken in transit");
+    assert!(adjusted["by"].as_str().unwrap().starts_with("key:"), "{adjusted}");
+    assert!(adjusted["request_id"].as_str().unwrap().starts_with("req_"), "{adjusted}");
+    assert_eq!(adjusted["changes"], json!([moved("main", -2, 0, 0)]));
+    assert_eq!(row("received")["changes"], json!([moved("main", 4, 0, -4)]));
+    let transfer = json!([moved("main", -3, 0, 0), moved("east", 3, 0, 0)]);
+    assert_eq!(row("transferred")["changes"], transfer);
+    assert_eq!(row("reserved")["order"], cart.replace("cart_", "ord_"));
+    assert_eq!(row("reserved")["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(row("committed")["changes"], json!([]));
+    assert_eq!(pages(&site, "/stock/A/events?limit=2", "kind").await, seen);
+    let some = pages(&site, "/stock/A/events?limit=1&kind=expected,transferred", "kind").await;
+    assert_eq!(some, ["transferred", "expected"]);
+    let wrong = site.admin(Method::GET, "/stock/A/events?kind=eaten", None).await;
+    assert_eq!((wrong.status, &wrong.body["errors"][0]["field"]), (422, &json!("kind")));
+    site.admin(Method::GET, "/stock/nothing/events", None).await.expect(404);
+}
+
 /// All changes after a token or a time, and the last token.
 async fn changes(site: &Site, query: &str, mut after: String) -> (Vec<Value>, String) {
     let mut all = Vec::new();

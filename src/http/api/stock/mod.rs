@@ -6,6 +6,7 @@ use crate::http::edge::principal::Scope;
 use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
+pub mod history;
 pub mod levels;
 mod rejection;
 pub mod schema;
@@ -19,6 +20,7 @@ routes! {
     const TABLE =
     GET  "/v1/admin/stock"                              READ  Operate levels::list_stock;
     GET  "/v1/admin/stock/{sku}"                        READ  Operate levels::get_stock;
+    GET  "/v1/admin/stock/{sku}/events"                 READ  Operate history::list_stock_events;
     POST "/v1/admin/stock/{sku}/transfers"              WRITE Operate levels::transfer_stock;
     PUT  "/v1/admin/stock/{sku}/{location}"             WRITE Operate levels::set_stock;
     POST "/v1/admin/stock/{sku}/{location}/receipts"    WRITE Operate levels::receive_stock;
@@ -33,6 +35,11 @@ pub const ROUTES: RouteList = RouteList {
             from: "list_stock",
             to: &["list_stock"],
             with: &[("after", "$response.body#/next_cursor")],
+        },
+        OperationLink {
+            from: "list_stock_events",
+            to: &["list_stock_events"],
+            with: &[("sku", "$request.path.sku"), ("after", "$response.body#/next_cursor")],
         },
         OperationLink {
             from: "list_stock",

@@ -1,0 +1,187 @@
+//! The history of a SKU's stock: who changed it, why, and by how many units; from the journal, the
+//! newest event first.
+//!
+//! An event that extends, allocates or releases what an order holds has no units of its own: they
+//! are those of the order's `reserved` event.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use strum::VariantNames as _;
+use utoipa::ToSchema;
+
+use crate::actors::engine::host::decode;
+use crate::domain::id::OrderId;
+use crate::domain::stock::{self, Event, Location, LocationUnits};
+use crate::http::api::product::products::find;
+use crate::http::api::shape::Page;
+use crate::http::api::stock::schema::EventKind;
+use crate::http::docs::schemas;
+use crate::http::edge::call::RequestParts;
+use crate::http::edge::checked;
+use crate::http::edge::error::Error;
+use crate::http::edge::query::{Query, cursor};
+use crate::store::journal::Record;
+
+/// Events that are read at once.
+const WINDOW: i64 = 500;
+/// The most events that are read for one page, if a filter leaves most of them out.
+const READ_MAX: i64 = 5_000;
+
+/// The units by which an event changed the level at a location.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct UnitsMoved {
+    location: String,
+    on_hand: i64,
+    reserved: i64,
+    allocated: i64,
+    incoming: i64,
+}
+
+/// An event of a SKU's stock.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockEvent {
+    /// The number of the event in the SKU's stock, from 1: the stock's version after it.
+    seq: i64,
+    #[schema(example = "adjusted")]
+    kind: &'static str,
+    at: String,
+    /// The principal that caused the event: `key:…`, `session:…`, `buyer`, `saga`, `timer`.
+    #[schema(example = "key:5f0c")]
+    by: String,
+    /// The id of the request that caused the event.
+    request_id: Option<String>,
+    /// The reason of an adjustment, in the operator's own words.
+    reason: Option<String>,
+    /// The order for which the units were reserved, allocated, shipped or returned.
+    order: Option<String>,
+    /// The changes at each location; empty for an event that extends, allocates or releases what an
+    /// order holds.
+    changes: Vec<UnitsMoved>,
+}
+
+/// Lists the events of a SKU's stock, the newest first.
+#[utoipa::path(get, path = "/v1/admin/stock/{sku}/events", tag = "stock",
+    params(("sku" = inline(checked::Sku), Path),
+        ("kind" = inline(Option<Vec<EventKind>>), Query, explode = false, description = "Only events of these kinds: a page may then have fewer rows than its limit"),
+        ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of events, the newest first", body = Page<StockEvent>)))]
+pub async fn list_stock_events(
+    call: RequestParts,
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let query = Query::of_list(&request, &["limit", "after"], &["kind"])?;
+    let kinds = kinds(&query)?;
+    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
+    let entity = stock::entity_id(&find(&call, &path).await?.value.sku);
+    let before: Option<i64> = query.after("stock-events")?;
+    let mut at = match before {
+        Some(before) => before.max(1) - 1,
+        None => call.node().stock.read(&entity, |view| view.seq).await?,
+    };
+    let (journal, end) = (call.store().journal(), at.saturating_sub(READ_MAX));
+    let mut data: Vec<StockEvent> = Vec::new();
+    while at > end.max(0) && data.len() < limit {
+        let from = (at - WINDOW).max(0);
+        let window = u32::try_from(at - from).unwrap_or(0);
+        let mut records = journal.read_entity(&entity, from, window).await?;
+        while let Some(record) = records.pop().filter(|_| data.len() < limit) {
+            at = record.seq - 1;
+            if kinds.is_empty() || kinds.iter().any(|kind| **kind == *record.kind) {
+                data.push(event(&record)?);
+            }
+        }
+        at = if data.len() < limit { from } else { at };
+    }
+    let next_cursor = (at > 0).then(|| cursor("stock-events", &(at + 1).to_string()));
+    Ok(HttpResponse::Ok().json(Page::<StockEvent> { data, next_cursor }))
+}
+
+fn kinds(query: &Query) -> Result<Vec<String>, Error> {
+    let kinds: Vec<String> = query.values("kind", "must be a kind of events")?;
+    match kinds.iter().find(|kind| !Event::VARIANTS.contains(&kind.as_str())) {
+        None => Ok(kinds),
+        Some(kind) => {
+            let known = Event::VARIANTS.join(", ");
+            Err(Error::field("kind", format!("must be one of {known}, not {kind:?}")))
+        }
+    }
+}
+
+fn event(record: &Record) -> Result<StockEvent, Error> {
+    let event: Event = decode(record).map_err(Error::internal)?;
+    let cause = record.cause();
+    let reason = match &event {
+        Event::Adjusted { reason, .. } => Some(reason.clone()),
+        _ => None,
+    };
+    Ok(StockEvent {
+        seq: record.seq,
+        kind: (&event).into(),
+        at: record.at.to_string(),
+        by: cause.by,
+        request_id: cause.request,
+        reason,
+        order: order(&event).map(ToString::to_string),
+        changes: changes(&event),
+    })
+}
+
+const fn order(event: &Event) -> Option<&OrderId> {
+    match event {
+        Event::Reserved { order, .. }
+        | Event::Extended { order, .. }
+        | Event::Lapsed { order }
+        | Event::Committed { order }
+        | Event::Released { order }
+        | Event::Shipped { order, .. }
+        | Event::Restocked { order, .. }
+        | Event::WrittenOff { order, .. } => Some(order),
+        Event::Received { .. }
+        | Event::Expected { .. }
+        | Event::Adjusted { .. }
+        | Event::Transferred { .. } => None,
+    }
+}
+
+fn changes(event: &Event) -> Vec<UnitsMoved> {
+    let at = |location: &Location| UnitsMoved {
+        location: location.to_string(),
+        ..UnitsMoved::default()
+    };
+    let each = |parts: &[LocationUnits], change: fn(UnitsMoved, i64) -> UnitsMoved| {
+        let moved = parts.iter().map(|part| change(at(&part.location), part.quantity));
+        moved.collect::<Vec<_>>()
+    };
+    match event {
+        Event::Reserved { parts, .. } => {
+            each(parts, |moved, units| UnitsMoved { reserved: units, ..moved })
+        }
+        Event::Shipped { parts, .. } | Event::WrittenOff { parts, .. } => {
+            each(parts, |moved, units| UnitsMoved { on_hand: -units, allocated: -units, ..moved })
+        }
+        Event::Restocked { unshipped, returned, .. } => {
+            let mut all = each(unshipped, |moved, units| UnitsMoved { allocated: -units, ..moved });
+            all.extend(each(returned, |moved, units| UnitsMoved { on_hand: units, ..moved }));
+            all
+        }
+        Event::Received { location, quantity, from_incoming } => {
+            let incoming = if *from_incoming { -*quantity } else { 0 };
+            vec![UnitsMoved { on_hand: *quantity, incoming, ..at(location) }]
+        }
+        Event::Expected { location, quantity } => {
+            vec![UnitsMoved { incoming: *quantity, ..at(location) }]
+        }
+        Event::Adjusted { location, delta, .. } => {
+            vec![UnitsMoved { on_hand: *delta, ..at(location) }]
+        }
+        Event::Transferred { from, to, quantity } => vec![
+            UnitsMoved { on_hand: -*quantity, ..at(from) },
+            UnitsMoved { on_hand: *quantity, ..at(to) },
+        ],
+        Event::Extended { .. }
+        | Event::Lapsed { .. }
+        | Event::Committed { .. }
+        | Event::Released { .. } => Vec::new(),
+    }
+}
