@@ -105,7 +105,7 @@ pub struct ChangeEvent {
 #[serde(tag = "topic", rename_all = "snake_case")]
 pub enum ListedChange {
     /// Of an order.
-    Orders(ChangedOrder),
+    Orders(Box<ChangedOrder>),
     /// Of a product.
     Products(ChangedProduct),
     /// Of the stock of a SKU.
@@ -328,7 +328,7 @@ async fn shown(store: &Store, page: Gathered) -> Result<Vec<ListedChange>, Error
             ChangeTopic::Orders => {
                 let row = orders.remove(entity.as_str()).map(OrderSummary::new).transpose()?;
                 let order = entity.to_string();
-                ListedChange::Orders(ChangedOrder { order, after, version, events, row })
+                ListedChange::Orders(Box::new(ChangedOrder { order, after, version, events, row }))
             }
             ChangeTopic::Products => {
                 let row = products.remove(&key).map(|row| ProductShape::from(&row));

@@ -1,5 +1,7 @@
 //! The handler of the checkout, which turns a cart into an order, and the status of its answer.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
