@@ -1,4 +1,5 @@
-//! `kontor config`: shows all settings, and the source of each value.
+//! `kontor config`: shows all settings of the configuration, and the source of each value. Settings
+//! that were changed at run time are in the store, and are not shown.
 
 use std::process::ExitCode;
 

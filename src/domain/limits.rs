@@ -1,7 +1,7 @@
 //! Validators for garde, each with a message that says what a value must be.
 //!
-//! A limit of a single field is an attribute of the field; conditions on several fields are next to
-//! their struct.
+//! The limit of a single field is stated in its `garde` attribute; a condition on several fields is
+//! a function next to their struct.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

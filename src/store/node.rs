@@ -1,4 +1,5 @@
-//! The nodes that share a store: their addresses and leases.
+//! The nodes that share a store, with their addresses. A node's own lease, which is not that of a
+//! shard, is the time for which it counts as alive; its heartbeat renews it.
 
 use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
 use super::found::FoundRow;

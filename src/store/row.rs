@@ -516,20 +516,20 @@ mod tests {
              ON CONFLICT (page, day) DO UPDATE SET count = excluded.count"
         );
         let texts = Product::table().change_texts();
-        let names =
-            "sku, name, description, category, prices, tax_rate, active, version, updated_at";
+        let names = "sku, name, description, category, prices, tax_rate, active, restock_at, \
+                     version, updated_at";
         assert_eq!(
             **texts.sqlite.of(1),
             format!(
-                "INSERT INTO product ({names}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+                "INSERT INTO product ({names}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
                  ON CONFLICT (sku) DO NOTHING"
             )
         );
         assert_eq!(
             &**texts.sqlite.of(2),
             "UPDATE product AS t SET name = $2, description = $3, category = $4, prices = $5, \
-             tax_rate = $6, active = $7, version = $8, updated_at = $9 \
-             WHERE t.sku = $1 AND t.version = $8 - 1"
+             tax_rate = $6, active = $7, restock_at = $8, version = $9, updated_at = $10 \
+             WHERE t.sku = $1 AND t.version = $9 - 1"
         );
         assert_eq!(
             **texts.postgres.of(1),

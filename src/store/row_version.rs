@@ -1,6 +1,6 @@
 //! The version of an entity up to which its projected rows are current, for clients that want to
-//! read their own writes. It is read from the database from which lists are read (a replica, if
-//! there is one): such a client waits until its write has arrived there.
+//! read their own writes. It is read from the database that also answers lists (a replica, if
+//! there is one), so that a client waits until its write has arrived there.
 
 use sqlx::AssertSqlSafe;
 

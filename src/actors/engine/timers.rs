@@ -15,7 +15,8 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError, Timer};
 
-/// The timers in one page of a read; no further page is read once this many have fired.
+/// The most timers in a page, which one query reads. In one period, no further page of a shard is
+/// read once this many of its timers have fired.
 const AT_ONCE: u32 = 500;
 /// The most pages of a shard's timers that are read in one period.
 const PAGES_MAX: u32 = 20;

@@ -62,7 +62,7 @@ impl Default for Options {
     }
 }
 
-/// The shop's accounts at payment providers, by their names.
+/// The shop's accounts at payment providers, by the name of the account.
 #[derive(Clone, Default)]
 pub struct Payments {
     providers: BTreeMap<String, Arc<dyn Provider>>,
@@ -70,7 +70,7 @@ pub struct Payments {
 }
 
 impl Payments {
-    /// The accounts at these providers, and the retry limits of calls to them.
+    /// Creates it from the clients of the accounts, and options for the calls to them.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
         let providers = providers.into_iter().map(|one| (one.account().to_string(), one)).collect();

@@ -67,7 +67,7 @@ pub enum CapturePolicy {
 /// A payment method.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaymentMethod {
-    /// The provider's name.
+    /// The name of the shop's account at the provider, such as `sandbox/eu`.
     pub provider: String,
     /// The provider's token for the card, from the buyer's browser.
     pub token: String,
@@ -156,7 +156,7 @@ pub struct Shortage {
     pub sku: Sku,
     /// Units that the order needs.
     pub requested: i64,
-    /// Units that were available to sell.
+    /// Units that the order could have got.
     pub available: i64,
 }
 

@@ -1,6 +1,6 @@
-//! Handlers of dead letters, which are events that a projection could not read, or whose rows the
-//! database refused: show a dead letter with its event, rebuild the rows of its entity, discard it.
-//! The journal is never changed.
+//! Handlers of dead letters: show a dead letter with its event, rebuild the rows of its entity,
+//! discard it. A dead letter is the record of an event that a projection could not read, or whose
+//! rows the database refused. The journal is never changed.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -15,7 +15,8 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::store::projection::DeadLetter;
 
-/// A dead letter: an event that a projection could not read, or whose rows the database refused.
+/// A dead letter: the record of an event that a projection could not read, or whose rows the
+/// database refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeadLetterShape {
     id: String,

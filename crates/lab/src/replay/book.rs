@@ -53,7 +53,8 @@ pub struct Match {
     pub portions: Vec<Portion>,
     /// Returned units whose value was refunded already.
     pub worthless_units: i64,
-    /// Pence of the cancellation beyond what was left to refund of the matched sales.
+    /// The part of the cancellation's value, in pence, that exceeds what was left to refund of the
+    /// matched sales.
     pub exceeding_pence: i64,
     /// Units for which no sale was found.
     pub unmatched_units: i64,

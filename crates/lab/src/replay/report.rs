@@ -47,7 +47,8 @@ pub struct ReplayReport {
     pub checkout_latency: Latency,
     /// The comparison of booked and refused rows with the file.
     pub identity: Identity,
-    /// The rounding difference, in pence: an order line that joins several rows is rounded once.
+    /// The value of all order lines minus that of their booked rows, in pence. It differs from 0
+    /// because a line that joins several rows is rounded once, but each row is rounded by itself.
     pub rounding_pence: i64,
     /// Totals of the server that differ from those computed here.
     pub mismatches: FaultLog,
@@ -135,7 +136,8 @@ impl ReplayReport {
         let refused =
             refused.map(|(reason, sum)| RefusalCount { reason: reason.name(), sum }).collect();
         let wall_secs = wall.as_secs_f64();
-        // Computed independently: revenue less refunds must equal the value of the booked rows.
+        // Revenue less refunds, computed from the orders, must equal the value of the booked rows,
+        // computed from the rows, plus the rounding difference.
         let agrees = sold.pence - given_back.pence == identity.booked.pence + state.rounding;
         Self {
             ok: identity.holds && agrees && faultless && server.holds(),

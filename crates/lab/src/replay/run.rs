@@ -24,7 +24,7 @@ use crate::online_retail::value;
 
 /// The most faults that are stored; the rest are counted.
 const FAULTS_MAX: usize = 100;
-/// The most reads of an order until its money is captured.
+/// How often an order is read at most, while its capture is awaited.
 const CAPTURE_READS_MAX: usize = 100;
 
 /// Descriptions of faults.
@@ -67,7 +67,8 @@ pub struct ReplayState {
     pub mismatches: FaultLog,
     /// Other faults.
     pub faults: FaultLog,
-    /// The rounding difference, in pence: an order line that joins several rows is rounded once.
+    /// The value of all order lines minus that of their booked rows, in pence. It differs from 0
+    /// because a line that joins several rows is rounded once, but each row is rounded by itself.
     pub rounding: i64,
 }
 
@@ -184,7 +185,7 @@ pub struct ReplayRun<'a> {
     name: &'a str,
     bar: &'a ProgressBar,
     state: Mutex<ReplayState>,
-    /// Closed when the step is done.
+    /// One for each step, closed when the step is done.
     done: Vec<Semaphore>,
 }
 

@@ -35,7 +35,7 @@ use crate::store::product::{Filter, Row, Sort};
 const TRIES_MAX: usize = 32;
 /// The maximum length of the cache key of a page, in bytes.
 const KEY_MAX: usize = 300;
-/// The parameters of lists of products that have one value.
+/// The parameters, each with a single value, that every list of products accepts.
 const KNOWN: [&str; 6] = ["q", "updated_from", "updated_to", "sort", "limit", "after"];
 
 /// Lists the active products.
@@ -247,8 +247,8 @@ struct Wanted {
     limit: u32,
 }
 
-/// The position of a product in lists: when it last changed, and its SKU. Lists that are not sorted
-/// by that time have only the SKU in their cursors.
+/// The place of a product in lists: when it last changed, and its SKU. Lists that are not sorted by
+/// that time have only the SKU in their cursors.
 struct ListPosition(Timestamp, Sku);
 
 impl FromStr for ListPosition {
