@@ -122,10 +122,18 @@ impl Locations {
         }
     }
 
-    /// Whether the location was deleted.
+    /// A location that was deleted, as it is shown if units have come back to it: not for sale.
     #[must_use]
-    pub fn was_deleted(&self, id: &Location) -> bool {
-        self.known().rows.get(id).is_some_and(|row| row.value.deleted)
+    pub fn deleted(&self, id: &Location) -> Option<Row<StockLocation>> {
+        self.known().rows.get(id).filter(|row| row.value.deleted).cloned().map(closed_again)
+    }
+
+    /// All locations that were deleted, by id, as [`Locations::deleted`] shows them.
+    #[must_use]
+    pub fn all_deleted(&self) -> Vec<Row<StockLocation>> {
+        let known = self.known();
+        let deleted = known.rows.values().filter(|row| row.value.deleted);
+        deleted.cloned().map(closed_again).collect()
     }
 
     /// All locations, by id: the rows, and the locations of the settings and those of `stock` that
@@ -153,6 +161,10 @@ impl Locations {
         self.refresh().await?;
         Ok(written)
     }
+}
+
+fn closed_again(row: Row<StockLocation>) -> Row<StockLocation> {
+    Row { value: StockLocation { deleted: false, for_sale: false, ..row.value }, ..row }
 }
 
 /// A location without a row: its version is 0.

@@ -30,7 +30,7 @@ impl Projection for OrderRows {
         batch.put(order_row(entity, &folded.state, folded.seq));
     }
 
-    fn at_rest(order: &Order) -> bool {
+    fn is_finished(order: &Order) -> bool {
         order.timer().is_none()
     }
 }

@@ -118,7 +118,7 @@ fn unreadable(at: &[String], kind: &Kind) -> InvalidSetting {
             (found, wanted)
         }
         Kind::MissingField(name) => ("incomplete".to_owned(), format!("must have {name}")),
-        other => ("not readable".to_owned(), format!("must be right: {other}")),
+        other => ("not readable".to_owned(), format!("must be as config.toml shows it: {other}")),
     };
     InvalidSetting { path, found, wanted, source: None }
 }

@@ -439,7 +439,7 @@ impl entity::Noun for Cart {
         }
     }
 
-    fn at_rest(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.spent_on.is_some()
     }
 

@@ -191,12 +191,12 @@ pub trait Noun:
 
     /// Whether the entity is finished: no more commands are expected soon, so it may be passivated
     /// early.
-    fn at_rest(&self) -> bool {
+    fn is_finished(&self) -> bool {
         false
     }
 
     /// Whether the outcome is decided, so that a caller who waits for it can be answered.
-    fn settled(&self) -> bool {
+    fn has_outcome(&self) -> bool {
         true
     }
 

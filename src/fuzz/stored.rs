@@ -40,7 +40,7 @@ fn record(kind: &str, version: u16, data: &str) -> Record {
 }
 
 fn event(noun: &StoredShapes, kind: &str, version: u16, text: &str) {
-    let Ok(read) = (noun.reread_event)(&record(kind, version, text)) else { return };
+    let Ok(read) = (noun.round_trip_event)(&record(kind, version, text)) else { return };
     assert_eq!(read.kind, kind, "an event was read as one of another kind");
     assert!(read.same, "{} does not read as what wrote it", read.written);
     // Upcasting must accept any JSON.
@@ -52,6 +52,6 @@ fn event(noun: &StoredShapes, kind: &str, version: u16, text: &str) {
 }
 
 fn snapshot(noun: &StoredShapes, text: &str) {
-    let Ok(read) = (noun.reread_state)(text) else { return };
+    let Ok(read) = (noun.round_trip_state)(text) else { return };
     assert!(read.same, "{} does not read as what wrote it", read.written);
 }

@@ -66,7 +66,7 @@ impl Checks {
     }
 
     /// Checks every order, once nothing is in progress any more.
-    pub async fn at_rest(
+    pub async fn is_finished(
         &self,
         world: &World,
         journal: &Journal,
@@ -256,7 +256,7 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
 /// more.
 pub fn check_relayed(world: &World, journal: &Journal, stream: &LocalStream) {
     for shard in 0..journal.shards() {
-        let (_, last) = journal.stands(shard);
+        let (_, last) = journal.epoch_and_position(shard);
         let there = stream.positions(shard);
         if let Some(missing) = (1..=last).find(|pos| !there.contains(pos)) {
             let what = format!("{missing} of {last} in shard {shard}, which has {there:?}");

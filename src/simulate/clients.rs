@@ -326,13 +326,13 @@ impl Clients {
                     async move {
                         let cause = cause("buyer", &format!("{order}-cancel"));
                         let ask = async |node: Arc<Node>| {
-                            node.flows.start_over.cancel(order, cause, wait).await
+                            node.flows.start_over.cancel(order, None, (cause, wait)).await
                         };
                         definite(fleet.through(ask).await?)
                     }
                 };
                 let answer = self.insist(patience, send).await;
-                if let Some(Ok((cancelled, _))) = answer
+                if let Some(Ok(Ok((cancelled, _)))) = answer
                     && !cancelled.given_up()
                 {
                     let what = format!("{order} is {:?}", cancelled.phase());
@@ -411,10 +411,10 @@ impl Clients {
             let before = self.seen(&id);
             if let Some(Some((order, seq))) = self.request(Duration::from_secs(5), send).await {
                 self.note_version(&id, before, seq);
-                let settled = order.settled();
-                let placed = PlacedOrder { order, seq, settled, replayed: false };
+                let has_outcome = order.has_outcome();
+                let placed = PlacedOrder { order, seq, has_outcome, replayed: false };
                 self.acknowledged(me, &placed).await;
-                if settled {
+                if has_outcome {
                     return Some(placed.order.phase());
                 }
             }

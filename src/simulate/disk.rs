@@ -139,7 +139,7 @@ impl Disk {
     fn by_the_owner(&self, fences: &[Fence], records: &[Record]) {
         let Shared { world, journal, .. } = &*self.shared;
         for fence in fences {
-            let (epoch, _) = journal.stands(fence.shard);
+            let (epoch, _) = journal.epoch_and_position(fence.shard);
             let there = records.iter().find(|record| record.shard == fence.shard);
             if let Some(record) = there.filter(|_| epoch != fence.epoch.0) {
                 let what = format!(

@@ -350,7 +350,7 @@ impl Environment {
         }
         self.checks.verify(&self.world, &self.tables, &self.bank, true).await;
         let known = self.clients.known();
-        self.checks.at_rest(&self.world, &self.journal, &self.bank, &known).await;
+        self.checks.is_finished(&self.world, &self.journal, &self.bank, &known).await;
         for story in &self.stories {
             story.check(&self.clients).await;
         }
@@ -419,7 +419,8 @@ impl Environment {
 impl Environment {
     /// The number of claims, over all shards.
     fn claims(&self) -> u64 {
-        let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.stands(shard).0);
+        let epochs =
+            (0..self.plan.shop.shards).map(|shard| self.journal.epoch_and_position(shard).0);
         u64::try_from(epochs.sum::<i64>()).unwrap_or(0)
     }
 }

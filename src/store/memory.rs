@@ -129,8 +129,8 @@ impl Tables for MemoryStore {
         let pins = self.rows().await?.pins.clone();
         let mut shards = Vec::new();
         for id in 0..self.journal.shards() {
-            let (epoch, last_pos) = self.journal.stands(id);
-            let (owner, lease_until) = self.journal.leased(id);
+            let (epoch, last_pos) = self.journal.epoch_and_position(id);
+            let (owner, lease_until) = self.journal.lease_of(id);
             shards.push(shard::Row {
                 id,
                 owner,

@@ -18,7 +18,7 @@ async fn a_cart_becomes_a_paid_order() {
     shop.sell("MUG", 300, 5).await;
     let cart = shop.cart(&[("LAMP", 2), ("MUG", 1)]).await;
     let placed = shop.checkout(cart, "tok_ok").await.unwrap();
-    assert!(placed.settled);
+    assert!(placed.has_outcome);
     assert_eq!(placed.order.status(), OrderStatus::Confirmed);
     assert_eq!(placed.order.number(), Some(1));
     let order = shop.until(cart, |order| order.captured() > 0).await;
@@ -97,6 +97,6 @@ async fn placed_order_is_answered_with_unknown_outcome() {
     shop.until(cart, |order| order.placed().is_some()).await;
     shop.node.orders.abandon(0);
     let placed = buying.await.unwrap().unwrap();
-    assert!(!placed.settled);
+    assert!(!placed.has_outcome);
     assert!(placed.order.placed().is_some());
 }

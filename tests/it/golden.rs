@@ -47,7 +47,7 @@ fn check(noun: &StoredShapes) {
         let stored: Value = serde_json::from_str(&text).unwrap();
         let lifted = (version..(noun.newest)(kind))
             .fold(stored, |data, version| (noun.upcast)(kind, version, data));
-        let read = (noun.reread_event)(&record(noun, kind, version, &text))
+        let read = (noun.round_trip_event)(&record(noun, kind, version, &text))
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!((read.kind, read.version), (kind, (noun.newest)(kind)));
         let written: Value = serde_json::from_str(&read.written).unwrap();

@@ -171,7 +171,7 @@ async fn until_held<T: std::fmt::Debug>(gate: &mut AppendGate, waits: impl Futur
 #[tokio::test]
 async fn nothing_is_answered_before_it_is_durable() {
     let bench = Bench::new().await;
-    let mut gate = bench.journal.hold();
+    let mut gate = bench.journal.block_append();
     let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
     until_held(&mut gate, add.as_mut()).await;
     let mut look = std::pin::pin!(bench.sum("tally_a"));
@@ -191,7 +191,7 @@ async fn nothing_is_answered_before_it_is_durable() {
 #[tokio::test]
 async fn appends_of_one_entity_share_commits() {
     let bench = Bench::new().await;
-    let mut gate = bench.journal.hold();
+    let mut gate = bench.journal.block_append();
     let adds = join_all((0..1_000).map(|_| bench.add("tally_a", 1, None)));
     let opened = async {
         gate.reached().await;
@@ -448,7 +448,7 @@ async fn commands_in_progress_are_limited() {
 #[tokio::test]
 async fn cancelled_close_of_a_shard_can_be_abandoned() {
     let bench = Bench::new().await;
-    let mut gate = bench.journal.hold();
+    let mut gate = bench.journal.block_append();
     let mut add = std::pin::pin!(bench.add("tally_a", 1, None));
     until_held(&mut gate, add.as_mut()).await;
     {

@@ -210,7 +210,7 @@ async fn full_lane_returns_the_append() {
     let (memory, journal, fence) = memory().await;
     let options = Options { queue_appends: 2, ..Options::default() };
     let watched = Watched::start(journal, fence, options);
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     watched.enqueue(1, "cart_1", 0);
     gate.reached().await;
     watched.enqueue(2, "cart_2", 0);
@@ -229,7 +229,7 @@ async fn a_lane_is_full_by_bytes_as_well() {
     let (memory, journal, fence) = memory().await;
     let watched =
         Watched::start(journal, fence, Options { queue_bytes: 300, ..Options::default() });
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     // Larger than the whole queue, and yet taken: nothing else waits.
     watched.lane.enqueue(append("cart_1", 0, 100), Box::new(|_| ())).unwrap();
     gate.reached().await;
@@ -251,7 +251,7 @@ async fn later_appends_of_a_failed_one_fail() {
         let (memory, journal, fence) = memory().await;
         let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
         let name = format!("{fault:?}");
-        let mut gate = memory.hold();
+        let mut gate = memory.block_append();
         memory.inject(fault);
         watched.enqueue(0, "cart_0", 0);
         gate.reached().await;
@@ -274,7 +274,7 @@ async fn later_appends_of_a_failed_one_fail() {
 async fn unknown_outcome_applies_to_the_whole_batch() {
     let (memory, journal, fence) = memory().await;
     let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     memory.inject(AppendFault::UnknownWritten);
     watched.enqueue(0, "cart_0", 0);
     gate.reached().await;
@@ -304,7 +304,7 @@ async fn a_batch_has_limits() {
     let (memory, journal, fence) = memory().await;
     let options = Options { batch_appends: 10, ..Options::default() };
     let watched = Watched::start(journal, fence, options);
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     watched.enqueue(0, "cart_0", 0);
     gate.reached().await;
     for n in 1..=25 {
@@ -335,7 +335,7 @@ async fn over_two_shards() -> (MemoryJournal, Arc<dyn Journal>, Vec<Fence>, Watc
 #[tokio::test]
 async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
     let (memory, journal, fences, watched) = over_two_shards().await;
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     watched.enqueue(0, &entity_on(0, 0), 0);
     gate.reached().await;
     for number in 1..=6 {
@@ -345,10 +345,10 @@ async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
     watched.lane.flush().await;
     assert_eq!(watched.told(), (0..=6).map(|n| (n, true)).collect::<Vec<_>>());
     assert_eq!(watched.lane.counters().commits, 2);
-    assert_eq!((memory.stands(0).1, memory.stands(1).1), (4, 3));
+    assert_eq!((memory.epoch_and_position(0).1, memory.epoch_and_position(1).1), (4, 3));
 
     journal.claim(&[1], "another", OVER).await.unwrap();
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     watched.enqueue(7, &entity_on(0, 7), 0);
     gate.reached().await;
     for number in 8..=11 {
@@ -366,7 +366,7 @@ async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
 async fn appends_of_a_former_claim_are_refused() {
     let (memory, journal, fence) = memory().await;
     let watched = Watched::start(Arc::clone(&journal), fence, Options::default());
-    let mut gate = memory.hold();
+    let mut gate = memory.block_append();
     watched.enqueue(0, "cart_0", 0);
     gate.reached().await;
     watched.enqueue(1, "cart_1", 0);
@@ -378,14 +378,14 @@ async fn appends_of_a_former_claim_are_refused() {
     watched.lane.flush().await;
     // The first was on its way under the epoch that is over.
     assert_eq!(watched.told(), [(0, false), (1, false), (2, false), (3, true)]);
-    assert_eq!(memory.stands(0).1, 1);
+    assert_eq!(memory.epoch_and_position(0).1, 1);
 }
 
 #[tokio::test]
 async fn disowned_shard_fails_no_append_of_another() {
     let (memory, journal, _, watched) = over_two_shards().await;
-    let mut first = memory.hold();
-    let mut gate = memory.hold();
+    let mut first = memory.block_append();
+    let mut gate = memory.block_append();
     watched.enqueue(0, &entity_on(0, 0), 0);
     first.reached().await;
     watched.enqueue(1, &entity_on(1, 1), 0);

@@ -31,6 +31,7 @@ on_both_databases! {
     an_unknown_location_is_refused_wherever_it_is_named
     a_location_is_described_and_deleted
     nothing_is_sold_where_it_is_not_for_sale
+    units_that_come_back_to_a_deleted_location_can_be_moved
     old_stock_keeps_its_location
 }
 
@@ -155,6 +156,35 @@ async fn nothing_is_sold_where_it_is_not_for_sale(site: Site) {
     admin(&site, "PATCH", "/locations/returns", json!({"for_sale": true})).await.expect(200);
     let cart = site.cart(&[("LAMP", 4)]).await;
     site.checkout(&cart, "key-3", "tok_ok", 10).await.expect(201);
+    site.verify().await;
+}
+
+async fn units_that_come_back_to_a_deleted_location_can_be_moved(site: Site) {
+    admin(&site, "PUT", "/locations/attic", json!({"name": "The attic"})).await.expect(201);
+    let moved = json!({"from": "main", "to": "attic", "quantity": 5});
+    admin(&site, "POST", "/stock/LAMP/transfers", moved).await.expect(200);
+    let cart = site.cart(&[("LAMP", 5)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 10).await.expect(201);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let order = format!("/orders/{}", order["id"].as_str().unwrap());
+    admin(&site, "POST", &format!("{order}/fulfillments"), json!({})).await.expect(200);
+    site.until_some(async || {
+        let gone = admin(&site, "DELETE", "/locations/attic", Value::Null).await;
+        (gone.status == 204).then_some(())
+    })
+    .await;
+    assert_eq!(ids(&site).await, ["main"]);
+    let lines = json!([{"line": "1", "quantity": 2}]);
+    let back = json!({"lines": lines, "restock": true, "reason": "not wanted"});
+    admin(&site, "POST", &format!("{order}/refunds"), back).await.expect(200);
+    site.until_some(async || (ids(&site).await == ["attic", "main"]).then_some(())).await;
+    let attic = admin(&site, "GET", "/locations/attic", Value::Null).await.expect(200);
+    assert_eq!((&attic["name"], &attic["for_sale"]), (&json!("The attic"), &json!(false)));
+    let full = admin(&site, "DELETE", "/locations/attic", Value::Null).await;
+    assert_eq!((full.status, full.code()), (409, "wrong_state"));
+    let moved = json!({"from": "attic", "to": "main", "quantity": 2});
+    admin(&site, "POST", "/stock/LAMP/transfers", moved).await.expect(200);
+    site.until_some(async || (ids(&site).await == ["main"]).then_some(())).await;
     site.verify().await;
 }
 

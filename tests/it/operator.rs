@@ -170,9 +170,9 @@ async fn a_payment_at_an_account_or_in_a_currency_where_none_was_made_is_an_aler
         for (account, currency) in [("eu", Currency::GBP), ("", Currency::EUR)] {
             let cart = shop.cart(&[("LAMP", 1)]).await;
             shop.checkout(cart, token).await.unwrap();
-            let at_rest =
+            let is_finished =
                 move |order: &Order| order.captured() == captured && order.effects().is_empty();
-            shop.until(cart, at_rest).await;
+            shop.until(cart, is_finished).await;
             let amount = Money::new(500, currency);
             let same = payment(&format!("{}-p1", order(cart)));
             let there = vec![Payment { amount, captured, ..same }];

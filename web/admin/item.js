@@ -193,9 +193,11 @@ function adjust(item, { location, on_hand, reserved, allocated }, read) {
   });
 }
 
-/** Moves units to another location of the shop, or to a new one. */
-function transfer(item, { location, sellable }, read) {
-  const others = item.levels.map((level) => level.location).filter((other) => other !== location);
+/** Moves units to another location of the shop. */
+async function transfer(item, { location, sellable }, read) {
+  const known = await get("/v1/admin/locations?limit=200").catch(() => ({ data: [], next_cursor: "" }));
+  const ids = new Set([...item.levels.map((level) => level.location), ...known.data.map((one) => one.id)]);
+  const others = [...ids].filter((other) => other !== location);
   ask({
     heading: `Transfer ${item.sku} from ${location}`, verb: "Transfer", done: "The units were transferred", about: about(item),
     intro: `${several(sellable, "unit")} can be moved: what is reserved or allocated stays.`,
@@ -209,6 +211,7 @@ function transfer(item, { location, sellable }, read) {
       const many = numberOf(quantity, 1);
       if (to === location) throw complaint("to", "is where the units are");
       if (many > levelOf(now, location).sellable) throw complaint("quantity", `only ${several(levelOf(now, location).sellable, "unit")} can be moved`);
+      if (known.next_cursor === null && !others.includes(to)) throw complaint("to", `is no location of the shop: ${others.join(", ")}`);
       await send("POST", place(item, "transfers"), { from: location, to, quantity: many }, { key });
       read();
     },

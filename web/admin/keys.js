@@ -32,7 +32,7 @@ export function pageKeys(keys, help = []) {
 }
 
 function typing(target) {
-  return target.closest("input, textarea, select, [contenteditable]") !== null;
+  return target.closest('input:not([type="checkbox"]), textarea, select, [contenteditable]') !== null;
 }
 
 function pressed(event) {

@@ -180,14 +180,16 @@ class List {
 
   #choose(ids, on) {
     for (const id of ids) {
-      if (on && this.#chosen.size < MANY_MAX) this.#chosen.add(id);
-      else this.#chosen.delete(id);
+      if (!on) this.#chosen.delete(id);
+      else if (this.#chosen.size < MANY_MAX) this.#chosen.add(id);
       this.#dirty.add(id);
     }
     this.#write();
   }
 
+  /** Selects what is shown; with as many as can be selected, a further click selects none. */
   #chooseAll(on) {
+    on &&= this.#chosen.size < MANY_MAX;
     this.#choose(on ? this.#shownRows().map((row) => row.id) : [...this.#chosen], on);
   }
 

@@ -19,14 +19,14 @@ pub struct StoredShapes {
     /// Upcasts the data of an older version of a kind to the next one.
     pub upcast: fn(kind: &str, version: u16, data: Value) -> Value,
     /// Decodes an event, encodes it again, and decodes the result.
-    pub reread_event: fn(&Record) -> Result<Reread, Error>,
+    pub round_trip_event: fn(&Record) -> Result<RoundTrip, Error>,
     /// Decodes a state, encodes it again, and decodes the result.
-    pub reread_state: fn(text: &str) -> Result<Reread, Error>,
+    pub round_trip_state: fn(text: &str) -> Result<RoundTrip, Error>,
 }
 
 /// A decoded event or state in its current encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reread {
+pub struct RoundTrip {
     /// The kind of the event; empty for a state.
     pub kind: &'static str,
     /// The version of the event's kind; 0 for a state.
@@ -46,24 +46,24 @@ impl StoredShapes {
             kinds: <N::Event as VariantNames>::VARIANTS,
             newest: N::Event::newest,
             upcast: N::Event::upcast,
-            reread_event: reread_event::<N>,
-            reread_state: reread_state::<N>,
+            round_trip_event: round_trip_event::<N>,
+            round_trip_state: round_trip_state::<N>,
         }
     }
 }
 
-fn reread_event<N: Noun>(record: &Record) -> Result<Reread, Error> {
+fn round_trip_event<N: Noun>(record: &Record) -> Result<RoundTrip, Error> {
     let event = decode::<N::Event>(record)?;
     let written = serde_json::to_string(&event)?;
     let (kind, version) = (event.kind(), event.version());
     let again = Record { version, data: written.as_str().into(), ..record.clone() };
     let same = decode::<N::Event>(&again).is_ok_and(|again| again == event);
-    Ok(Reread { kind, version, written, same })
+    Ok(RoundTrip { kind, version, written, same })
 }
 
-fn reread_state<N: Noun>(text: &str) -> Result<Reread, Error> {
+fn round_trip_state<N: Noun>(text: &str) -> Result<RoundTrip, Error> {
     let state: N = serde_json::from_str(text)?;
     let written = serde_json::to_string(&state)?;
     let same = serde_json::from_str::<N>(&written).is_ok_and(|again| again == state);
-    Ok(Reread { kind: "", version: 0, written, same })
+    Ok(RoundTrip { kind: "", version: 0, written, same })
 }

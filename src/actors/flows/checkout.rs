@@ -25,7 +25,7 @@ use crate::domain::cart;
 use crate::domain::entity::{Cause, EntityId};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
-use crate::domain::order::{self, Command, Order, PaymentMethod, Shortage};
+use crate::domain::order::{self, Command, Order, PaymentMethod, Phase, Shortage};
 use crate::domain::stock::{self, Stock};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
@@ -60,8 +60,8 @@ pub struct PlacedOrder {
     /// Its version.
     pub seq: i64,
     /// Whether the outcome of the checkout is known, so that the buyer can be answered
-    /// ([`Order::settled`]).
-    pub settled: bool,
+    /// ([`Order::has_outcome`]).
+    pub has_outcome: bool,
     /// Whether it was placed before, under the same idempotency key.
     pub replayed: bool,
 }
@@ -110,7 +110,7 @@ fn read_placed(view: host::View<'_, Order>) -> PlacedOrder {
     PlacedOrder {
         order: view.state.clone(),
         seq: view.seq,
-        settled: view.state.settled(),
+        has_outcome: view.state.has_outcome(),
         replayed: view.replayed,
     }
 }
@@ -173,7 +173,9 @@ impl CheckoutFlow {
             }
         };
         let placed = placed.map_err(|error| match error {
-            host::Error::Rejected(order::Rejection::NotPayable { .. }) => {
+            host::Error::Rejected(order::Rejection::NotPayable { phase })
+                if !matches!(phase, Phase::Cancelling | Phase::Cancelled) =>
+            {
                 CheckoutRefusal::CartSpent { order }
             }
             other => refused(order, other),
@@ -222,7 +224,7 @@ impl CheckoutFlow {
         placed: PlacedOrder,
         patience: Option<Duration>,
     ) -> PlacedOrder {
-        let Some(patience) = patience.filter(|_| !placed.settled) else {
+        let Some(patience) = patience.filter(|_| !placed.has_outcome) else {
             return placed;
         };
         match self.orders.wait(entity, patience, Until::Settled, read_placed).await {
@@ -313,7 +315,7 @@ impl CheckoutFlow {
             let seq = (!seeded_fault::active(SeededFault::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
-            let spent = self.carts.ask_if(&entity, seq, spend, cause, |_| ()).await;
+            let spent = self.carts.ask_at_version(&entity, seq, spend, cause, |_| ()).await;
             // The cart has another version: it was changed meanwhile, or another checkout was
             // first.
             if spent.map_err(of_cart)?.is_ok() {

@@ -190,8 +190,8 @@ impl Reconciliation {
         let Ok(seen) = see().await else {
             return false;
         };
-        if seen.fits(payment) || !seen.at_rest {
-            return seen.fits(payment) && seen.at_rest;
+        if seen.fits(payment) || !seen.is_finished {
+            return seen.fits(payment) && seen.is_finished;
         }
         // The order may have changed since the list was read: the payment is read again, and only a
         // remaining difference counts.
@@ -324,7 +324,7 @@ struct SweptOrder {
     captured: i64,
     refunded: i64,
     /// No step of the order is unfinished.
-    at_rest: bool,
+    is_finished: bool,
 }
 
 impl SweptOrder {
@@ -349,7 +349,7 @@ impl SweptOrder {
             live,
             captured: if moved { order.captured() } else { 0 },
             refunded: if moved { order.refunded() } else { 0 },
-            at_rest: order.effects().is_empty()
+            is_finished: order.effects().is_empty()
                 && matches!(
                     order.phase(),
                     Phase::Absent | Phase::Confirmed | Phase::Cancelled | Phase::AwaitingPayment

@@ -39,18 +39,24 @@ fn wrong(what: &'static str) -> StartOverRefusal {
 
 impl StartOver {
     /// Cancels an order that is not paid, and waits until its units are free, at most `patience`.
+    /// If the order has another version than `if_seq`, nothing is done and the answer is `Err` with
+    /// that version.
     ///
     /// # Errors
     /// [`order::Rejection`]: there is no such order, or it is paid; or a failure of the host.
     pub async fn cancel(
         &self,
         order: OrderId,
-        cause: Cause,
-        patience: Duration,
-    ) -> Result<(Order, i64), host::Error<order::Rejection>> {
+        if_seq: Option<i64>,
+        (cause, patience): (Cause, Duration),
+    ) -> Result<Result<(Order, i64), i64>, host::Error<order::Rejection>> {
         let entity = order::entity_id(order);
         let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-        let (mut state, mut seq) = self.orders.ask(&entity, Command::Abandon, cause, read).await?;
+        let asked = self.orders.ask_at_version(&entity, if_seq, Command::Abandon, cause, read);
+        let (mut state, mut seq) = match asked.await? {
+            Ok(asked) => asked,
+            Err(other) => return Ok(Err(other)),
+        };
         let deadline = Instant::now() + patience;
         while state.phase() == Phase::Cancelling {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -63,7 +69,7 @@ impl StartOver {
                 Err(_) => break,
             }
         }
-        Ok((state, seq))
+        Ok(Ok((state, seq)))
     }
 
     /// Cancels an order that is not paid, unless it is cancelled already, and creates `cart` with
@@ -78,8 +84,9 @@ impl StartOver {
         (cause, patience): (Cause, Duration),
     ) -> Result<(Cart, i64), StartOverRefusal> {
         if !seeded_fault::active(SeededFault::OrderKeptBesideNewCart) {
-            let (state, _) = self.cancel(order, cause.clone(), patience).await?;
-            if !state.given_up() || !state.replaceable() {
+            let cancelled = self.cancel(order, None, (cause.clone(), patience)).await?;
+            let replaceable = |state: &Order| state.given_up() && state.replaceable();
+            if !cancelled.is_ok_and(|(state, _)| replaceable(&state)) {
                 return Err(wrong("the shop has cancelled the order"));
             }
         }

@@ -50,7 +50,7 @@ impl Order {
     #[must_use]
     pub fn payable(&self) -> bool {
         self.phase == Phase::AwaitingPayment
-            && !self.taking_back()
+            && !self.has_open_reversal()
             && self.attempts.len() < ATTEMPTS_MAX
     }
 

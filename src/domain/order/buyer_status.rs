@@ -60,7 +60,7 @@ impl Order {
     #[must_use]
     pub fn buyer_status(&self) -> BuyerStatus {
         match self.phase {
-            Phase::AwaitingPayment if !self.taking_back() => BuyerStatus::AwaitingPayment,
+            Phase::AwaitingPayment if !self.has_open_reversal() => BuyerStatus::AwaitingPayment,
             Phase::Paying if self.attempts.last().is_some_and(|last| last.action.is_some()) => {
                 BuyerStatus::AwaitingPayment
             }

@@ -222,7 +222,7 @@ pub enum Rejection {
         line: u32,
     },
     /// The quantity is not from 1 to the number of units that are left on the line.
-    #[error("line {line} has {limit} units left for this")]
+    #[error("line {line}: at most {limit} units are left for this")]
     TooManyUnits {
         /// The line.
         line: u32,

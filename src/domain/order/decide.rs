@@ -170,7 +170,7 @@ impl Order {
         };
         let in_time = self.placed.as_ref().is_some_and(|placed| now < placed.deadline_at);
         match self.phase {
-            Phase::AwaitingPayment if self.taking_back() => Err(Rejection::InProgress),
+            Phase::AwaitingPayment if self.has_open_reversal() => Err(Rejection::InProgress),
             Phase::AwaitingPayment if self.attempts.len() >= ATTEMPTS_MAX => {
                 Err(wrong("the order has too many payment attempts"))
             }

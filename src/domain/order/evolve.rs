@@ -19,8 +19,8 @@ impl entity::Noun for Order {
     type Rejection = Rejection;
     type Effect = Effect;
 
-    fn settled(&self) -> bool {
-        Self::settled(self)
+    fn has_outcome(&self) -> bool {
+        Self::has_outcome(self)
     }
 
     fn command_name(command: &Command) -> &'static str {
@@ -31,7 +31,7 @@ impl entity::Noun for Order {
         self.decide_command(command, now)
     }
 
-    fn at_rest(&self) -> bool {
+    fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Confirmed | Phase::Cancelled)
     }
 

@@ -284,13 +284,13 @@ impl Order {
 
     /// Whether a request that waits for the outcome of a checkout or payment can be answered now.
     #[must_use]
-    pub fn settled(&self) -> bool {
+    pub fn has_outcome(&self) -> bool {
         match self.phase {
             Phase::Absent | Phase::Reserving | Phase::Paying | Phase::Committing => {
                 !self.stuck.is_empty() || self.alert.is_some()
             }
             Phase::AwaitingPayment => {
-                !self.taking_back() || !self.stuck.is_empty() || self.alert.is_some()
+                !self.has_open_reversal() || !self.stuck.is_empty() || self.alert.is_some()
             }
             Phase::Confirmed | Phase::Cancelling | Phase::Cancelled => true,
         }
@@ -298,7 +298,7 @@ impl Order {
 
     /// Whether the order has given up a payment attempt that is not reversed yet.
     #[must_use]
-    pub fn taking_back(&self) -> bool {
+    pub fn has_open_reversal(&self) -> bool {
         self.phase == Phase::AwaitingPayment && self.attempts.iter().any(Attempt::open)
     }
 }

@@ -73,6 +73,11 @@ pub const LEFT_OUT: [&str; 8] = [
     "open_live",
 ];
 
+/// Lists without a version that have an `ETag`, because caches may keep them.
+const CACHED: [&str; 2] = ["browse_products", "list_delivery_options"];
+/// The pattern of an `ETag`.
+const TAG: &str = r#"^"[!#-~]*"$"#;
+
 /// The OpenAPI document.
 #[must_use]
 pub fn document(routes: &Routes) -> OpenApi {
@@ -177,19 +182,32 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
     }
     let named = |parameter: &Parameter| parameter.name == "Kontor-After";
     let follows_writes = parameters.iter().any(|one| matches!(one, RefOr::T(one) if named(one)));
-    let of_carts = route.path.starts_with("/v1/store/carts") && route.operation != "check_out";
+    let pays = ["check_out", "pay_my_order"].contains(&route.operation);
+    let of_carts =
+        route.operation == "replace_my_cart" || route.path.starts_with("/v1/store/carts") && !pays;
+    let cached = CACHED.contains(&route.operation);
+    let ok = all.get("200");
+    // Prices and expired holds change these between versions: they are always sent.
+    let conditional = route.method == Method::GET
+        && (cached || ok.is_some_and(|answer| has_version(answer, versioned)))
+        && !["/carts", "/stock"].iter().any(|part| route.path.contains(part));
+    if conditional {
+        parameters.push(if_none_match().into());
+    }
     let limited = route.path.starts_with("/v1/") && route.class != Class::Health;
     for (status, response) in all.iter_mut() {
         let has_version = has_version(response, versioned);
         if let RefOr::T(response) = response {
+            if has_version || cached && status == "200" {
+                let about = "The version, for use in `If-Match`; of what anybody may see, a digest";
+                response.headers.insert("ETag".to_owned(), header(about, TAG).into());
+            }
             if has_version {
-                let tag = header("The version, for use in `If-Match`", r#"^"[0-9]+"$"#);
-                response.headers.insert("ETag".to_owned(), tag.into());
                 if route.method != Method::GET && !of_carts {
                     let position = header(POSITION, "^[A-Za-z0-9_-]+$");
                     response.headers.insert("Kontor-Position".to_owned(), position.into());
                 }
-                if ["201", "202"].contains(&status.as_str()) {
+                if status == "201" || pays && status == "202" {
                     let place = header("The path of the created resource", "^/v1/");
                     response.headers.insert("Location".to_owned(), place.into());
                 }
@@ -202,6 +220,11 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
             }
             response.headers.insert("X-Request-Id".to_owned(), request_id().into());
         }
+    }
+    if conditional {
+        let known = ResponseBuilder::new().description("The client has this answer already");
+        let known = known.header("ETag", header("The `ETag` of the answer", TAG));
+        all.insert("304".to_owned(), known.header("X-Request-Id", request_id()).build().into());
     }
     let body = operation.request_body.is_some();
     for (status, about) in problems(route, body) {
@@ -242,7 +265,7 @@ fn callers(access: Access) -> String {
 
 fn idempotency_key(operation: &str) -> Parameter {
     let (needed, more) = match operation {
-        "check_out" => (true, ""),
+        "check_out" | "pay_my_order" => (true, ""),
         "create_cart" => (false, "; without an API key it must have at least 16 random characters"),
         _ => (false, ""),
     };
@@ -255,6 +278,12 @@ fn if_match() -> Parameter {
     let text = ObjectBuilder::new().schema_type(Type::String);
     let text = text.pattern(Some(r#"^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$"#));
     parameter("If-Match", false, "ETags, one of which must be the current one; * for any", text)
+}
+
+fn if_none_match() -> Parameter {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let about = "ETags that the client has: if one is the current one, the answer is 304";
+    parameter("If-None-Match", false, about, text)
 }
 
 /// Whether an answer is one resource with a version.

@@ -54,6 +54,9 @@ pub fn must_be(expected: &str, found: &str) -> String {
         "a map" => "must be an object".to_owned(),
         rule if rule.starts_with("must ") => rule.to_owned(),
         kind if kind.starts_with("struct ") => "must be an object".to_owned(),
+        kind if kind.starts_with("enum ") => {
+            "must be a string that is one of the choices".to_owned()
+        }
         choices if choices.contains('`') && !choices.starts_with("one of ") => {
             format!("must be {}", choices.replace('`', ""))
         }

@@ -26,12 +26,12 @@ pub enum AppendFault {
     /// The append is not written, and its outcome is reported as unknown.
     UnknownUnwritten,
     /// The append waits until [`AppendGate::open`], or until the gate is dropped.
-    Slow(AppendHold),
+    Slow(BlockedAppend),
 }
 
 /// The other end of an [`AppendGate`], on which the append waits.
 #[derive(Debug)]
-pub struct AppendHold {
+pub struct BlockedAppend {
     reached: oneshot::Sender<()>,
     opened: oneshot::Receiver<()>,
 }
@@ -133,10 +133,10 @@ impl MemoryJournal {
 
     /// Queues a fault that blocks one append until the gate is opened.
     #[must_use]
-    pub fn hold(&self) -> AppendGate {
+    pub fn block_append(&self) -> AppendGate {
         let (reached_tx, reached) = oneshot::channel();
         let (open, opened) = oneshot::channel();
-        self.inject(AppendFault::Slow(AppendHold { reached: reached_tx, opened }));
+        self.inject(AppendFault::Slow(BlockedAppend { reached: reached_tx, opened }));
         AppendGate { reached, open }
     }
 
@@ -165,7 +165,7 @@ impl MemoryJournal {
 
     /// A shard's epoch and the position of its last event.
     #[must_use]
-    pub fn stands(&self, shard: u16) -> (i64, i64) {
+    pub fn epoch_and_position(&self, shard: u16) -> (i64, i64) {
         let state = self.state();
         let found = state.shard(shard);
         found.map_or((0, 0), |found| (found.epoch, count(found.records.len())))
@@ -173,7 +173,7 @@ impl MemoryJournal {
 
     /// A shard's owner, and the end of its lease.
     #[must_use]
-    pub fn leased(&self, shard: u16) -> (String, Timestamp) {
+    pub fn lease_of(&self, shard: u16) -> (String, Timestamp) {
         let state = self.state();
         let found = state.shard(shard);
         found.map_or_else(|_| Default::default(), |it| (it.owner.clone(), it.lease_until))

@@ -250,6 +250,8 @@ async fn stock_is_found_by_name_counted_and_transferred() {
     page.press_control("Enter").await;
     page.sees("dialog .field-error", "must be a whole number of units").await;
     page.press("Escape").await;
+    let back = json!({"name": "The back room", "for_sale": false});
+    site.admin(Method::PUT, "/locations/back", Some(back)).await.expect(201);
     page.button("Transfer").await;
     page.fill("to", "back").await;
     page.fill("quantity", "8").await;

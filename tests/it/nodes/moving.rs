@@ -85,16 +85,17 @@ async fn second_process_with_a_nodes_name_claims_no_shards() {
     let shared = Shared::open().await;
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;
-    let epochs = || (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect::<Vec<_>>();
+    let epochs =
+        || (0..SHARDS).map(|shard| shared.journal.epoch_and_position(shard).0).collect::<Vec<_>>();
     let before = epochs();
     let mut other = shared.node_at("a", "http://elsewhere");
     other.ready().await;
     let there = other.node();
     // The first one goes on prolonging its leases while the other one looks, again and again.
-    let long = shared.journal.leased(0).1 + Span::from_secs(3);
+    let long = shared.journal.lease_of(0).1 + Span::from_secs(3);
     let prolonged = async {
         while there.cluster.as_ref().unwrap().view().holdings.is_empty()
-            || (shared.journal.leased(0).1 < long && epochs() == before)
+            || (shared.journal.lease_of(0).1 < long && epochs() == before)
         {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -143,7 +144,8 @@ async fn shards_of_a_dead_node_get_new_owners() {
         })
     }))
     .await;
-    let epochs: Vec<i64> = (0..SHARDS).map(|shard| shared.journal.stands(shard).0).collect();
+    let epochs: Vec<i64> =
+        (0..SHARDS).map(|shard| shared.journal.epoch_and_position(shard).0).collect();
     nodes[2].kill(&shared);
     shared.shared_among(&["a", "b"]).await;
     let ended = join_all(carts.iter().map(|cart| {
@@ -155,8 +157,8 @@ async fn shards_of_a_dead_node_get_new_owners() {
     .await;
     assert!(ended.iter().all(|status| *status == OrderStatus::Confirmed), "{ended:?}");
     assert_eq!(nodes[1].on(sold(nodes[1].node(), "LAMP")).await, 24);
-    let moved =
-        (0..SHARDS).filter(|shard| shared.journal.stands(*shard).0 > epochs[usize::from(*shard)]);
+    let moved = (0..SHARDS)
+        .filter(|shard| shared.journal.epoch_and_position(*shard).0 > epochs[usize::from(*shard)]);
     assert!(moved.count() >= usize::from(SHARDS / 4), "what it had was claimed anew");
 }
 
@@ -171,7 +173,7 @@ async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
         .find(|sku| a.runs(stock::entity_id(&sku.parse().unwrap()).shard(SHARDS)));
     let entity = stock::entity_id(&sku.unwrap().parse().unwrap());
     let shard = usize::from(entity.shard(SHARDS));
-    let mut gate = shared.journal.hold();
+    let mut gate = shared.journal.block_append();
     let (to, set) = (entity.clone(), || stock::Command::Set {
         location: "main".parse().unwrap(),
         on_hand: 7,
@@ -211,7 +213,7 @@ async fn old_hand_over_does_not_end_a_new_claim() {
         on_hand,
         change_from: None,
     };
-    let mut gate = shared.journal.hold();
+    let mut gate = shared.journal.block_append();
     let (a, to, first) = (nodes[0].node(), entity.clone(), set(0));
     let held = nodes[0].on(async move { a.stock.carry_out(&to, first, saga()).await });
     let claimed_again = async {
@@ -229,13 +231,15 @@ async fn old_hand_over_does_not_end_a_new_claim() {
             assert!(shared.store.pin_shard(shard, Some("b")).await.unwrap());
         }
         shared.until(|owners| owners[1].is_empty()).await;
-        let epoch = shared.journal.stands(0).0;
+        let epoch = shared.journal.epoch_and_position(0).0;
         assert!(shared.store.remove_node(&b).await.unwrap());
         for shard in [0, 1] {
             assert!(shared.store.pin_shard(shard, None).await.unwrap());
         }
         shared.journal.expire(0);
-        shared.until(|_| shared.journal.stands(0).0 > epoch && nodes[0].node().runs(0)).await;
+        shared
+            .until(|_| shared.journal.epoch_and_position(0).0 > epoch && nodes[0].node().runs(0))
+            .await;
         gate.open();
     };
     let (_lost, ()) = futures_util::join!(held, claimed_again);

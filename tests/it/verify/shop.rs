@@ -130,7 +130,7 @@ impl Shop {
     /// Fills a cart and checks it out; waits for the outcome if asked to.
     pub async fn buy(&self, name: &str, quantity: i64, token: &str, wait: bool) -> OrderId {
         let placed = self.try_buy(name, quantity, token, wait).await.unwrap();
-        assert!(placed.settled || !wait, "{:?}", placed.order);
+        assert!(placed.has_outcome || !wait, "{:?}", placed.order);
         placed.order.placed().unwrap().order
     }
 

@@ -159,7 +159,7 @@ impl<N: Noun> Actor for Entity<N> {
         if let Some(why) = &entity.broken
             && !matches!(
                 message,
-                EntityMessage::Sleep | EntityMessage::Leave | EntityMessage::Reread
+                EntityMessage::Sleep | EntityMessage::Leave | EntityMessage::RoundTrip
             )
         {
             message.refuse(Error::Quarantined(why.clone()));
@@ -209,7 +209,7 @@ impl<N: Noun> Actor for Entity<N> {
                 }
             }
             EntityMessage::Timer { due } => entity.timer(&myself, due),
-            EntityMessage::Reread => {
+            EntityMessage::RoundTrip => {
                 if entity.broken.take().is_some() {
                     Box::pin(entity.replay()).await?;
                     entity.perform();
@@ -500,7 +500,7 @@ impl<N: Noun> LoadedEntity<N> {
 
     /// Tells the shard that this entity may be passivated early.
     fn rest(&self) {
-        if self.state.at_rest() && self.quiet() {
+        if self.state.is_finished() && self.quiet() {
             let _ = self.shard.cast(ShardMessage::AtRest(self.id.clone()));
         }
     }

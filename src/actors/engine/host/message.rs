@@ -42,7 +42,7 @@ impl<N: Noun> View<'_, N> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Until {
-    /// The command has its final outcome ([`Noun::settled`]).
+    /// The command has its final outcome ([`Noun::has_outcome`]).
     Settled,
     /// Any version other than this one.
     Past(i64),
@@ -52,7 +52,7 @@ impl Until {
     /// Whether a state with this version meets the condition.
     pub(super) fn met<N: Noun>(self, state: &N, seq: i64) -> bool {
         match self {
-            Self::Settled => state.settled(),
+            Self::Settled => state.has_outcome(),
             Self::Past(seen) => seq != seen,
         }
     }
@@ -173,7 +173,7 @@ pub(super) enum EntityMessage<N: Noun> {
     /// The entity's timer is due, or the entity is to check whether it has work.
     Timer { due: bool },
     /// An operator releases the entity from quarantine.
-    Reread,
+    RoundTrip,
     /// The shard wants to passivate the entity.
     Sleep,
     /// The shard is handed over: the entity stops as soon as its outstanding answers are given.

@@ -309,7 +309,7 @@ impl<N: Noun> Host<N> {
     ///
     /// # Errors
     /// As [`Host::ask`].
-    pub async fn ask_if<T: Send + 'static>(
+    pub async fn ask_at_version<T: Send + 'static>(
         &self,
         entity: &EntityId,
         if_seq: Option<i64>,

@@ -385,7 +385,7 @@ impl<N: Noun> ShardState<N> {
         let again = EntityMessage::Timer { due: false };
         match self.slots.get_mut(&entity).map(|slot| (&slot.actor, &mut slot.stage)) {
             Some((Some(actor), Stage::Live)) => {
-                let _ = actor.cast(EntityMessage::Reread);
+                let _ = actor.cast(EntityMessage::RoundTrip);
                 return Ok(());
             }
             Some((_, Stage::Draining(buffer) | Stage::Resting(buffer))) => {

@@ -55,7 +55,7 @@ pub trait Projection: Send + Sync + 'static {
 
     /// Whether an entity is finished, so that its state is among the first to be evicted from
     /// memory.
-    fn at_rest(_state: &Self::State) -> bool {
+    fn is_finished(_state: &Self::State) -> bool {
         false
     }
 }

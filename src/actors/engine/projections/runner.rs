@@ -122,7 +122,7 @@ impl<P: Projection> Runner<P> {
     /// Evicts finished entities, if there are many.
     fn forget_resting(&mut self) {
         if self.folded.len() > self.resting_max {
-            self.folded.retain(|_, one| !P::at_rest(&one.state));
+            self.folded.retain(|_, one| !P::is_finished(&one.state));
             // If most of them are unfinished, the next eviction does not follow at the very next
             // batch.
             self.resting_max = (2 * self.folded.len()).clamp(RESTING_MAX, FOLDED_MAX);

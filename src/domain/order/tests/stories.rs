@@ -340,7 +340,7 @@ fn refunds_by_line_add_up_to_the_penny() {
         amounts.push(tell(&steps).refunds().last().map_or(0, |one| one.amount));
     }
     assert_eq!(amounts, [333, 334, 333]);
-    refused(steps.clone(), refund(&[(1, 1)], 0, 0), "line 1 has 0 units left for this");
+    refused(steps.clone(), refund(&[(1, 1)], 0, 0), "line 1: at most 0 units are left for this");
     refused(steps.clone(), refund(&[], 500, 0), "at most 499 minor units can be refunded");
     steps.extend([refund(&[(2, 2), (3, 1)], 499, 0), refunded(4), restocked(4)]);
     check(steps.clone(), "confirmed refunded/refunded/not_required 2249-2249 due 0 []");
@@ -389,7 +389,7 @@ fn refunds_are_capped_whatever_is_asked() {
     refused(paid(), refund(&[], 0, 0), "must have lines, delivery or an amount");
     refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
     refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "each line may be named only once");
-    refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1 has 3 units left for this");
+    refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1: at most 3 units are left for this");
     refused(happy(), refund(&[(1, 1)], 0, 0), "at most 0 minor units can be refunded");
     check(
         then(paid(), &[refund(&[], 0, 2_249), refunded(1)]),
@@ -438,7 +438,7 @@ fn units_of_a_skipped_refund_can_be_refunded_again() {
         then(again.clone(), &[refunded(2)]),
         "confirmed confirmed/partially_refunded/unfulfilled 2249-500 due 1749 []",
     );
-    refused(again.clone(), refund(&[(2, 1)], 0, 0), "line 2 has 0 units left for this");
+    refused(again.clone(), refund(&[(2, 1)], 0, 0), "line 2: at most 0 units are left for this");
     let both = tell(&then(again, &[refunded(2), refunded(1)]));
     assert_eq!((both.refunded(), both.refunded_units(2)), (1_000, 2));
 }
@@ -665,8 +665,8 @@ fn order_ships_in_several_fulfillments() {
     let order = tell(&some);
     let Some(Effect::Restock { units, .. }) = order.effects().pop() else { panic!() };
     assert_eq!(units.into_values().collect::<Vec<_>>(), [(1, 1)], "unshipped first");
-    refused(some.clone(), fulfill(&[(1, 1)]), "line 1 has 0 units left for this");
-    refused(some.clone(), fulfill(&[(2, i64::MAX)]), "line 2 has 2 units left for this");
+    refused(some.clone(), fulfill(&[(1, 1)]), "line 1: at most 0 units are left for this");
+    refused(some.clone(), fulfill(&[(2, i64::MAX)]), "line 2: at most 2 units are left for this");
     check(
         then(paid(), &[fulfill(&[(2, 1)]), refund(&[(2, 2)], 0, 0), refunded(1)]),
         "confirmed partially_fulfilled/partially_refunded/partial 2249-500 due 1749 [ship:1]",

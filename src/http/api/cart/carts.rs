@@ -190,7 +190,7 @@ async fn change(
     let (carts, entity) = (&call.node().carts, cart::entity_id(cart));
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let write = async |version| match carts
-        .ask_if(&entity, version, command.clone(), cause.clone(), read)
+        .ask_at_version(&entity, version, command.clone(), cause.clone(), read)
         .await?
     {
         Err(0) => Err(cart::Rejection::NotFound.into()),

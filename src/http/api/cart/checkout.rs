@@ -13,6 +13,7 @@ use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::{self, CancelCause, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
+use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::order::rejection::shortages;
 use crate::http::api::order::shape::{OrderLinks, OrderShape};
 use crate::http::api::order::token::order_token;
@@ -89,8 +90,19 @@ pub async fn check_out(
     let method = payment.map(Into::into);
     let asked = Request { cart, method, expected_total, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
-    let placed = placed.map_err(|refusal| refused(refusal, expected_total))?;
-    answer(call.secret(), OrderId(cart.0), &placed, patience)
+    let order = OrderId(cart.0);
+    match placed {
+        Ok(placed) => answer(call.secret(), order, &placed, patience),
+        Err(refusal) => {
+            let error = refused(refusal, expected_total);
+            Err(match error.code() {
+                Code::WrongState | Code::OrderCancelled => {
+                    with_next_steps(&call, order, error).await
+                }
+                _ => error,
+            })
+        }
+    }
 }
 
 /// The answer to a checkout or to a further payment: the order, or why it is not confirmed.
@@ -147,7 +159,7 @@ fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     };
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
-        Phase::AwaitingPayment if order.taking_back() => Ok(StatusCode::ACCEPTED),
+        Phase::AwaitingPayment if order.has_open_reversal() => Ok(StatusCode::ACCEPTED),
         Phase::AwaitingPayment => {
             let detail = "the payment did not go through; the order is open for another attempt";
             let deadline = order.placed().map(|placed| placed.deadline_at.to_string());

@@ -7,7 +7,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderMap;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::actors::flows::checkout::CheckoutRefusal;
@@ -17,9 +16,10 @@ use crate::domain::order::{self, Phase};
 use crate::http::api::cart::carts;
 use crate::http::api::cart::checkout::{self, PaymentInput};
 use crate::http::api::cart::keyed_id::replacement_id;
+use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::shape::CartShape;
-use crate::http::api::order::read::read_order;
-use crate::http::api::order::shape::{OrderLinks, OrderShape};
+use crate::http::api::order::shape::OrderShape;
+use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
@@ -91,10 +91,11 @@ pub async fn cancel_my_order(
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (cause, patience) = (call.cause(0), patience(request.headers())?);
-    let cancelled = call.node().flows.start_over.cancel(order, cause, patience).await;
-    let (state, version) = match cancelled {
+    let flow = &call.node().flows.start_over;
+    let cancel = async |version| Ok(flow.cancel(order, version, (cause.clone(), patience)).await?);
+    let (state, version) = match call.if_match.write(cancel).await {
         Ok(cancelled) => cancelled,
-        Err(refusal) => return Err(refused(&call, order, refusal.into()).await),
+        Err(error) => return Err(refused(&call, order, error).await),
     };
     let free = state.phase() == Phase::Cancelled;
     let status = if free { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -137,15 +138,11 @@ fn patience(headers: &HeaderMap) -> Result<Duration, Error> {
     Ok(wait(headers)?.unwrap_or(PATIENCE))
 }
 
-/// A refusal, with the order and what is possible with it instead.
+/// A refusal, with what is possible with the order instead, and its token, which the caller has.
 async fn refused(call: &RequestParts, id: OrderId, error: Error) -> Error {
     if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
         return error;
     }
-    match read_order(call, id).await {
-        Ok((order, _)) => error
-            .with("order", id.to_string().into())
-            .with("links", json!(OrderLinks::new(id, &order))),
-        Err(_) => error,
-    }
+    let token = order_token(call.secret(), id);
+    with_next_steps(call, id, error).await.with("token", token.into())
 }

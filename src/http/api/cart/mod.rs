@@ -10,6 +10,7 @@ pub mod carts;
 pub mod checkout;
 pub mod declined;
 mod keyed_id;
+mod next_steps;
 mod rejection;
 pub mod schema;
 pub mod shape;

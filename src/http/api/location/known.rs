@@ -1,5 +1,5 @@
-//! Which locations the shop has: its rows and settings, and what old stock names. A location that
-//! is none of these is refused wherever a request names one.
+//! Which locations the shop has: its rows and settings, those that old stock names, and deleted
+//! ones to which units have come back. Any other is refused wherever a request names it.
 
 use std::time::Duration;
 
@@ -35,7 +35,9 @@ pub async fn is_known(call: &RequestParts, location: &Location) -> Result<bool, 
     if locations.find(location).is_some() {
         return Ok(true);
     }
-    Ok(!locations.was_deleted(location) && call.store().has_stock_at(location, false).await?)
+    // Returned goods come back to where they were sold from, even if it was deleted since.
+    let deleted = locations.deleted(location).is_some();
+    Ok(call.store().has_stock_at(location, deleted).await?)
 }
 
 /// The location that a field names; `None`, with a fault, if the shop has none of that id.

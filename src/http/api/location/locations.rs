@@ -114,7 +114,14 @@ pub async fn list_locations(
 async fn all(call: &RequestParts) -> Result<Vec<Row<StockLocation>>, Error> {
     let locations = &call.node().locations;
     locations.refresh().await?;
-    Ok(locations.all(&call.store().locations_of_stock().await?))
+    let mut all = locations.all(&call.store().locations_of_stock().await?);
+    for row in locations.all_deleted() {
+        if call.store().has_stock_at(&row.value.id, true).await? {
+            all.push(row);
+        }
+    }
+    all.sort_by(|a, b| a.value.id.cmp(&b.value.id));
+    Ok(all)
 }
 
 /// Returns a location.
@@ -220,7 +227,8 @@ async fn find(call: &RequestParts, id: &Location) -> Result<Option<Row<StockLoca
     if !is_known(call, id).await? {
         return Ok(None);
     }
-    let known = call.node().locations.find(id);
+    let locations = &call.node().locations;
+    let known = locations.find(id).or_else(|| locations.deleted(id));
     Ok(Some(known.unwrap_or_else(|| undescribed(id))))
 }
 

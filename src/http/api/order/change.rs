@@ -346,7 +346,7 @@ async fn change(
     let (orders, entity) = (&call.node().orders, order::entity_id(order));
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
     let write = async |version| match orders
-        .ask_if(&entity, version, command.clone(), cause.clone(), read)
+        .ask_at_version(&entity, version, command.clone(), cause.clone(), read)
         .await?
     {
         Err(0) => Err(Error::not_found("order")),

@@ -11,6 +11,7 @@ use crate::routes;
 
 pub mod change;
 pub mod list;
+pub mod part;
 pub mod read;
 pub mod rejection;
 pub mod schema;

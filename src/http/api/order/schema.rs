@@ -1,7 +1,7 @@
 //! The OpenAPI schemas of single values of orders.
 
 use crate::domain::order;
-use crate::http::api::order::shape::OrderPart;
+use crate::http::api::order::part::OrderPart;
 use crate::http::docs::schemas::{names, schemas};
 use crate::http::edge::input::string;
 use crate::store::order::Sort;

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
 use crate::domain::id::OrderId;
@@ -13,6 +12,7 @@ use crate::domain::order::{
     FulfillmentStatus, Order, OrderStatus, PaymentStatus, Placed,
 };
 use crate::domain::pricing;
+use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::schema;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
 use crate::http::edge::error::Error;
@@ -236,20 +236,6 @@ pub struct OrderSummary {
     placed_at: String,
     updated_at: String,
     version: i64,
-}
-
-/// A part of an order that a list shows if the caller asks for it.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum OrderPart {
-    /// The lines, with the units that were shipped and refunded.
-    Lines,
-    /// The addresses, and the delivery.
-    Addresses,
-    /// The payments, captures and refunds.
-    Payments,
 }
 
 /// An order in a list, with the parts that the caller asked for by `expand`.

@@ -312,7 +312,7 @@ async fn change(
     let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), false);
     let write = async |version| {
         let (command, cause, read) = (command.clone(), cause.clone(), read.clone());
-        Ok(stock.ask_if(&entity, version, command, cause, read).await?)
+        Ok(stock.ask_at_version(&entity, version, command, cause, read).await?)
     };
     let shape = call.if_match.write(write).await?;
     let response = versioned(StatusCode::OK, shape.version, &shape);

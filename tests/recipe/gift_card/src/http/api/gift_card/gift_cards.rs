@@ -141,7 +141,7 @@ async fn ask(
     let entity = entity_id(number);
     let write = async |version| {
         let (command, cause, read) = (command.clone(), cause.clone(), shape_of(number));
-        match cards.ask_if(&entity, version, command, cause, read).await? {
+        match cards.ask_at_version(&entity, version, command, cause, read).await? {
             Ok(None) | Err(0) => Err(Error::not_found("gift card")),
             Ok(Some(shape)) => Ok(Ok(shape)),
             Err(version) => Ok(Err(version)),

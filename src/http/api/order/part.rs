@@ -1,0 +1,17 @@
+//! The parts of an order that a list shows if it is asked for them.
+
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
+/// A part of an order that a list shows if the caller asks for it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum OrderPart {
+    /// The lines, with the units that were shipped and refunded.
+    Lines,
+    /// The addresses, and the delivery.
+    Addresses,
+    /// The payments, captures and refunds.
+    Payments,
+}
