@@ -31,9 +31,9 @@ fn some_locations(locations: &[Location], (): &()) -> garde::Result {
 #[serde(rename_all = "snake_case")]
 pub enum StockDisplay {
     /// Nothing.
+    #[default]
     Hidden,
     /// Whether there is stock.
-    #[default]
     InStock,
     /// Also whether few units are left.
     FewLeft,

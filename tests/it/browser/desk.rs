@@ -253,6 +253,7 @@ async fn stock_is_found_by_name_counted_and_transferred() {
     let back = json!({"name": "The back room", "for_sale": false});
     site.admin(Method::PUT, "/locations/back", Some(back)).await.expect(201);
     page.button("Transfer").await;
+    page.until("document.querySelector('dialog[open] [name=to]') !== null").await;
     page.fill("to", "back").await;
     page.fill("quantity", "8").await;
     page.press_control("Enter").await;
