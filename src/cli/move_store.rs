@@ -1,5 +1,5 @@
-//! `kontor move`: copies a store from a data folder to PostgreSQL and verifies the copy. Copying
-//! rows is in `store`; rebuilding projected rows is the projector's.
+//! `kontor move`: copies a store from a data folder to PostgreSQL and verifies the copy. `store`
+//! copies the rows; the projector rebuilds the projected rows.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

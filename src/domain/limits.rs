@@ -27,7 +27,7 @@ pub fn holds<S: AsRef<str>>(good: bool, wanted: impl FnOnce() -> S) -> garde::Re
 /// Checks that a text is empty, or begins with `http://` or `https://`.
 ///
 /// # Errors
-/// A message that names the two beginnings.
+/// A message that names the two permitted prefixes.
 pub fn web_address(url: &str, (): &()) -> garde::Result {
     let web = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
     holds(url.is_empty() || web, || "must begin with http:// or https://")

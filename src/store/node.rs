@@ -67,8 +67,8 @@ impl Store {
     /// Renews a node's lease, by the store's clock; returns whether it should drain. A restarted
     /// node does not drain any more. If another live process at another address or on another
     /// machine has the node's name, nothing is written and the answer is `None`. A row with the
-    /// same address and machine is overwritten: this process wrote it, or one that must be dead,
-    /// because only one can listen there.
+    /// same address and machine is overwritten: it was written by this process, or by an earlier
+    /// one that must be dead, because only one process can listen at an address.
     ///
     /// # Errors
     /// [`Error`] of the store.

@@ -15,8 +15,8 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError, Timer};
 
-/// The most timers in a page, which one query reads. In one period, no further page of a shard is
-/// read once this many of its timers have fired.
+/// The most timers that one query reads (a page). Once this many timers of a shard have fired in a
+/// period, its next page is not read before the next period.
 const AT_ONCE: u32 = 500;
 /// The most pages of a shard's timers that are read in one period.
 const PAGES_MAX: u32 = 20;

@@ -36,8 +36,9 @@ pub struct Options {
     /// Calls without an answer after which the provider is asked for the outcome.
     #[garde(custom(within(1..=1_000)))]
     pub ask_after: u32,
-    /// Calls without an answer after which a step is stuck and an operator sees it. While a
-    /// provider cannot be reached at all, calls are retried without limit.
+    /// Calls without an answer after which a step is stuck and an operator sees it. Calls that
+    /// certainly had no effect (no connection was made, or the provider asked to slow down) are not
+    /// counted, and are retried without limit.
     #[garde(custom(within(1..=100_000)))]
     pub stuck_after: u32,
     /// Period of the sweep, which compares the provider's list with the journal, in seconds; 0
@@ -384,7 +385,7 @@ impl PaymentSteps {
     }
 
     /// Whether the step is stuck: the provider rejected the call, or left too many calls
-    /// unanswered. While it cannot be reached, the call is retried without limit.
+    /// unanswered. While the provider is unavailable, the call is retried without limit.
     fn is_stuck(&self, error: &Error, unanswered: &mut u32) -> bool {
         match error {
             Error::Unavailable => false,

@@ -1,5 +1,5 @@
-//! Binds the address, limits the connections, and sets up each connection for the app. `server`
-//! builds the app, with the middleware in `observe` and the rest of `edge`.
+//! Binds the address, limits the connections, and sets up each connection for the app. The app,
+//! with its middleware from `observe` and `edge`, is built in `server`.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -27,7 +27,8 @@ const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
 const NODE: Access = Access::Signed("another node");
 
 routes! {
-    /// The routes and their documentation; `ROUTES` adds a schema and the links.
+    /// The routes and their documentation; `ROUTES` adds the schema of a sign-in, and the links
+    /// between operations.
     const TABLE =
     GET    "/v1/admin/sagas"                      OPS      Operate  entities::list_sagas;
     GET    "/v1/admin/dead-letters"               OPS      Operate  dead_letters::list_dead_letters;

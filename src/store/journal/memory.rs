@@ -179,7 +179,7 @@ impl MemoryJournal {
         found.map_or_else(|_| Default::default(), |it| (it.owner.clone(), it.lease_until))
     }
 
-    /// The clock by which leases are measured.
+    /// The time now, by the clock that measures leases.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.now)()

@@ -46,15 +46,15 @@ pub struct Portion {
     pub pence: i64,
 }
 
-/// The match of a cancellation.
+/// The match of one row of a cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// The refunded parts.
     pub portions: Vec<Portion>,
     /// Returned units whose value was refunded already.
     pub worthless_units: i64,
-    /// The part of the cancellation's value, in pence, that exceeds what was left to refund of the
-    /// matched sales.
+    /// The part of the row's value, in pence, that is not refunded, because the matched sales had
+    /// less than that left to refund.
     pub exceeding_pence: i64,
     /// Units for which no sale was found.
     pub unmatched_units: i64,

@@ -1,4 +1,5 @@
-//! Runs the plan: orders concurrently, each refund after the orders that it is matched to.
+//! Runs the steps of the plan concurrently, but a refund only after the earlier steps that its
+//! matching depends on.
 //!
 //! Deliberately not here: buying (`buy`), matching (`book`), comparing with the server afterwards
 //! (`reconcile`).
