@@ -141,7 +141,7 @@ function drawConnection() {
   counting = setInterval(show, 500);
 }
 
-/** Who a change was made by: this session by its name. */
+/** The author of a change: the person who is signed in by name, others by their ids. */
 const nameOf = (by) => (by === `session:${session?.id}` ? session.name : by);
 
 /** Says on every page that buyers cannot buy, since when, by whom and why. */

@@ -151,7 +151,7 @@ async fn a_switched_off_checkout_is_told_on_every_page() {
     page.eval("location.hash = '#/stock'").await;
     page.sees("#notice", "buyers cannot place orders").await;
     assert!(page.barriers().await.is_empty());
-    // Who switches it is told by name, as far as it is known: it is this session.
+    // The banner names the person who is signed in, and others by their ids.
     page.click("#notice a").await;
     page.click("#checkout-change").await;
     page.fill("reason", "it is out").await;
