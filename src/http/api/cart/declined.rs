@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -24,7 +23,7 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
-use crate::http::edge::prefer::wait;
+use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::Code;
 use crate::http::edge::problem_body::Problem;
 use crate::http::edge::read_your_writes;
@@ -56,7 +55,7 @@ pub struct RepaymentInput {
 pub async fn pay_my_order(
     call: RequestParts,
     path: web::Path<String>,
-    request: HttpRequest,
+    Patience(patience): Patience,
     body: Json<RepaymentInput>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
@@ -64,7 +63,6 @@ pub async fn pay_my_order(
         let detail = "a payment needs an Idempotency-Key";
         return Err(Error::new(Code::IdempotencyKeyMissing, detail));
     }
-    let patience = wait(request.headers())?;
     let cause = call.cause(body.digest);
     let method = body.value.payment.into();
     let checkout = &call.node().flows.checkout;
@@ -87,10 +85,10 @@ pub async fn pay_my_order(
 pub async fn cancel_my_order(
     call: RequestParts,
     path: web::Path<String>,
-    request: HttpRequest,
+    patience: Patience,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (cause, patience) = (call.cause(0), patience(request.headers())?);
+    let (cause, patience) = (call.cause(0), patience.0.unwrap_or(PATIENCE));
     let flow = &call.node().flows.start_over;
     let cancel = async |version| Ok(flow.cancel(order, version, (cause.clone(), patience)).await?);
     let (state, version) = match call.if_match.write(cancel).await {
@@ -117,10 +115,10 @@ pub async fn cancel_my_order(
 pub async fn replace_my_cart(
     call: RequestParts,
     path: web::Path<String>,
-    request: HttpRequest,
+    patience: Patience,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (cause, patience) = (call.cause(0), patience(request.headers())?);
+    let (cause, patience) = (call.cause(0), patience.0.unwrap_or(PATIENCE));
     let cart = replacement_id(call.secret(), order);
     let made = call.node().flows.start_over.new_cart(order, cart, (cause, patience)).await;
     let made = match made {
@@ -132,10 +130,6 @@ pub async fn replace_my_cart(
     };
     made.0.open(call.now())?;
     carts::answer(&call, StatusCode::CREATED, cart, made).await
-}
-
-fn patience(headers: &HeaderMap) -> Result<Duration, Error> {
-    Ok(wait(headers)?.unwrap_or(PATIENCE))
 }
 
 /// A refusal, with what is possible with the order instead, and its token, which the caller has.
