@@ -220,16 +220,20 @@ pub fn load(
         Err(_) => {}
         Ok(()) => figment = figment.merge(Toml::file_exact(place)),
     }
-    let mut values = Variables::default();
+    let (mut values, mut unread) = (Variables::default(), Vec::new());
     for (name, value) in environment {
         let Some(path) = name.strip_prefix(PREFIX) else {
             continue;
         };
         let (path, value) = match path.strip_suffix("_FILE") {
             Some(path) => {
-                let file = PathBuf::from(value);
-                let text =
-                    std::fs::read_to_string(&file).map_err(|error| Error::File { file, error })?;
+                let text = match std::fs::read_to_string(&value) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        unread.push(no_file(&name, &path.to_lowercase(), &value, &error));
+                        continue;
+                    }
+                };
                 (path, text.trim_end().to_owned())
             }
             None => (path, value),
@@ -245,7 +249,18 @@ pub fn load(
     for fault in &mut unreadable {
         fault.source = Some(source(&figment, &fault.path));
     }
+    unreadable.extend(unread);
     Ok(Loaded { config, unreadable, figment })
+}
+
+/// The fault of a setting whose value is in a file that cannot be read.
+fn no_file(variable: &str, path: &str, file: &str, error: &std::io::Error) -> InvalidSetting {
+    InvalidSetting {
+        path: path.replace("__", "."),
+        found: format!("in the file {file}, which cannot be read ({error})"),
+        wanted: "must be in a file that kontor may read".to_owned(),
+        source: Some(format!("the environment variable {variable}")),
+    }
 }
 
 impl Loaded {
@@ -478,6 +493,9 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
         let missing = environment(&[("KONTOR__DATA__DIR_FILE", "/nowhere/at/all")]);
-        assert!(load(None, missing, &[]).is_err());
+        let error = load(None, missing, &[]).unwrap().checked().unwrap_err().to_string();
+        for part in ["data.dir", "/nowhere/at/all", "KONTOR__DATA__DIR_FILE"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

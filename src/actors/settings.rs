@@ -8,7 +8,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::{holds, within};
-use crate::domain::money::Currency;
+use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::CapturePolicy;
 use crate::domain::stock::{Location, QUANTITY_MAX};
 
@@ -47,6 +47,7 @@ pub enum StockDisplay {
 #[garde(allow_unvalidated)]
 pub struct ShopSettings {
     /// The currency of a cart, or of an imported price, that names none.
+    #[garde(custom(minor_units))]
     pub currency: Currency,
     /// The locations from which stock is taken, in order of priority; all others follow by name.
     #[garde(custom(some_locations))]
@@ -73,6 +74,12 @@ pub struct ShopSettings {
     /// TTL of a cached product, in milliseconds, where several nodes write to the store.
     #[garde(custom(within(0..=600_000)))]
     pub product_cache_ttl_ms: u64,
+}
+
+fn minor_units(currency: &Currency, (): &()) -> garde::Result {
+    parse_currency(currency.code())
+        .map(|_| ())
+        .map_err(|error| garde::Error::new(error.to_string()))
 }
 
 impl Default for ShopSettings {

@@ -121,6 +121,9 @@ pub fn check_postal_code(country: &str, code: Option<&str>) -> Result<(), Invali
     let Some(code) = code else {
         return if is_in(REQUIRED) { Err(InvalidPostalCode::Missing) } else { Ok(()) };
     };
+    if code.trim_matches(char::is_whitespace).ends_with(DOES_NOT_COUNT) {
+        return Err(InvalidPostalCode::Form);
+    }
     let plain = code.chars().filter(|one| !one.is_whitespace() && !DOES_NOT_COUNT.contains(one));
     let plain: String = plain.map(|one| one.to_ascii_uppercase()).collect();
     let signs = SIGNS.iter().filter(|(of, _)| *of == country).map(|(_, sign)| *sign);
@@ -197,6 +200,7 @@ mod tests {
             ("DE", "N1 1AA"),
             ("DE", "A-10115"),
             ("US", "1234"),
+            ("US", "12345-"),
             ("NL", "AB 1234"),
             ("CA", "123456"),
             ("FR", "７５００１"),

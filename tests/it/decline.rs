@@ -108,6 +108,10 @@ async fn units_of_an_order_that_its_buyer_cancels_are_free_at_once() {
         (&json!("cancelled"), &json!("cancelled_by_buyer"))
     );
     assert_eq!(cancelled["links"], declined.links(false, false, true));
+    let told = declined.follow(&site, "cancel", "key-told", Some(json!({"reason": "late"}))).await;
+    assert_eq!((told.status, &told.body["errors"][0]["field"]), (422, &json!("body")));
+    let reused = declined.follow(&site, "new_cart", "key-cancel", None).await;
+    assert_eq!((reused.status, reused.code()), (422, "idempotency_key_reused"));
     assert_eq!(site.level("LAMP").await["sellable"], 1);
     let again = declined.cancel(&site).await.expect(200);
     assert_eq!(again["version"], cancelled["version"]);

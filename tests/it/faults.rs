@@ -86,3 +86,117 @@ async fn a_setting_is_refused_in_words() {
     let refused = site.admin(Method::PUT, "/settings/checkout", Some(body)).await;
     assert_eq!(told(&refused)[0].1, "must be true or false, or null for the default");
 }
+
+/// The code of a refusal, and its only field with what is said of it.
+fn only(answer: &Answer) -> (String, String, String) {
+    let told = told(answer);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let (field, rule) = told.into_iter().next().unwrap();
+    (answer.code().to_owned(), field, rule)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let total = order["total"]["amount"].as_i64().unwrap();
+    let gbp = |amount: i64| json!({"amount": amount, "currency": "GBP"});
+    let one = |quantity: i64| json!([{"line": "1", "quantity": quantity}]);
+    let refused = async |what: &str, mut body: Value| {
+        if what == "refunds" {
+            body["reason"] = json!("a test");
+        }
+        only(&site.admin(Method::POST, &format!("{path}/{what}"), Some(body)).await)
+    };
+    let left = |most: &str| format!("must be at most {most}: so much is left to refund");
+    let units = |most: i64| format!("must be at most {most}: so many are left");
+    let over = json!([{"line": "1", "quantity": 1, "amount": gbp(5_000)}]);
+    for (what, body, code, field, rule) in [
+        ("refunds", json!({"lines": one(3)}), "unknown_line", "lines[0].quantity", units(2)),
+        (
+            "refunds",
+            json!({"lines": over}),
+            "refund_too_large",
+            "lines[0].amount.amount",
+            left("2000"),
+        ),
+        (
+            "refunds",
+            json!({"delivery": gbp(9_000)}),
+            "refund_too_large",
+            "delivery.amount",
+            left(&(total - 2_000).to_string()),
+        ),
+        (
+            "refunds",
+            json!({"lines": one(1), "amount": gbp(total)}),
+            "refund_too_large",
+            "amount.amount",
+            left(&(total - 1_000).to_string()),
+        ),
+        ("fulfillments", json!({"lines": one(3)}), "unknown_line", "lines[0].quantity", units(2)),
+        (
+            "fulfillments",
+            json!({"lines": [{"line": "1", "quantity": 1}, {"line": "7", "quantity": 1}]}),
+            "unknown_line",
+            "lines[1].line",
+            "must be a line of the order".to_owned(),
+        ),
+    ] {
+        let expected = (code.to_owned(), field.to_owned(), rule);
+        assert_eq!(refused(what, body.clone()).await, expected, "{what} {body}");
+    }
+    let twice = json!([{"line": "1", "quantity": 1}, {"line": "1", "quantity": 1}]);
+    let (code, field, rule) = refused("refunds", json!({"lines": twice})).await;
+    assert_eq!(
+        (&*code, &*field, &*rule),
+        ("invalid_request", "lines[1].line", "must be named only once")
+    );
+    let captures = format!("{path}/captures");
+    let nothing = site.admin(Method::POST, &captures, Some(json!({}))).await;
+    assert_eq!((nothing.status, nothing.code()), (422, "capture_too_large"));
+    assert_eq!(nothing.body["detail"], "nothing is left to capture");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_faults_of_a_checkout_are_named_at_once() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let path = format!("/carts/{cart}/checkout");
+    let body = json!({"payment": {"provider": "none", "token": ""}, "expected_total": {"amount": 1.5,
+        "currency": "gbp"}, "colour": "red"});
+    let refused = site.store(Method::POST, &path, Some(body)).await;
+    assert_eq!((refused.status, refused.code()), (422, "invalid_request"));
+    let all = [
+        "Idempotency-Key",
+        "colour",
+        "expected_total.amount",
+        "expected_total.currency",
+        "payment.provider",
+        "payment.token",
+    ];
+    assert_eq!(fields(&refused), all);
+    let body = json!({"payment": {"provider": "sandbox", "token": "tok_ok"}});
+    let alone = site.store(Method::POST, &path, Some(body)).await;
+    assert_eq!(
+        (alone.status, only(&alone).0, only(&alone).1),
+        (422, "idempotency_key_missing".to_owned(), "Idempotency-Key".to_owned())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn null_does_not_clear_what_every_resource_has() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let patch =
+        async |path: &str, body: Value| fields(&site.admin(Method::PATCH, path, Some(body)).await);
+    let product = json!({"name": null, "prices": null, "tax_rate": null, "active": null});
+    assert_eq!(patch("/products/LAMP", product).await, ["active", "name", "prices", "tax_rate"]);
+    let location = json!({"name": null, "for_sale": null});
+    assert_eq!(patch("/locations/main", location).await, ["for_sale", "name"]);
+}

@@ -201,6 +201,12 @@ impl CheckoutFlow {
         Ok(self.outcome(&entity, placed, patience).await)
     }
 
+    /// Whether the shop has a payment provider of this name.
+    #[must_use]
+    pub fn takes(&self, provider: &str) -> bool {
+        self.payments.knows(provider)
+    }
+
     /// Checks that the shop takes orders, paid in this way.
     fn admit(&self, method: Option<&PaymentMethod>) -> Result<(), CheckoutRefusal> {
         let provider = method.map(|method| method.provider.as_str());

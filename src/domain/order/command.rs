@@ -208,6 +208,9 @@ pub enum Rejection {
     RefundTooLarge {
         /// The largest amount, in minor units.
         limit: i64,
+        /// The part of the request that is too large.
+        #[serde(default)]
+        part: RefundPart,
     },
     /// The requested capture is not from 1 to the limit.
     #[error("at most {limit} minor units can be captured")]
@@ -235,6 +238,21 @@ pub enum Rejection {
         /// The reason.
         what: Cow<'static, str>,
     },
+}
+
+/// A part of a refund request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefundPart {
+    /// The sum of all parts.
+    #[default]
+    Sum,
+    /// The amount for the delivery.
+    Delivery,
+    /// The amount that belongs neither to a line nor to the delivery.
+    Free,
+    /// The amount for this line.
+    Line(u32),
 }
 
 const fn not_payable(phase: Phase) -> &'static str {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::buyer::ATTEMPTS_MAX;
-use super::command::{Command, FulfillmentRequest, RefundRequest, Rejection};
+use super::command::{Command, FulfillmentRequest, RefundPart, RefundRequest, Rejection};
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
@@ -373,7 +373,7 @@ impl Order {
         let amount = i64::try_from(amounts().map(i128::from).sum::<i128>())
             .ok()
             .filter(|amount| *amount <= limit && amounts().all(|part| part >= 0))
-            .ok_or(Rejection::RefundTooLarge { limit })?;
+            .ok_or_else(|| too_large(limit, &lines, request))?;
         if amount == 0 && lines.is_empty() {
             return Err(Rejection::Nothing {
                 what: "must have lines, delivery or an amount".into(),
@@ -397,7 +397,8 @@ impl Order {
 
     fn check_delivery_refund(&self, amount: i64) -> Result<(), Rejection> {
         let limit = self.delivery_due() - self.refunded_delivery();
-        if amount > limit { Err(Rejection::RefundTooLarge { limit }) } else { Ok(()) }
+        let part = RefundPart::Delivery;
+        if amount > limit { Err(Rejection::RefundTooLarge { limit, part }) } else { Ok(()) }
     }
 
     /// The lines of a refund with their amounts. The share of units a to b is the share of the
@@ -428,7 +429,8 @@ impl Order {
             let own = before - self.share(line, units) + captured;
             let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
             if amount > left {
-                return Err(Rejection::RefundTooLarge { limit: left });
+                let part = RefundPart::Line(number);
+                return Err(Rejection::RefundTooLarge { limit: left, part });
             }
             let shipped = (wanted.quantity - unshipped).min(self.away(number).max(0));
             let moved = wanted.quantity - unshipped - shipped;
@@ -555,6 +557,15 @@ impl Order {
         }
         Ok(events)
     }
+}
+
+/// The rejection of a refund whose sum is too large: if the rest of it is not, its free amount is.
+fn too_large(limit: i64, lines: &[RefundLine], request: &RefundRequest) -> Rejection {
+    let rest = lines.iter().map(|line| line.amount).fold(request.delivery, i64::saturating_add);
+    let left = limit.saturating_sub(rest);
+    let free = left >= 0 && request.free > 0;
+    let (limit, part) = if free { (left, RefundPart::Free) } else { (limit, RefundPart::Sum) };
+    Rejection::RefundTooLarge { limit, part }
 }
 
 fn some(when: bool, event: Event) -> Vec<Event> {

@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 pub use buyer::CancelCause;
 pub use buyer_action::{BuyerAction, RequiredAction};
 pub use buyer_status::{BuyerPayment, BuyerStatus};
-pub use command::{Command, FulfillmentRequest, RefundLineRequest, RefundRequest, Rejection};
+pub use command::{
+    Command, FulfillmentRequest, RefundLineRequest, RefundPart, RefundRequest, Rejection,
+};
 pub use effect::Effect;
 pub use event::Event;
 pub use ledger::{

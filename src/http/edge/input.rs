@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
@@ -43,6 +43,16 @@ fn check_text<const MIN: usize, const MAX: usize>(value: &str, (): &()) -> garde
         return Err(garde::Error::new("must not have control characters"));
     }
     Ok(())
+}
+
+/// Deserializes a field that may be absent, but not `null`.
+///
+/// # Errors
+/// The errors of the type.
+pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl<const MIN: usize, const MAX: usize> Deref for Text<MIN, MAX> {

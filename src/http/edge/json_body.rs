@@ -95,6 +95,29 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Dra
     }
 }
 
+/// The body of a request that has none: nothing, or `{}`.
+#[derive(Debug)]
+pub struct NoBody {
+    /// A digest of method and path.
+    pub digest: u64,
+}
+
+impl FromRequest for NoBody {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let bytes = read(&request, payload).await?;
+            match bytes.trim_ascii() {
+                b"" | b"{}" => Ok(Self { digest: digest(&request, b"") }),
+                _ => Err(Error::field(WHOLE, "must be empty: nothing is to be said here")),
+            }
+        })
+    }
+}
+
 /// The raw bytes of a body.
 #[derive(Debug)]
 pub struct Raw(pub web::Bytes);

@@ -78,8 +78,8 @@ codes! {
     StockCommitted 409 "These units are reserved or allocated", "Keep at least the number of promised units, or cancel orders first.";
     StockChanged 409 "The stock has changed", "Read the stock again, and repeat with the current number in `change_from`.";
     AlreadyExists 409 "The resource already exists", "Use PUT or PATCH to change the existing one.";
-    RefundTooLarge 422 "The amount is more than can be refunded", "Refund at most the amount given in `detail`.";
-    CaptureTooLarge 422 "The amount is more than can be captured", "Capture at most the amount given in `detail`.";
+    RefundTooLarge 422 "The amount is more than can be refunded", "Refund at most the amount that `errors` or `detail` names, in minor units.";
+    CaptureTooLarge 422 "The amount is more than can be captured", "Capture at most the amount that `errors` or `detail` names, in minor units.";
     NothingToFulfill 422 "Nothing is left to fulfill", "Read the order: all its goods were shipped or refunded.";
     UnknownLine 422 "There is no such line, or it has fewer units", "Use line ids and quantities from the order or cart.";
     VersionMismatch 412 "The resource has changed since it was read", "Read the resource again, and repeat with its new `ETag` in `If-Match`.";

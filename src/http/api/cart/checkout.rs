@@ -14,14 +14,16 @@ use crate::domain::money::Money;
 use crate::domain::order::{self, CancelCause, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::cart::next_steps::with_next_steps;
+use crate::http::api::cart::rejection::UNKNOWN_PROVIDER;
 use crate::http::api::order::rejection::shortages;
 use crate::http::api::order::shape::{OrderLinks, OrderShape};
 use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, located};
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::Text;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::Draft;
 use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
@@ -76,16 +78,14 @@ pub async fn check_out(
     call: RequestParts,
     path: web::Path<String>,
     patience: Patience,
-    body: Json<CheckoutInput>,
+    body: Draft<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
-    if call.idempotency_key().is_none() {
-        let detail = "a checkout needs an Idempotency-Key";
-        return Err(Error::new(Code::IdempotencyKeyMissing, detail));
-    }
     let Patience(patience) = patience;
     let cause = call.cause(body.digest);
-    let CheckoutInput { payment, expected_total } = body.value;
+    let Draft { value: CheckoutInput { payment, expected_total }, mut faults, .. } = body;
+    check_payment(&call, payment.as_ref(), &mut faults);
+    faults.check()?;
     let expected_total = expected_total.map(expected).transpose()?;
     let method = payment.map(Into::into);
     let asked = Request { cart, method, expected_total, cause, patience };
@@ -102,6 +102,23 @@ pub async fn check_out(
                 _ => error,
             })
         }
+    }
+}
+
+/// Checks what a checkout or a further payment needs besides a valid body: a key, and a provider
+/// that the shop has.
+pub(super) fn check_payment(
+    call: &RequestParts,
+    payment: Option<&PaymentInput>,
+    faults: &mut RequestFaults,
+) {
+    if call.idempotency_key().is_none() {
+        let rule = "is required: a new random value, and the same value with each retry";
+        faults.add(Code::IdempotencyKeyMissing, "Idempotency-Key", rule);
+    }
+    let known = |payment: &PaymentInput| call.node().flows.checkout.takes(&payment.provider);
+    if payment.is_some_and(|payment| !known(payment)) {
+        faults.add(Code::UnknownProvider, "payment.provider", UNKNOWN_PROVIDER);
     }
 }
 

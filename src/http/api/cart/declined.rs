@@ -22,7 +22,7 @@ use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::{Draft, NoBody};
 use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::Code;
 use crate::http::edge::problem_body::Problem;
@@ -56,15 +56,14 @@ pub async fn pay_my_order(
     call: RequestParts,
     path: web::Path<String>,
     Patience(patience): Patience,
-    body: Json<RepaymentInput>,
+    body: Draft<RepaymentInput>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    if call.idempotency_key().is_none() {
-        let detail = "a payment needs an Idempotency-Key";
-        return Err(Error::new(Code::IdempotencyKeyMissing, detail));
-    }
     let cause = call.cause(body.digest);
-    let method = body.value.payment.into();
+    let Draft { value: RepaymentInput { payment }, mut faults, .. } = body;
+    checkout::check_payment(&call, Some(&payment), &mut faults);
+    faults.check()?;
+    let method = payment.into();
     let checkout = &call.node().flows.checkout;
     match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
         Ok(placed) => checkout::answer(call.secret(), order, &placed, patience),
@@ -86,9 +85,10 @@ pub async fn cancel_my_order(
     call: RequestParts,
     path: web::Path<String>,
     patience: Patience,
+    body: NoBody,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (cause, patience) = (call.cause(0), patience.0.unwrap_or(PATIENCE));
+    let (cause, patience) = (call.cause(body.digest), patience.0.unwrap_or(PATIENCE));
     let flow = &call.node().flows.start_over;
     let cancel = async |version| Ok(flow.cancel(order, version, (cause.clone(), patience)).await?);
     let (state, version) = match call.if_match.write(cancel).await {
@@ -116,9 +116,10 @@ pub async fn replace_my_cart(
     call: RequestParts,
     path: web::Path<String>,
     patience: Patience,
+    body: NoBody,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let (cause, patience) = (call.cause(0), patience.0.unwrap_or(PATIENCE));
+    let (cause, patience) = (call.cause(body.digest), patience.0.unwrap_or(PATIENCE));
     let cart = replacement_id(call.secret(), order);
     let made = call.node().flows.start_over.new_cart(order, cart, (cause, patience)).await;
     let made = match made {

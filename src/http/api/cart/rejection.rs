@@ -10,6 +10,9 @@ use crate::http::api::shape::Money;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
 
+/// The rule that an unknown payment provider breaks.
+pub const UNKNOWN_PROVIDER: &str = "must be a payment provider of this store";
+
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         let detail = rejection.to_string();
@@ -62,7 +65,7 @@ impl From<CheckoutRefusal> for Error {
                 Code::UnknownProvider,
                 vec![FieldError {
                     field: "payment.provider".to_owned(),
-                    message: "is not a payment provider of this store".to_owned(),
+                    message: UNKNOWN_PROVIDER.to_owned(),
                 }],
             ),
             CheckoutRefusal::InProgress { order } => {

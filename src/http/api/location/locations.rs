@@ -18,7 +18,7 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
 use crate::http::edge::if_match::IfMatch;
-use crate::http::edge::input::Text;
+use crate::http::edge::input::{Text, not_null};
 use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -51,16 +51,18 @@ pub struct StockLocationInput {
 #[serde(deny_unknown_fields)]
 pub struct StockLocationPatch {
     /// The name that operators see.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(dive)]
+    #[schema(nullable = false)]
     name: Option<Text<1, 100>>,
     /// The postal address; `null` clears it.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
     address: Option<Option<Address>>,
     /// Whether units at the location are sold.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(skip)]
+    #[schema(nullable = false)]
     for_sale: Option<bool>,
 }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::actors::engine::host::{Until, View};
+use crate::actors::engine::host::{self, Until, View};
 use crate::domain::cart::LINES_MAX;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::id::OrderId;
@@ -19,6 +19,7 @@ use crate::domain::order::{
 };
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::read::read_order;
+use crate::http::api::order::rejection::at_field;
 use crate::http::api::order::shape::AdminOrder;
 use crate::http::api::shape::Units;
 use crate::http::docs::schemas;
@@ -225,9 +226,13 @@ pub async fn refund_order(
     let currency = currency(&call, &path).await?;
     let mut minor = |amount: &MoneyInput, field: &str| minor(amount, currency, field, &mut faults);
     let mut lines = Vec::with_capacity(input.lines.len());
+    let mut twice = Vec::new();
     for (index, line) in input.lines.iter().enumerate() {
         let field = format!("lines[{index}].amount");
         let amount = line.amount.as_ref().map(|amount| minor(amount, &field));
+        if lines.iter().any(|other: &RefundLineRequest| other.line == number(&line.line)) {
+            twice.push(index);
+        }
         lines.push(RefundLineRequest {
             line: number(&line.line),
             quantity: line.quantity.get(),
@@ -244,6 +249,9 @@ pub async fn refund_order(
         restock: input.restock,
         reason: input.reason.into(),
     };
+    for index in twice {
+        faults.invalid(format!("lines[{index}].line"), "must be named only once");
+    }
     faults.check()?;
     change(&call, &path, patience, Command::Refund(request), cause).await
 }
@@ -345,12 +353,15 @@ async fn change(
     let order: OrderId = id(path, "order")?;
     let (orders, entity) = (&call.node().orders, order::entity_id(order));
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
+    let lines = lines_of(&command);
     let write = async |version| match orders
         .ask_at_version(&entity, version, command.clone(), cause.clone(), read)
-        .await?
+        .await
     {
-        Err(0) => Err(Error::not_found("order")),
-        asked => Ok(asked),
+        Ok(Err(0)) => Err(Error::not_found("order")),
+        Ok(asked) => Ok(asked),
+        Err(host::Error::Rejected(rejection)) => Err(at_field(rejection, &lines)),
+        Err(error) => Err(error.into()),
     };
     let mut now = call.if_match.write(write).await?;
     if let Some(patience) = patience {
@@ -359,6 +370,15 @@ async fn change(
     let (state, version) = now;
     let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
     Ok(read_your_writes::wrote(response, entity, version))
+}
+
+/// The lines that a request names, in its order.
+fn lines_of(command: &Command) -> Vec<u32> {
+    match command {
+        Command::Refund(request) => request.lines.iter().map(|line| line.line).collect(),
+        Command::Fulfill(request) => request.lines.iter().map(|(line, _)| *line).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The order and its version once all its steps are done or stuck, or when the patience ends.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::order::{Phase, Rejection, Shortage};
+use crate::domain::order::{Phase, RefundPart, Rejection, Shortage};
 use crate::http::edge::error::Error;
-use crate::http::edge::problem::Code;
+use crate::http::edge::problem::{Code, FieldError};
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
@@ -29,6 +29,49 @@ impl From<Rejection> for Error {
         };
         Self::new(code, detail)
     }
+}
+
+/// The error for a rejected change, at the field of the request that it is about. `lines` are the
+/// lines that the request names, in its order.
+#[must_use]
+pub fn at_field(rejection: Rejection, lines: &[u32]) -> Error {
+    let (field, message) = match &rejection {
+        Rejection::UnknownLine { line } => {
+            (in_line(lines, *line, "line"), "must be a line of the order".to_owned())
+        }
+        Rejection::TooManyUnits { line, limit } => (
+            in_line(lines, *line, "quantity"),
+            format!("must be at most {limit}: so many are left"),
+        ),
+        Rejection::RefundTooLarge { limit, part } => (
+            match part {
+                RefundPart::Sum => None,
+                RefundPart::Delivery => Some("delivery.amount".to_owned()),
+                RefundPart::Free => Some("amount.amount".to_owned()),
+                RefundPart::Line(line) => in_line(lines, *line, "amount.amount"),
+            },
+            format!("must be at most {limit}: so much is left to refund"),
+        ),
+        Rejection::CaptureTooLarge { limit: 0 } => {
+            return Error::new(Code::CaptureTooLarge, "nothing is left to capture");
+        }
+        Rejection::CaptureTooLarge { limit } => (
+            Some("amount.amount".to_owned()),
+            format!("must be from 1 to {limit}: so much is left to capture"),
+        ),
+        _ => (None, String::new()),
+    };
+    let error = Error::from(rejection);
+    match field {
+        Some(field) => Error::faulty(error.code(), vec![FieldError { field, message }]),
+        None => error,
+    }
+}
+
+/// The path of a part of the line that a request names.
+fn in_line(lines: &[u32], line: u32, part: &str) -> Option<String> {
+    let index = lines.iter().position(|one| *one == line)?;
+    Some(format!("lines[{index}].{part}"))
 }
 
 /// The member `lines` of an `out_of_stock` error: each SKU with too few units.

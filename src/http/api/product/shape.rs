@@ -13,7 +13,7 @@ use crate::http::api::amount::PriceInput;
 use crate::http::api::product::availability::Availability;
 use crate::http::api::shape::Price;
 use crate::http::edge::checked;
-use crate::http::edge::input::{List, ListItem, Text};
+use crate::http::edge::input::{List, ListItem, Text, not_null};
 use crate::http::edge::problem::FieldError;
 use crate::store::product::Row;
 
@@ -103,8 +103,9 @@ pub struct ImportedProduct {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(dive)]
+    #[schema(nullable = false)]
     name: Option<Text<1, 200>>,
     /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
@@ -115,14 +116,17 @@ pub struct ProductPatch {
     #[garde(dive)]
     category: Option<Option<Text<1, 100>>>,
     /// All prices; prices that are not listed are removed.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(custom(maybe_one_a_currency), dive)]
+    #[schema(nullable = false)]
     prices: Option<Prices>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(dive)]
+    #[schema(nullable = false)]
     tax_rate: Option<checked::TaxRate>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_null")]
     #[garde(skip)]
+    #[schema(nullable = false)]
     active: Option<bool>,
     /// When the product is expected again if it is out of stock; `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
