@@ -67,6 +67,8 @@ pub enum SeededFault {
     NewKeyAtEachCall,
     /// An authorization of another amount than requested is accepted.
     AmountNotCompared,
+    /// An authorization in another currency than requested is accepted.
+    ForeignMoneyBelieved,
     /// A refund may be larger than the captured amount.
     RefundNotCapped,
     /// An order whose units were all refunded before shipment is still listed as to be picked.

@@ -13,7 +13,7 @@ use super::plan::{CallFault, Net, PlannedFault};
 use super::process::SimulatedProcess;
 use super::watch::BooksWatch;
 use super::world::World;
-use crate::domain::money::Money;
+use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::providers::payment::{
     AccountId, Authorization, AuthorizationStatus, Authorize, Error, NoticeKind, Operation,
@@ -433,7 +433,10 @@ pub fn webhook_request(notice: &str) -> WebhookRequest<'_> {
 fn new_payment(index: usize, request: &Authorize) -> Payment {
     let mut amount = request.amount;
     if request.token == "tok_mismatch" {
-        amount.amount += 1;
+        match index % 2 {
+            0 => amount.amount += 1,
+            _ => amount.currency = Currency::JPY,
+        }
     }
     Payment {
         id: format!("pay_{}", index + 1),

@@ -149,7 +149,7 @@ async fn run_check(
 }
 
 /// Creates a new empty file that only its owner may read.
-fn create_private(path: &Path) -> io::Result<File> {
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{Folder, WriteConnection, sync_dir};
+use super::maintenance::create_private;
 use super::open_error::{DATABASE, OpenError};
 use super::{Options, Store, migrations, startup_checks};
 
@@ -35,6 +36,7 @@ impl Store {
         if !file.exists() {
             make(dir, &file).await?;
         }
+        keep_private(dir)?;
         let connect = writer_options(dir);
         let mut connection = connect.connect().await.map_err(|error| opening(&file, error))?;
         startup_checks::kind(&mut connection, &file).await?;
@@ -122,7 +124,8 @@ async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
             _ => {}
         }
     }
-    let connect = writer_options(dir).filename(&part).create_if_missing(true);
+    create_private(&part).map_err(|source| OpenError::Io { path: part.clone(), source })?;
+    let connect = writer_options(dir).filename(&part);
     let mut connection = connect.connect().await.map_err(|error| opening(&part, error))?;
     migrate(&mut connection).await?;
     connection.close().await.map_err(|error| opening(&part, error))?;
@@ -215,6 +218,29 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })
+}
+
+/// Makes the store's files readable to their owner only, whatever the folder's mode and the umask
+/// are. SQLite gives its log the mode of the database file.
+fn keep_private(dir: &Path) -> Result<(), OpenError> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        for entry in fs::read_dir(dir).map_err(io(dir))? {
+            let path = entry.map_err(io(dir))?.path();
+            let ours = path.file_name().and_then(|name| name.to_str());
+            let found = fs::metadata(&path).map_err(io(&path))?;
+            let open = found.is_file() && found.permissions().mode() & 0o077 != 0;
+            if open && ours.is_some_and(|name| name.starts_with("kontor.")) {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Locks the folder for this process until the file is dropped.

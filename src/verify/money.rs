@@ -263,7 +263,8 @@ fn difference(
         return known
             .then(|| format!("attempt {number} was authorized, but the provider has none"));
     };
-    if told.currency != summary.currency {
+    let refused = attempt.open() || closed(attempt) && told.nothing_kept();
+    if told.currency != summary.currency && !refused {
         let (theirs, ours) = (told.currency, summary.currency);
         return Some(format!("attempt {number} is in {theirs} at the provider and in {ours} here"));
     }

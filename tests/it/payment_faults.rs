@@ -21,6 +21,7 @@
 //! | a forged webhook | refused | `a_forged_webhook_is_refused` |
 //! | paid after the hold lapsed | reserved again, else the money goes back | `late_payment_with_stock_confirms_the_order`, `late_payment_without_stock_is_refunded` |
 //! | another amount | an alert, and nothing is sent | `other_authorized_amount_raises_an_alert_and_ships_nothing` |
+//! | another currency | never counted: it is reversed, and the buyer pays again | `an_authorization_in_another_currency_is_reversed` |
 //! | a capture by hand before a shipment that captures | the shipment captures the rest | `at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand` |
 //! | the provider is down | orders wait, all else goes on | `unreachable_provider_stops_only_payments` |
 //! | nobody pays | given up at the deadline | `unpaid_order_is_cancelled_at_its_deadline` |
@@ -93,6 +94,24 @@ async fn a_decline_is_final_and_a_new_attempt_has_a_new_key() {
     let kinds = site.kinds(&cart).await;
     assert_eq!(kinds.iter().filter(|kind| *kind == "payment_requested").count(), 2);
     site.until(&cart, |order| order["payment_status"] == "captured").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authorization_in_another_currency_is_reversed() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let foreign = site.checkout(&cart, "key-1", "tok_other_currency", 30).await;
+    assert_eq!((foreign.status, foreign.code()), (402, "payment_declined"), "{:#}", foreign.body);
+    let kinds = site.kinds(&cart).await;
+    assert!(!kinds.iter().any(|kind| kind == "payment_authorized"), "{kinds:?}");
+    site.checkout(&cart, "key-2", "tok_ok", 30).await.expect(201);
+    site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let payments = site.payments().await;
+    let payments = payments["data"].as_array().unwrap();
+    let foreign = payments.iter().find(|one| one["currency"] == "JPY").unwrap();
+    assert_eq!((&foreign["amount"], &foreign["voided"]), (&json!(1_000), &json!(true)));
     site.verify().await;
 }
 

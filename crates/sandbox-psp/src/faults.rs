@@ -116,6 +116,8 @@ pub enum TokenOutcome {
     Action,
     /// Authorizes one minor unit less.
     Mismatch,
+    /// Authorizes the number of minor units in another currency.
+    OtherCurrency,
 }
 
 impl TokenOutcome {
@@ -140,6 +142,7 @@ impl TokenOutcome {
             "tok_webhook_only" => Self::WebhookOnly,
             "tok_action" => Self::Action,
             "tok_mismatch" => Self::Mismatch,
+            "tok_other_currency" => Self::OtherCurrency,
             _ => Self::Ok,
         })
     }

@@ -54,7 +54,8 @@ The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_
 are declined; tok_timeout succeeds without an answer; tok_timeout_lost does nothing and gives no
 answer; tok_500 answers 500 twice; tok_slow takes 2 seconds; tok_webhook_only reports only by
 webhook; tok_action waits for the buyer, assumes after 200 ms that the buyer has acted, and reports
-by webhook; tok_mismatch authorizes another amount. PUT /v1/faults sets fault rates.
+by webhook; tok_mismatch authorizes another amount,
+tok_other_currency another currency. PUT /v1/faults sets fault rates.
 
 Example:
   kontor sandbox-psp --data psp --listen 127.0.0.1:8081"

@@ -351,7 +351,11 @@ impl AuthorizeBody {
 
     /// The payment that the request creates.
     pub fn decide(&self, token: TokenOutcome, faults: &Faults) -> Result<Made, Problem> {
-        let currency = check_currency(&self.currency)?;
+        let currency = match (check_currency(&self.currency)?, token) {
+            (Currency::JPY, TokenOutcome::OtherCurrency) => Currency::KRW,
+            (_, TokenOutcome::OtherCurrency) => Currency::JPY,
+            (asked, _) => asked,
+        };
         let decline = match token {
             TokenOutcome::InsufficientFunds => Some("insufficient_funds"),
             TokenOutcome::Declined => Some("card_declined"),

@@ -20,6 +20,7 @@ use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
 use crate::domain::order::{Command, Order, ProviderReport, RequiredAction};
+use crate::providers::checked::CheckedProvider;
 use crate::providers::payment::{
     Authorization, AuthorizationStatus, Authorize, Error, Operation, OperationKind, Payment,
     Provider, Receipt,
@@ -74,7 +75,10 @@ impl Payments {
     /// Creates it from the clients of the accounts, and options for the calls to them.
     #[must_use]
     pub fn new(providers: Vec<Arc<dyn Provider>>, options: Options) -> Self {
-        let providers = providers.into_iter().map(|one| (one.account().to_string(), one)).collect();
+        let checked = |one: Arc<dyn Provider>| -> (String, Arc<dyn Provider>) {
+            (one.account().to_string(), Arc::new(CheckedProvider(one)))
+        };
+        let providers = providers.into_iter().map(checked).collect();
         Self { providers, options }
     }
 
@@ -132,6 +136,12 @@ pub fn report_of(payment: &Payment) -> Option<ProviderReport> {
             amount: payment.amount.amount,
         }),
     }
+}
+
+/// Whether a provider speaks of another currency than it was asked for. Such money is never
+/// counted. (Another amount of the same currency is the order's matter.)
+fn is_foreign(amount: Money, asked: Money) -> bool {
+    amount.currency != asked.currency && !seeded_fault::active(SeededFault::ForeignMoneyBelieved)
 }
 
 /// One operation on an authorized payment.
@@ -260,6 +270,13 @@ impl PaymentSteps {
         let report = |report| teller.tell(Command::Report { attempt, report });
         loop {
             match provider.authorize(request).await {
+                Ok(Authorization::Authorized { payment, amount })
+                    if is_foreign(amount, request.amount) =>
+                {
+                    tracing::error!(payment, %amount, asked = %request.amount, "the provider \
+                                    authorized another currency: it is reversed");
+                    return report(ProviderReport::Unheard);
+                }
                 Ok(Authorization::Authorized { payment, amount }) => {
                     return report(ProviderReport::Authorized { payment, amount: amount.amount });
                 }
@@ -324,6 +341,9 @@ impl PaymentSteps {
         loop {
             match provider.find(&request.reference).await {
                 Ok(Some(payment)) => {
+                    if is_foreign(payment.amount, request.amount) {
+                        return Some(ProviderReport::Unheard);
+                    }
                     if let Some(report) = report_of(&payment) {
                         return Some(report);
                     }
@@ -373,6 +393,9 @@ impl PaymentSteps {
                 OperationKind::Refund => provider.refund(&request).await,
             };
             let error = match outcome {
+                Ok(receipt) if is_foreign(receipt.amount, request.amount) => {
+                    Error::Unknown(format!("it moved {}", receipt.amount))
+                }
                 Ok(receipt) => return teller.tell(done(receipt)),
                 Err(error) => error,
             };
