@@ -563,7 +563,7 @@ impl Order {
 fn too_large(limit: i64, lines: &[RefundLine], request: &RefundRequest) -> Rejection {
     let rest = lines.iter().map(|line| line.amount).fold(request.delivery, i64::saturating_add);
     let left = limit.saturating_sub(rest);
-    let free = left >= 0 && request.free > 0;
+    let free = left >= 0 && request.free > 0 && request.delivery >= 0;
     let (limit, part) = if free { (left, RefundPart::Free) } else { (limit, RefundPart::Sum) };
     Rejection::RefundTooLarge { limit, part }
 }

@@ -381,11 +381,11 @@ fn order_without_unshipped_units_is_not_to_be_picked() {
 #[test]
 fn refunds_are_capped_whatever_is_asked() {
     let too_large = "at most 2249 minor units can be refunded";
-    for (delivery, free) in
-        [(0, 2_250), (-1, 2_250), (-1, 0), (0, -1), (499, i64::MAX), (i64::MIN, i64::MIN)]
-    {
+    for (delivery, free) in [(0, 2_250), (-1, 2_250), (-1, 0), (0, -1), (i64::MIN, i64::MIN)] {
         refused(paid(), refund(&[], delivery, free), too_large);
     }
+    let rest = "at most 1750 minor units can be refunded";
+    refused(paid(), refund(&[], 499, i64::MAX), rest);
     refused(paid(), refund(&[], 0, 0), "must have lines, delivery or an amount");
     refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
     refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "each line may be named only once");
