@@ -117,8 +117,19 @@ macro_rules! sqlite_now {
     };
 }
 
+/// The text of a statement that reads the store's clock, in the dialect of the store.
+macro_rules! by_store_clock {
+    ($is_shared:expr, $head:literal $(, $tail:literal)*) => {
+        if $is_shared {
+            concat!($head $(, "store_now()", $tail)*)
+        } else {
+            concat!($head $(, $crate::store::both::sqlite_now!(), $tail)*)
+        }
+    };
+}
+
 pub(in crate::store) use {
-    change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
+    by_store_clock, change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now,
 };
 
 /// The dialect of a statement.

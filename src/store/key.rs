@@ -113,14 +113,15 @@ impl Store {
         if same { row(&found).map(Some) } else { Ok(None) }
     }
 
-    /// Whether there is an API key with this id that is not revoked.
+    /// The API key with this id, if it is not revoked.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn key_works(&self, id: &str) -> Result<bool, Error> {
-        let text = "SELECT 1 FROM api_key WHERE id = $1 AND revoked_at IS NULL";
+    pub async fn valid_key(&self, id: &str) -> Result<Option<Row>, Error> {
+        let text = "SELECT id, name, scopes, created_at, revoked_at FROM api_key \
+                    WHERE id = $1 AND revoked_at IS NULL";
         let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
-        Ok(found.is_some())
+        found.as_ref().map(row).transpose()
     }
 
     /// All API keys, newest first, including revoked ones; at most [`LIST_MAX`].
@@ -158,6 +159,12 @@ pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error
         return Err(Error::Refused(rule.to_owned()));
     }
     Ok(())
+}
+
+/// The digest by which a secret is looked up. A secret has 256 random bits and only its digest is
+/// compared, so the timing of a lookup does not help to guess it.
+pub(in crate::store) fn secret_digest(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
 }
 
 /// A new id, 16 hexadecimal digits.

@@ -17,6 +17,7 @@ pub mod journal;
 pub mod key;
 pub mod list_page;
 pub mod list_row;
+pub mod live_ticket;
 pub mod location;
 pub mod maintenance;
 pub mod memory;

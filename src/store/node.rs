@@ -1,7 +1,7 @@
 //! The nodes that share a store, with their addresses. A node's own lease, which is not that of a
 //! shard, is the time for which it counts as alive; its heartbeat renews it.
 
-use super::both::{change, execute, execute_returning, fetch_all, fetch_optional, sqlite_now};
+use super::both::{by_store_clock, change, execute, execute_returning, fetch_all, fetch_optional};
 use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::{Span, Timestamp};
@@ -37,17 +37,6 @@ pub struct Row {
 
 /// The row of a node is removed this long after the end of its lease.
 const FORGOTTEN_AFTER: Span = Span::from_secs(24 * 3600);
-
-/// The text of a statement that reads the store's clock, in the dialect of the store.
-macro_rules! by_store_clock {
-    ($is_shared:expr, $head:literal $(, $tail:literal)*) => {
-        if $is_shared {
-            concat!($head $(, "store_now()", $tail)*)
-        } else {
-            concat!($head $(, sqlite_now!(), $tail)*)
-        }
-    };
-}
 
 impl Store {
     /// The time by the store's clock, which all nodes use; `None` for a store in a data folder,

@@ -5,11 +5,9 @@
 //! was started with is revoked. Expired sessions are deleted at the next sign-in, expired links
 //! when the next link is created.
 
-use sha2::{Digest as _, Sha256};
-
 use super::both::{Writing, change, execute, execute_returning, fetch_optional};
 use super::found::FoundRow;
-use super::key::{self, KeySecret};
+use super::key::{self, KeySecret, secret_digest};
 use super::{Error, Store};
 use crate::domain::time::{Span, Timestamp};
 
@@ -88,7 +86,7 @@ impl Store {
         change!(
             self,
             sqlx::query(text)
-                .bind(digest(token.reveal()))
+                .bind(secret_digest(token.reveal()))
                 .bind(name)
                 .bind(scopes.join(" "))
                 .bind((now + lasts).millis())
@@ -111,7 +109,7 @@ impl Store {
         let text = "SELECT 1 FROM sign_in_link WHERE hash = $1 AND expires_at > $2";
         let found = fetch_optional!(
             self.readers(),
-            sqlx::query(text).bind(digest(token)).bind(now.millis())
+            sqlx::query(text).bind(secret_digest(token)).bind(now.millis())
         )?;
         Ok(found.is_some())
     }
@@ -132,8 +130,10 @@ impl Store {
         let mut writing = self.begin().await?;
         let text =
             "DELETE FROM sign_in_link WHERE hash = $1 AND expires_at > $2 RETURNING name, scopes";
-        let link =
-            execute_returning!(writing, sqlx::query(text).bind(digest(token)).bind(now.millis()))?;
+        let link = execute_returning!(
+            writing,
+            sqlx::query(text).bind(secret_digest(token)).bind(now.millis())
+        )?;
         let Some(link) = link else {
             writing.commit().await?;
             return Ok(None);
@@ -172,7 +172,7 @@ impl Store {
         let text = "SELECT id, name, scopes, api_key, created_at, seen_at, expires_at FROM session \
                     WHERE hash = $1 AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
                     WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))";
-        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(digest(secret)))?;
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(secret_digest(secret)))?;
         let found = found.as_ref().map(row).transpose()?;
         Ok(found.filter(|row| row.lives(now)))
     }
@@ -193,19 +193,17 @@ impl Store {
         relaxed.commit().await
     }
 
-    /// Whether the session with this id has not ended.
+    /// The session with this id, if it has not ended.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn session_lives(&self, id: &str, now: Timestamp) -> Result<bool, Error> {
-        let text = "SELECT 1 FROM session WHERE id = $1 AND expires_at > $2 AND seen_at > $3 \
-                    AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
+    pub async fn valid_session(&self, id: &str, now: Timestamp) -> Result<Option<Row>, Error> {
+        let text = "SELECT id, name, scopes, api_key, created_at, seen_at, expires_at FROM session \
+                    WHERE id = $1 AND (api_key IS NULL OR EXISTS (SELECT 1 FROM api_key AS of_key \
                     WHERE of_key.id = session.api_key AND of_key.revoked_at IS NULL))";
-        let found = fetch_optional!(
-            self.readers(),
-            sqlx::query(text).bind(id).bind(now.millis()).bind((now - IDLE).millis())
-        )?;
-        Ok(found.is_some())
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
+        let found = found.as_ref().map(row).transpose()?;
+        Ok(found.filter(|row| row.lives(now)))
     }
 
     /// Ends all sessions and deletes all unused links; returns the numbers of sessions and links.
@@ -273,7 +271,7 @@ async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<
     execute!(
         *writing,
         sqlx::query(text)
-            .bind(digest(secret.reveal()))
+            .bind(secret_digest(secret.reveal()))
             .bind(row.id.as_str())
             .bind(row.name.as_str())
             .bind(row.scopes.join(" "))
@@ -283,12 +281,6 @@ async fn insert(writing: &mut Writing, row: &Row, secret: &KeySecret) -> Result<
             .bind(row.expires_at.millis())
     )?;
     Ok(())
-}
-
-/// The digest by which a secret is looked up. A secret has 256 random bits and only its digest is
-/// compared, so the timing of a lookup does not help to guess it.
-fn digest(secret: &str) -> Vec<u8> {
-    Sha256::digest(secret.as_bytes()).to_vec()
 }
 
 fn split(scopes: &str) -> Vec<String> {

@@ -26,7 +26,11 @@ pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 /// Headers of a handshake.
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
-async fn connect(site: &Site, query: &str, headers: Headers<'_>) -> tungstenite::Result<Client> {
+pub async fn connect(
+    site: &Site,
+    query: &str,
+    headers: Headers<'_>,
+) -> tungstenite::Result<Client> {
     let url = format!("{}/v1/admin/live{query}", site.url().replace("http://", "ws://"));
     let mut request = url.into_client_request()?;
     for (name, value) in headers {
@@ -49,7 +53,7 @@ async fn narrow(site: &Site) -> Client {
 }
 
 /// The status and code of a handshake that is refused.
-async fn refused(site: &Site, query: &str, headers: Headers<'_>) -> (u16, String) {
+pub async fn refused(site: &Site, query: &str, headers: Headers<'_>) -> (u16, String) {
     match connect(site, query, headers).await {
         Err(tungstenite::Error::Http(response)) => {
             let body = response.body().as_deref().unwrap_or_default();

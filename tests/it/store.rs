@@ -9,6 +9,7 @@ use kontor::domain::id::Sku;
 use kontor::domain::time::Span;
 use kontor::store::journal::Append;
 use kontor::store::list_row::Batch;
+use kontor::store::live_ticket::TicketHolder;
 use kontor::store::maintenance::{Check, restore};
 use kontor::store::node::NodeRow;
 use kontor::store::projection::{Cursor, DeadLetter, ProjectionBatch};
@@ -104,6 +105,7 @@ async fn story(store: &Store) {
     products(store).await;
     keys_and_secrets(store).await;
     sessions(store).await;
+    live_tickets(store).await;
     Box::pin(orders(store)).await;
     stock_levels(store).await;
     projections(store).await;
@@ -166,12 +168,34 @@ async fn sessions(store: &Store) {
     assert_eq!(store.find_session(secret.reveal(), at(2)).await.unwrap(), Some(seen));
     let (key, _) = store.create_key("desk", &scopes, at(5)).await.unwrap();
     let (of_key, _) = store.sign_in_by_key(&key, at(6)).await.unwrap();
-    assert!(store.session_lives(&of_key.id, at(7)).await.unwrap());
+    assert!(store.valid_session(&of_key.id, at(7)).await.unwrap().is_some());
     assert!(store.revoke_key(&key.id, at(8)).await.unwrap());
-    assert!(!store.session_lives(&of_key.id, at(9)).await.unwrap(), "it ends with its key");
+    assert!(
+        store.valid_session(&of_key.id, at(9)).await.unwrap().is_none(),
+        "it ends with its key"
+    );
     assert!(store.end_session(&row.id).await.unwrap());
     store.create_link("another", &scopes, at(9), LINK_LASTS).await.unwrap();
     assert_eq!(store.end_all_sessions().await.unwrap(), (1, 1));
+}
+
+async fn live_tickets(store: &Store) {
+    let holder = TicketHolder::ApiKey("desk".to_owned());
+    let mut tickets = Vec::new();
+    while let Some((ticket, _)) = store.issue_live_ticket("desk", &holder).await.unwrap() {
+        tickets.push(ticket);
+    }
+    assert_eq!(tickets.len(), 100);
+    let session = TicketHolder::Session("s".to_owned());
+    let (other, _) = store.issue_live_ticket("s", &session).await.unwrap().unwrap();
+    let ticket = tickets.pop().unwrap();
+    let ticket = ticket.reveal();
+    let (one, two) = tokio::join!(store.use_live_ticket(ticket), store.use_live_ticket(ticket));
+    let used = [one.unwrap(), two.unwrap()];
+    assert_eq!(used.iter().flatten().collect::<Vec<_>>(), [&holder], "it is used once");
+    assert!(store.issue_live_ticket("desk", &holder).await.unwrap().is_some());
+    assert_eq!(store.use_live_ticket(other.reveal()).await.unwrap(), Some(session));
+    assert_eq!(store.use_live_ticket("no").await.unwrap(), None);
 }
 
 async fn products(store: &Store) {
@@ -656,6 +680,7 @@ async fn older_store_is_migrated_only_on_request() {
         "ALTER TABLE shard DROP COLUMN pinned_to",
         "DROP TABLE session",
         "DROP TABLE sign_in_link",
+        "DROP TABLE live_ticket",
         "DROP TABLE projection",
         "DROP TABLE dead_letter",
         "DROP TABLE order_row",

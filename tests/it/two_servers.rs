@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cache::server::Redis;
 use crate::cache::until;
+use crate::live;
 use crate::servers::database;
 use crate::site::Site;
 
@@ -89,4 +90,55 @@ async fn a_location_is_known_and_closed_on_both_servers() {
     let cart = two.cart(&[("LAMP", 3)]).await;
     let short = two.checkout(&cart, "key-1", "tok_ok", 10).await;
     assert_eq!((short.code(), &short.body["lines"][0]["available"]), ("out_of_stock", &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_opens_one_socket_on_any_server() {
+    let store = database();
+    let over = async || Site::with(|config| config.store.url = store.as_str().into()).await;
+    let (one, two) = (over().await, over().await);
+    let ticket = async |site: &Site, key: &str| {
+        let asked = site.request(Method::POST, "/v1/admin/live/tickets").bearer_auth(key);
+        let issued = site.send(asked).await.expect(201);
+        format!("?ticket={}", issued["ticket"].as_str().unwrap())
+    };
+    let query = ticket(&one, &one.key).await;
+    let (here, there) =
+        tokio::join!(live::connect(&one, &query, &[]), live::connect(&two, &query, &[]));
+    assert!(here.is_ok() != there.is_ok(), "one of them opens it");
+    let query = ticket(&one, &one.key).await;
+    let mut client = live::connect(&two, &query, &[]).await.unwrap();
+    assert_eq!(client.next().await["type"], "hello");
+    let unauthorized = (401, "unauthorized".to_owned());
+    for site in [&one, &two] {
+        assert_eq!(live::refused(site, &query, &[]).await, unauthorized, "it was used");
+    }
+
+    let app = one.app.as_ref().unwrap();
+    let (scopes, now) = (["admin".to_owned()], app.node.clock.now());
+    let (row, key) = app.store.create_key("k", &scopes, now).await.unwrap();
+    let query = ticket(&one, key.reveal()).await;
+    assert!(app.store.revoke_key(&row.id, now).await.unwrap());
+    assert_eq!(live::refused(&two, &query, &[]).await, unauthorized, "its key was revoked");
+
+    let signed = one.request(Method::POST, "/v1/session").json(&json!({"key": one.key}));
+    let signed = signed.send().await.unwrap();
+    let cookie = signed.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap();
+    let by_session = |method, path| {
+        one.request(method, path).header("Cookie", cookie).header("Origin", one.url())
+    };
+    let asked = by_session(Method::POST, "/v1/admin/live/tickets");
+    let issued = one.send(asked).await.expect(201);
+    assert_eq!(by_session(Method::DELETE, "/v1/session").send().await.unwrap().status(), 204);
+    let query = format!("?ticket={}", issued["ticket"].as_str().unwrap());
+    assert_eq!(live::refused(&two, &query, &[]).await, unauthorized, "its session has ended");
+
+    let mut of_two = 0;
+    while two.admin(Method::POST, "/live/tickets", None).await.status == 201 {
+        of_two += 1;
+    }
+    assert_eq!(of_two, 100, "two has a key of its own");
+    let asked = one.request(Method::POST, "/v1/admin/live/tickets").bearer_auth(&two.key);
+    let full = one.send(asked).await;
+    assert_eq!((full.status, full.code()), (429, "too_many_requests"), "on the other, too");
 }

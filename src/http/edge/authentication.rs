@@ -14,6 +14,7 @@ use super::error::Error;
 use super::principal::{BELIEVED, Principal, unauthorized};
 use super::session::{self, Sessions};
 use crate::actors::node::Node;
+use crate::store::live_ticket::TicketHolder;
 use crate::store::session::Row as Session;
 use crate::store::{self, Store, key};
 
@@ -89,6 +90,24 @@ impl Authenticator {
         }
     }
 
+    /// The caller to whom a live ticket was issued, which is used up. `None` if the ticket is
+    /// invalid, or the caller's key was revoked or session has ended.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub async fn holder_of_ticket(&self, ticket: &str) -> Result<Option<Principal>, Error> {
+        Ok(match self.store.use_live_ticket(ticket).await? {
+            Some(TicketHolder::ApiKey(id)) => {
+                self.store.valid_key(&id).await?.map(|row| Principal::Key(Arc::new(row)))
+            }
+            Some(TicketHolder::Session(id)) => {
+                let found = self.store.valid_session(&id, self.node.clock.now()).await?;
+                found.map(|row| Principal::Session(Arc::new(row)))
+            }
+            None => None,
+        })
+    }
+
     /// The session of a request's cookie, if it is valid.
     ///
     /// # Errors
@@ -116,9 +135,10 @@ impl Authenticator {
     pub async fn is_still_valid(&self, principal: &Principal) -> bool {
         let found = match principal {
             Principal::Anyone => return false,
-            Principal::Key(row) => self.store.key_works(&row.id).await,
+            Principal::Key(row) => self.store.valid_key(&row.id).await.map(|found| found.is_some()),
             Principal::Session(row) => {
-                self.store.session_lives(&row.id, self.node.clock.now()).await
+                let found = self.store.valid_session(&row.id, self.node.clock.now()).await;
+                found.map(|found| found.is_some())
             }
         };
         found.unwrap_or_else(|error| {

@@ -48,7 +48,6 @@ use self::owner_slots::OwnerSlots;
 pub use self::refusal::Wrong;
 pub use self::stats::sample;
 use self::stats::{RequestCounts, Samples};
-use self::ticket::Tickets;
 pub use self::topic::{ListTopic, Merged, Topics};
 use self::topic_orders::OrdersTopic;
 use self::topic_stock::StockTopic;
@@ -212,7 +211,6 @@ pub struct Live {
     callers: Arc<Authenticator>,
     serving: Arc<Serving>,
     topics: Topics,
-    tickets: Tickets,
     sockets: OwnerSlots,
     streams: OwnerSlots,
     counts: RequestCounts,
@@ -233,7 +231,6 @@ impl Live {
         Self {
             stop: CancellationToken::new(),
             metrics: LiveMetrics::default(),
-            tickets: Tickets::default(),
             sockets: OwnerSlots::new(options.sockets_max, socket::each_max(options.sockets_max)),
             streams: OwnerSlots::new(options.streams_max, sse::ORDER_MAX),
             counts: RequestCounts::default(),

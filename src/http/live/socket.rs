@@ -21,7 +21,7 @@ use crate::http::edge::access::Proof;
 use crate::http::edge::connection;
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
-use crate::http::edge::principal::Principal;
+use crate::http::edge::principal::{Principal, unauthorized};
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::edge::session::origin_is_host;
@@ -56,8 +56,12 @@ async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> 
     own_origin(request.headers(), &live.options.origins)?;
     let query = Query::of(request, &["ticket"])?;
     if let Some(ticket) = query.text("ticket") {
-        let used = || Error::new(Code::Unauthorized, "the ticket is unknown or was used");
-        return live.tickets.redeem(ticket).ok_or_else(used);
+        let invalid = || {
+            let detail = "the ticket is unknown, was used or has expired, or its key or session \
+                          has ended";
+            unauthorized(detail)
+        };
+        return live.callers.holder_of_ticket(ticket).await?.ok_or_else(invalid);
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(','));
