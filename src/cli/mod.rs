@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod key;
 mod move_store;
+mod new_history;
 mod restore;
 mod sandbox_psp;
 mod serve;
@@ -63,6 +64,7 @@ enum CliCommand {
     Doctor(doctor::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    NewHistory(new_history::Args),
     Move(move_store::Args),
     Key(key::Args),
     SignIn(sign_in::Args),
@@ -158,6 +160,7 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         CliCommand::Doctor(args) => Ok(doctor::run(args).await),
         CliCommand::Backup(args) => Ok(backup::run(args).await),
         CliCommand::Restore(args) => Ok(restore::run(args).await),
+        CliCommand::NewHistory(args) => new_history::run(args).await,
         CliCommand::Move(args) => move_store::run(args).await,
         CliCommand::Key(args) => key::run(args).await,
         CliCommand::SignIn(args) => sign_in::run(args).await,

@@ -209,7 +209,7 @@ fn after(cursor: &str) -> Query {
 pub fn tokens(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     if let Some(token) = LiveToken::parse(text) {
-        assert!(token.0.iter().all(|pos| *pos >= 0));
+        assert!(token.seen.iter().all(|pos| *pos >= 0));
         assert_eq!(LiveToken::parse(&token.text()), Some(token));
     }
     let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));

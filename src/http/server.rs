@@ -39,6 +39,7 @@ use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
 use crate::domain::limits::{holds, within};
+use crate::store::history::HistoryId;
 use crate::store::{self, Store};
 
 /// How HTTP is served.
@@ -168,7 +169,7 @@ pub enum StartError {
     /// The server's thread cannot be started.
     #[error("cannot start the server's thread: {0}")]
     Thread(#[from] std::io::Error),
-    /// The secret from which tokens are derived cannot be read.
+    /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -195,13 +196,13 @@ struct SharedState {
 }
 
 impl SharedState {
-    fn new(start: ServerStart, secret: ServerSecret) -> Self {
+    fn new(start: ServerStart, secret: ServerSecret, history: HistoryId) -> Self {
         let ServerStart { options, node, store, calls, routes, topics } = start;
         let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
         let serving = Arc::new(Serving::default());
         let live = Live::new(
             Arc::clone(&node),
-            store.clone(),
+            (store.clone(), history),
             options.live,
             Arc::clone(&callers),
             Arc::clone(&serving),
@@ -275,8 +276,9 @@ pub struct Server {
 /// [`StartError`]: for example, the address is in use, or the store cannot be read.
 pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let secret = ServerSecret::new(start.store.secret("http").await?);
+    let history = start.store.history().await?;
     let (options, routes) = (start.options.clone(), start.routes.clone());
-    let shared = SharedState::new(start, secret);
+    let shared = SharedState::new(start, secret, history);
     let serving = shared.serving.clone().into_inner();
     let (jobs, live) = (shared.jobs.clone().into_inner(), shared.live.clone().into_inner());
     let (started, begun) = oneshot::channel();

@@ -5,13 +5,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::folder::sync_dir;
 use super::open_error::DATABASE;
 pub use super::sizes::{Check, Sizes};
-use super::{Backend, Error, OpenError, Store, open, postgres, startup_checks};
+use super::{Backend, Error, OpenError, Store, history, open, postgres, startup_checks};
 
 impl Store {
     /// Writes a copy of the whole store, as of one moment, to a new file; a server may run
@@ -112,11 +112,27 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
     let copy = || -> io::Result<()> {
         create_private(&part)?;
         fs::copy(backup, &part)?;
+        Ok(())
+    };
+    copy().map_err(io(part.clone()))?;
+    let ended = end_history(&part).await.map_err(io::Error::other);
+    ended.map_err(io(part.clone()))?;
+    let name = || -> io::Result<()> {
         sync(&part)?;
         fs::rename(&part, dir.join(DATABASE))?;
         sync_dir(dir)
     };
-    copy().map_err(io(part.clone()))
+    name().map_err(io(part.clone()))
+}
+
+/// Ends the history of a restored file: tokens from after the backup mean other events now.
+async fn end_history(file: &Path) -> Result<(), sqlx::Error> {
+    // No other file belongs to the database then, so that it can be renamed.
+    let options =
+        SqliteConnectOptions::new().filename(file).journal_mode(SqliteJournalMode::Memory);
+    let mut connection = options.connect().await?;
+    sqlx::query(history::END).execute(&mut connection).await?;
+    connection.close().await
 }
 
 /// Refuses a file that is not an intact store of a known version.

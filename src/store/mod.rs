@@ -12,6 +12,7 @@ mod bulk_write;
 mod cart;
 mod folder;
 mod found;
+pub mod history;
 pub mod job;
 pub mod journal;
 pub mod key;

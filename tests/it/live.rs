@@ -2,6 +2,7 @@
 //! when it comes back, and one that does not read harms nobody.
 
 mod nodes;
+mod restored;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -281,7 +282,7 @@ async fn client_resumes_after_a_restart_without_loss() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_too_far_back_or_of_another_store_leads_to_a_snapshot() {
+async fn a_token_too_far_back_or_of_an_earlier_version_leads_to_a_snapshot() {
     let site = Site::with(|config| {
         (config.http.live.ring_changes, config.http.live.resume_events_max) = (1, 5);
     })
@@ -291,12 +292,12 @@ async fn a_token_too_far_back_or_of_another_store_leads_to_a_snapshot() {
     client.say(orders(None)).await;
     let token = client.next().await["token"].as_str().unwrap().to_owned();
     let orders_bought = bought(&site, 3).await;
-    // "1:0:99999999", which no store of this test comes to.
-    for from in [token.as_str(), "MTowOjk5OTk5OTk5"] {
+    // "1:0:1", as an earlier version wrote it.
+    for (from, reason) in [(token.as_str(), "too_old"), ("MTowOjE", "other_history")] {
         let mut other = Client::open(&site).await;
         other.say(orders(Some(from))).await;
         let resync = other.next().await;
-        assert_eq!((&resync["type"], &resync["reason"]), (&json!("resync"), &json!("too_old")));
+        assert_eq!((&resync["type"], &resync["reason"]), (&json!("resync"), &json!(reason)));
         let snapshot = other.next().await;
         assert_eq!((&snapshot["type"], &snapshot["token"]), (&json!("snapshot"), &resync["token"]));
         assert_eq!(snapshot["data"].as_array().unwrap().len(), orders_bought.len());
@@ -580,14 +581,18 @@ async fn a_buyer_sees_its_own_order_to_the_end() {
     let field = |name: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
     };
-    let versions: Vec<i64> = field("id: ").iter().map(|id| id.parse().unwrap()).collect();
+    let ids = field("id: ");
+    let version = |id: &String| id.split_once('-').unwrap().0.parse::<i64>().unwrap();
+    let versions: Vec<i64> = ids.iter().map(version).collect();
     assert!(versions.is_sorted() && versions.len() >= 2, "{text}");
     let last: Value = serde_json::from_str(field("data: ").last().unwrap()).unwrap();
     assert_eq!(last["status"], "cancelled");
     assert_eq!(last["version"], *versions.last().unwrap());
-    let seen = versions.last().unwrap().to_string();
-    let again = watch(&order["token"]).header("last-event-id", seen).send().await.unwrap();
-    assert_eq!(again.status(), 204);
+    let since = |id: &str| watch(&order["token"]).header("last-event-id", id).send();
+    assert_eq!(since(ids.last().unwrap()).await.unwrap().status(), 204);
+    // The same version before a restore of the store.
+    let before = format!("{}-0123456789abcdef", versions.last().unwrap());
+    assert_eq!(since(&before).await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

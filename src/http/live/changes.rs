@@ -9,13 +9,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 
-use super::positions;
 use super::token::LiveToken;
+use super::{Live, positions};
 use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::OrderRows;
 use crate::actors::stock_rows::StockRows;
@@ -24,6 +24,7 @@ use crate::domain::id::Sku;
 use crate::domain::order::Order;
 use crate::domain::product::Product;
 use crate::domain::stock::Stock;
+use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned as _;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::shape::ProductShape;
@@ -41,6 +42,14 @@ use crate::store::{LIST_MAX, Store, order, product, stock};
 const EVENTS_MAX: i64 = 1_000;
 /// The most events that are read at once.
 const READ_MAX: i64 = 250;
+
+/// The detail of a refusal of a text that is no token.
+const NO_TOKEN: &str = "`after` must be the `token` of a page or of the live socket, or a time such \
+    as 2026-01-31T12:00:00Z; without it, the feed begins with the first change ever";
+/// The detail of a refusal of a token that does not fit the store.
+const OTHER_HISTORY: &str = "`after` is a token of another history: the store was restored from a \
+    backup since, or the token is of another store or of an earlier version of kontor; copy the \
+    lists again, and then read the changes after a time just before the copy";
 
 /// A topic of the feed.
 #[derive(
@@ -168,18 +177,22 @@ pub struct ChangesPage {
         ("after" = Option<String>, Query, description = "The `token` of the page before or of the live socket, or a time (RFC 3339), whose changes begin up to a minute earlier; by default the first change ever"),
         ("limit" = inline(Option<schemas::Limit>), Query)),
     responses((status = 200, description = "A page of changes, oldest first for each order, SKU and product", body = ChangesPage)))]
-pub async fn list_changes(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
+pub async fn list_changes(
+    call: RequestParts,
+    request: HttpRequest,
+    live: web::Data<Live>,
+) -> Result<HttpResponse, Error> {
     let query = Query::of_list(&request, &["after", "limit"], &["topic"])?;
     let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
     let topics = topics(&call, &query)?;
     let shards = call.store().shards().await?;
     let heads: Vec<i64> = shards.iter().map(|shard| shard.last_pos).collect();
-    let from = begin(&call, &query, &heads).await?;
+    let from = begin(&live, &query, &heads).await?;
     let ends = ends(call.store(), &topics, heads).await?;
     let mut page = Gathered { at: from.to_vec(), ..Gathered::default() };
     page.read(call.store(), &topics, &ends, limit).await?;
     let more = page.at.iter().zip(&ends).any(|(at, end)| at < end);
-    let token = LiveToken(page.at.as_slice().into()).text();
+    let token = live.token(page.at.as_slice().into());
     let data = shown(call.store(), page).await?;
     Ok(HttpResponse::Ok().json(ChangesPage { data, token, more }))
 }
@@ -199,21 +212,23 @@ fn topics(call: &RequestParts, query: &Query) -> Result<Vec<ChangeTopic>, Error>
 }
 
 /// The positions after which the page begins.
-async fn begin(call: &RequestParts, query: &Query, heads: &[i64]) -> Result<Arc<[i64]>, Error> {
-    let journal = call.store().journal();
+async fn begin(live: &Live, query: &Query, heads: &[i64]) -> Result<Arc<[i64]>, Error> {
+    let journal = live.store.journal();
     let Some(text) = query.text("after") else {
         return Ok(vec![0; heads.len()].into());
     };
-    let wrong =
-        || Error::new(Code::InvalidCursor, "`after` is neither a token of this store nor a time");
-    let LiveToken(from) = positions::read(journal.as_ref(), text).await?.ok_or_else(wrong)?;
-    // A position that the journal does not have belongs to another store. What was written since the
-    // heads were read cannot be in a token of an earlier time, but in that of a socket.
-    let mut known = from.len() == heads.len();
-    for ((shard, at), head) in (0..).zip(from.iter()).zip(heads) {
-        known &= at <= head || *at <= journal.last_pos(shard).await?;
+    if let Some(at) = Timestamp::parse(text) {
+        return Ok(positions::seen_at(journal.as_ref(), at).await?);
     }
-    if known { Ok(from) } else { Err(wrong()) }
+    let wrong = |detail| Error::new(Code::InvalidCursor, detail);
+    let token = LiveToken::parse(text).ok_or_else(|| wrong(NO_TOKEN))?;
+    let mut fits = token.fits(live.history, heads.len());
+    // A position that the journal does not have belongs to another history: an earlier state of the
+    // database was put back. What was written since the heads were read may be in a socket's token.
+    for ((shard, at), head) in (0..).zip(token.seen.iter()).zip(heads) {
+        fits = fits && (at <= head || *at <= journal.last_pos(shard).await?);
+    }
+    if fits { Ok(token.seen) } else { Err(wrong(OTHER_HISTORY)) }
 }
 
 /// The position up to which each shard can be shown: that of the rows of these topics.

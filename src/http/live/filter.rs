@@ -12,6 +12,9 @@ use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
 
+/// The rule for `from`.
+const FROM: &str = "must be the last token of this feed or of GET /v1/admin/changes, or a time such \
+    as 2026-01-31T12:00:00Z";
 /// The default of the maximum number of rows of a snapshot.
 const LIMIT: u32 = 50;
 
@@ -58,7 +61,7 @@ pub(in crate::http) fn read(
     let Subscribe { id, topic, filter, limit, from } = asked;
     let from = from.map(|text| LiveToken::parse(&text));
     if matches!(from, Some(None)) {
-        faults.add(Code::InvalidCursor, "from", "must be a token of this feed");
+        faults.add(Code::InvalidCursor, "from", FROM);
     }
     let subject =
         if faults.has("topic") { None } else { subject(topics, &topic, filter, &mut faults)? };

@@ -301,7 +301,7 @@ impl Hub {
             return Err(Wrong::new(Code::TooManyRequests, detail));
         }
         let shards = self.ring.heads().len();
-        socket.subscriptions.push(Subscription::new(spec, from, shards));
+        socket.subscriptions.push(Subscription::new(spec, from, (self.live.history, shards)));
         self.live.metrics.subscriptions.inc();
         Ok(subject)
     }

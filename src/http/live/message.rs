@@ -203,8 +203,11 @@ pub struct Changes<'a, C = ChangeShape<'a>> {
 pub enum Reason {
     /// The client read too slowly, or there were more changes than could be sent to all clients.
     Slow,
-    /// The token is too old, or belongs to another store.
+    /// The token is too old: there were more changes since than can be sent.
     TooOld,
+    /// The token belongs to another history: the store was restored from a backup since, or the
+    /// token is of another store, or of an earlier version of kontor.
+    OtherHistory,
 }
 
 /// Changes were left out; a snapshot follows.

@@ -48,6 +48,7 @@ use self::owner_slots::OwnerSlots;
 pub use self::refusal::Wrong;
 pub use self::stats::sample;
 use self::stats::{RequestCounts, Samples};
+use self::token::LiveToken;
 pub use self::topic::{ListTopic, Merged, Topics};
 use self::topic_orders::OrdersTopic;
 use self::topic_stock::StockTopic;
@@ -61,6 +62,7 @@ use crate::http::edge::route::{OperationLink, RouteList};
 use crate::http::operator::health::Serving;
 use crate::routes;
 use crate::store::Store;
+use crate::store::history::HistoryId;
 
 const SOCKET: Access = Access::Proof(&socket::SOCKET);
 const ANY_KEY: Access = Access::AnyKey;
@@ -207,6 +209,7 @@ pub struct Live {
     pub metrics: LiveMetrics,
     node: Arc<Node>,
     store: Store,
+    history: HistoryId,
     options: Options,
     callers: Arc<Authenticator>,
     serving: Arc<Serving>,
@@ -222,7 +225,7 @@ impl Live {
     #[must_use]
     pub fn new(
         node: Arc<Node>,
-        store: Store,
+        (store, history): (Store, HistoryId),
         options: Options,
         callers: Arc<Authenticator>,
         serving: Arc<Serving>,
@@ -237,11 +240,17 @@ impl Live {
             samples: Samples::default(),
             node,
             store,
+            history,
             options,
             callers,
             serving,
             topics,
         }
+    }
+
+    /// The token, as text, of a client that has received everything up to these positions.
+    fn token(&self, seen: Arc<[i64]>) -> String {
+        LiveToken::new(self.history, seen).text()
     }
 
     /// Counts an answered request.

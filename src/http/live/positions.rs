@@ -2,7 +2,8 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::token::LiveToken;
+use std::sync::Arc;
+
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::{Journal, ReadError};
 
@@ -13,16 +14,16 @@ const MARGIN: Span = Span::from_secs(60);
 /// Shards that are searched at once.
 const SHARDS_AT_ONCE: usize = 8;
 
-/// The token of a client that has received everything up to a time, or a minute less. Each shard is
-/// searched by halves, which reads about 20 events.
+/// The positions of a client that has received everything up to a time, or a minute less. Each shard
+/// is searched by halves, which reads about 20 events.
 ///
 /// # Errors
 /// [`ReadError`] of the journal.
-pub(super) async fn token_at(journal: &dyn Journal, at: Timestamp) -> Result<LiveToken, ReadError> {
+pub(super) async fn seen_at(journal: &dyn Journal, at: Timestamp) -> Result<Arc<[i64]>, ReadError> {
     let since = Timestamp::from_millis(at.millis().saturating_sub(MARGIN.millis()));
     let searches = (0..journal.shards()).map(|shard| position_at(journal, shard, since));
     let found: Vec<i64> = stream::iter(searches).buffered(SHARDS_AT_ONCE).try_collect().await?;
-    Ok(LiveToken(found.into()))
+    Ok(found.into())
 }
 
 /// The position of the last event of a shard before a time, 0 if there is none.
@@ -42,20 +43,6 @@ async fn position_at(
         }
     }
     Ok(from)
-}
-
-/// The token that a text stands for: a token, or a time.
-///
-/// # Errors
-/// [`ReadError`] of the journal; the inner `None` for a text that is neither.
-pub(super) async fn read(
-    journal: &dyn Journal,
-    text: &str,
-) -> Result<Option<LiveToken>, ReadError> {
-    match Timestamp::parse(text) {
-        Some(at) => token_at(journal, at).await.map(Some),
-        None => Ok(LiveToken::parse(text)),
-    }
 }
 
 #[cfg(test)]
@@ -83,8 +70,8 @@ mod tests {
         }
         for (minute, expected) in [(0, 0), (1, 0), (2, 0), (3, 1), (10, 8), (21, 19), (99, 20)] {
             let at = Timestamp::from_millis(minute * 60_000);
-            let token = token_at(&journal, at).await.unwrap();
-            assert_eq!(*token.0, [expected], "{minute}");
+            let seen = seen_at(&journal, at).await.unwrap();
+            assert_eq!(*seen, [expected], "{minute}");
         }
     }
 }

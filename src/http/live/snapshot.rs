@@ -78,8 +78,8 @@ pub enum JournalRangeLookup {
     All(Arc<JournalRange>),
     /// The range has more events or entities than the limits allow.
     TooMuch,
-    /// The positions are not in this journal: the client's token is from another store.
-    OfAnotherStore,
+    /// The journal does not have these positions, so they belong to another history.
+    OtherHistory,
 }
 
 /// A range of the journal: the changes between two positions of each shard.
@@ -150,7 +150,7 @@ impl RangesInMemory {
     pub fn end(&mut self, from: &[i64], past: Option<&Past>) {
         let held = past.and_then(|past| match &past.found {
             JournalRangeLookup::All(range) => Some(Arc::downgrade(range)),
-            JournalRangeLookup::TooMuch | JournalRangeLookup::OfAnotherStore => None,
+            JournalRangeLookup::TooMuch | JournalRangeLookup::OtherHistory => None,
         });
         let at = self.0.iter().position(|one| *one.from == *from && one.held.is_none());
         match (at, held) {
@@ -177,9 +177,9 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
     for (shard, (from, until)) in (0..).zip(from.iter().zip(until.iter())) {
         // `from` may be ahead of `until` if the client received these changes from another node;
         // they will arrive here, too. But a position that the journal does not have belongs to
-        // another store.
+        // another history: an earlier state of the database was put back.
         if from > until && *from > journal.last_pos(shard).await? {
-            return found(JournalRangeLookup::OfAnotherStore);
+            return found(JournalRangeLookup::OtherHistory);
         }
     }
     let bounds = Bounds { events, entities };

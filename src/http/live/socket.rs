@@ -167,9 +167,8 @@ async fn begun(
 ) -> Result<ClientMessage, RefusedMessage> {
     let Ok(ClientMessage::Subscribe(mut subscribe, faults)) = said else { return said };
     if let Some(at) = subscribe.from.as_deref().and_then(Timestamp::parse) {
-        let token = positions::token_at(live.node.store.journal().as_ref(), at).await;
-        match token {
-            Ok(token) => subscribe.from = Some(token.text()),
+        match positions::seen_at(live.node.store.journal().as_ref(), at).await {
+            Ok(seen) => subscribe.from = Some(live.token(seen)),
             Err(error) => {
                 let id = Some(subscribe.id.into());
                 return Err(RefusedMessage { id, wrong: Error::from(error).into() });

@@ -26,6 +26,7 @@ use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::connection::{self, ConnectionHandle};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
+use crate::store::history::HistoryId;
 
 /// How long the stream sends nothing before it sends a comment.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -38,8 +39,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
     params(("id" = inline(schemas::OrderId), Path),
         ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
-        ("Last-Event-ID" = Option<i64>, Header, description = "The last version that the client received")),
-    responses((status = 200, description = "Events `order`, each with the order as its data and its version as its id", content_type = "text/event-stream", body = inline(schema::OrderEvents)),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that the client received")),
+    responses((status = 200, description = "Events `order`, each with the order as its data and an opaque id", content_type = "text/event-stream", body = inline(schema::OrderEvents)),
         (status = 204, description = "Nothing more will come: the client has the last version"),
         (status = 429, description = "The limit of streams of this order (8) or of this server is reached")))]
 pub async fn watch_my_order(
@@ -52,7 +53,7 @@ pub async fn watch_my_order(
     let (state, version) = read::read_order(&call, order).await?;
     let shape = OrderShape::new(order, &state, version)?;
     let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
-    let seen = seen.and_then(|seen| seen.parse().ok()) == Some(version);
+    let seen = seen == Some(&event_id(live.history, version));
     if seen && over(&state) {
         return Ok(HttpResponse::NoContent().finish());
     }
@@ -62,7 +63,11 @@ pub async fn watch_my_order(
     };
     let place = live.streams.take(&order.to_string()).map_err(full)?;
     live.metrics.streams.inc();
-    let first = if seen { Bytes::from_static(b": up to date\n\n") } else { event(&shape, version) };
+    let first = if seen {
+        Bytes::from_static(b": up to date\n\n")
+    } else {
+        event(&shape, (live.history, version))
+    };
     let until = Instant::now() + Duration::from_secs(live.options.stream_secs);
     let stop = live.stop.clone();
     let watch = OrderWatch { live, order, state, version, next: Some(first), until, _place: place };
@@ -119,9 +124,16 @@ fn over(order: &Order) -> bool {
         && order.stuck().is_empty()
 }
 
-fn event(shape: &OrderShape, version: i64) -> Bytes {
+fn event(shape: &OrderShape, (history, version): (HistoryId, i64)) -> Bytes {
     let data = serde_json::to_string(shape).unwrap_or_default();
-    format!("event: order\nid: {version}\ndata: {data}\n\n").into()
+    let id = event_id(history, version);
+    format!("event: order\nid: {id}\ndata: {data}\n\n").into()
+}
+
+/// The id of an event. After a restore the order may have the same version with other content, so
+/// the version alone does not tell what the client has.
+fn event_id(history: HistoryId, version: i64) -> String {
+    format!("{version}-{history}")
 }
 
 /// A buyer's subscription to an order.
@@ -173,7 +185,7 @@ impl OrderWatch {
         }
         let shape = OrderShape::new(self.order, &state, version).ok()?;
         (self.state, self.version) = (state, version);
-        Some(event(&shape, version))
+        Some(event(&shape, (self.live.history, version)))
     }
 }
 

@@ -16,6 +16,7 @@ use super::ring::{FeedPosition, Ring, Same};
 use super::snapshot::{JournalRange, JournalRangeLookup};
 use super::token::LiveToken;
 use crate::actors::engine::changes::Changed;
+use crate::store::history::HistoryId;
 
 /// The number of events that do not concern a subscription after which its client gets a newer
 /// token.
@@ -62,18 +63,22 @@ pub(super) enum At {
 
 impl Subscription {
     /// A new subscription, of a client that has received everything up to `from`, or nothing.
-    /// `shards` is the store's number of shards.
+    /// `history` and `shards`, the number of shards, are those of the store.
     #[must_use]
-    pub(super) fn new(spec: Spec, from: Option<LiveToken>, shards: usize) -> Self {
+    pub(super) fn new(
+        spec: Spec,
+        from: Option<LiveToken>,
+        (history, shards): (HistoryId, usize),
+    ) -> Self {
         let mut last_token_sum = 0;
         let at = match (&spec.subject, &from) {
             (Subject::Stats, _) => At::Figures(0),
             (Subject::Cluster, _) => At::Nodes(String::new()),
-            (_, Some(LiveToken(seen))) if seen.len() == shards => {
-                last_token_sum = sum(seen);
-                At::Here(FeedPosition::of(Arc::clone(seen)))
+            (_, Some(token)) if token.fits(history, shards) => {
+                last_token_sum = sum(&token.seen);
+                At::Here(FeedPosition::of(Arc::clone(&token.seen)))
             }
-            (_, Some(_)) => At::Wanting(Some((Reason::TooOld, 0))),
+            (_, Some(_)) => At::Wanting(Some((Reason::OtherHistory, 0))),
             (_, None) => At::Wanting(None),
         };
         let returning = from.is_some();
@@ -342,8 +347,8 @@ impl Hub {
             let rendered = render(ask.filter.as_ref(), steps, most);
             self.budget.look(rendered.examined);
             let upto = rendered.upto.map(|number| (number, place(number)));
-            let token =
-                || upto.as_ref().map(|(_, place)| LiveToken(Arc::clone(place.seen())).text());
+            let live = &self.live;
+            let token = || upto.as_ref().map(|(_, place)| live.token(Arc::clone(place.seen())));
             let frame = rendered.frame(&one.spec.id, &|| token().unwrap_or_default());
             Shown { frame, upto }
         });
@@ -351,8 +356,7 @@ impl Hub {
         match &shown.frame {
             Some(frame) => give.push(frame.clone()),
             None if sum(place.seen()) - one.last_token_sum >= TOKEN_EVERY => {
-                let (id, token) =
-                    (one.spec.id.as_str(), LiveToken(Arc::clone(place.seen())).text());
+                let (id, token) = (one.spec.id.as_str(), self.live.token(Arc::clone(place.seen())));
                 let changes = Changes { id, token, data: Vec::<ChangeShape<'_>>::new() };
                 give.push(ListMessage::Changes(changes).frame());
             }
@@ -384,10 +388,11 @@ impl Hub {
                 return true;
             }
         };
-        let token = || LiveToken(Arc::clone(&taken.seen)).text();
+        let live = &self.live;
+        let token = || live.token(Arc::clone(&taken.seen));
         if let Some((reason, skipped)) = resync {
             let id = one.spec.id.as_str();
-            self.live.metrics.resyncs.inc();
+            live.metrics.resyncs.inc();
             let resync = Resync { id, token: token(), reason, skipped };
             give.push(ServerMessage::Resync(resync).frame());
         }
@@ -426,8 +431,8 @@ impl Hub {
         };
         one.journal_reads += 1;
         match found {
-            JournalRangeLookup::OfAnotherStore => {
-                (one.seen, one.at) = (None, one.missed(behind));
+            JournalRangeLookup::OtherHistory => {
+                (one.seen, one.at) = (None, At::Wanting(Some((Reason::OtherHistory, behind))));
             }
             JournalRangeLookup::All(range) if one.journal_reads <= JOURNAL_READS_MAX => {
                 one.token_verified = true;
@@ -461,7 +466,9 @@ mod tests {
         let none = crate::http::edge::faults::RequestFaults::default();
         let asked = super::super::filter::read(&Topics::standard(), asked, none);
         let spec = asked.map_err(|wrong| wrong.detail).unwrap().spec;
-        let one = Subscription::new(spec, Some(LiveToken([5, 7].as_slice().into())), 2);
+        let history = HistoryId(1);
+        let token = LiveToken::new(history, [5, 7].as_slice().into());
+        let one = Subscription::new(spec, Some(token), (history, 2));
         let changed =
             |shard, after_pos, pos| Arc::new(Changed::new((shard, after_pos, pos), Vec::new()));
         let changed = vec![changed(0, 5, 9), changed(0, 9, 12)];
