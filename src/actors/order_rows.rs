@@ -1,14 +1,11 @@
 //! The projection of orders: their rows in lists, searches and the live feed. The projector decides
 //! when rows are written and published.
 
-use std::sync::Arc;
-
 use super::engine::fold::Folded;
-use super::engine::projections::{LiveList, Projection};
+use super::engine::projections::{Happened, LiveList, Projection};
 use crate::domain::case_folding::fold_case;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order};
-use crate::domain::time::Timestamp;
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
 use crate::store::row::{Table, TableRow as _};
@@ -49,26 +46,8 @@ impl LiveList for OrderRows {
     }
 
     fn happened(&self, record: &Record) -> Happened {
-        Happened {
-            seq: record.seq,
-            kind: Arc::clone(&record.kind),
-            at: record.at,
-            by: record.cause().by.into(),
-        }
+        Happened::of(record)
     }
-}
-
-/// An event of an order, without its data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Happened {
-    /// Its sequence number in the order, from 1.
-    pub seq: i64,
-    /// Its kind.
-    pub kind: Arc<str>,
-    /// When it was decided.
-    pub at: Timestamp,
-    /// Who caused it.
-    pub by: Arc<str>,
 }
 
 /// The values of an order by which lists can be filtered, before a change.

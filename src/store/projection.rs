@@ -180,9 +180,20 @@ impl Store {
 }
 
 const CURSORS: &str = "SELECT shard, pos FROM projection WHERE name = $1 ORDER BY shard";
+/// The ends of the journal, which rows that are written with their events have reached.
+const ENDS: &str = "SELECT id, last_pos FROM shard ORDER BY id";
 
 fn cursors(found: Vec<FoundRow>) -> Result<Vec<(u16, i64)>, sqlx::Error> {
     found.iter().map(|found| Ok((found.shard(0)?, found.try_get(1)?))).collect()
+}
+
+/// A list of rows that are written with their events, and the ends of the journal, both from one
+/// snapshot of the database.
+pub(in crate::store) async fn list_at_end(
+    from: Readers<'_>,
+    list: Builder,
+) -> Result<(Vec<FoundRow>, Vec<(u16, i64)>), Error> {
+    list_with(from, list, Builder::new(from.dialect(), ENDS)).await
 }
 
 /// A list and the cursors of its projection, both from one snapshot of the database.
@@ -191,17 +202,27 @@ pub(in crate::store) async fn list_at(
     list: Builder,
     name: &str,
 ) -> Result<(Vec<FoundRow>, Vec<(u16, i64)>), Error> {
+    let mut at = Builder::new(from.dialect(), "SELECT shard, pos FROM projection WHERE name = ");
+    at.push_bind(name.to_owned()).push(" ORDER BY shard");
+    list_with(from, list, at).await
+}
+
+async fn list_with(
+    from: Readers<'_>,
+    list: Builder,
+    at: Builder,
+) -> Result<(Vec<FoundRow>, Vec<(u16, i64)>), Error> {
     match from {
         Readers::Sqlite(pool) => {
             let mut read = pool.begin().await?;
-            let at = sqlx::query(CURSORS).bind(name).fetch_all(&mut *read).await?;
+            let at = at.sqlite().fetch_all(&mut *read).await?;
             let found = list.sqlite().fetch_all(&mut *read).await?;
             read.rollback().await?;
             Ok((sqlite_rows(found), cursors(sqlite_rows(at))?))
         }
         Readers::Postgres(pool) => {
             let mut read = pool.begin(BEGIN_READING).await?;
-            let at = read.fetch_all(sqlx::query(CURSORS).bind(name)).await?;
+            let at = read.fetch_all(at.postgres()).await?;
             let found = read.fetch_all(list.postgres()).await?;
             read.rollback().await?;
             Ok((found, cursors(at)?))

@@ -2,9 +2,10 @@
 //! part of an append: it is written in the transaction of the event that describes it, and only
 //! over the previous version. The journal does not interpret the content of rows.
 
+use super::both::Builder;
 use super::found::FoundRow;
 use super::row::{Columns, RowChange, Stored, Table, Value};
-use super::{Error, Tables};
+use super::{Error, LIST_MAX, Store, Tables, projection};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned;
 
@@ -107,4 +108,28 @@ pub async fn list_behind<T: VersionedRow>(
     let after = after.as_ref().map(<[Value<'_>; 1]>::as_slice);
     let found = tables.rows_behind(T::table(), after, limit).await?;
     found.iter().map(Row::decode).collect()
+}
+
+/// The first rows that meet a condition, in order of their keys, or the one with this key, at most
+/// `limit`; and the end of each shard of the journal, from the same snapshot of the database. Never
+/// from a replica.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn list_at_end<T: VersionedRow>(
+    store: &Store,
+    (condition, key): (&'static str, Option<&T::Key>),
+    limit: u32,
+) -> Result<(Vec<Row<T>>, Vec<(u16, i64)>), Error> {
+    let (from, table) = (store.readers(), T::table());
+    let mut list = Builder::new(from.dialect(), &table.select());
+    list.push(" WHERE ").push(condition);
+    if let Some(key) = key {
+        list.push(format_args!(" AND {} = ", table.key().join(", ")));
+        list.push_bind(key.to_value().into_owned());
+    }
+    list.push(format_args!(" ORDER BY {} LIMIT +", table.key().join(", ")));
+    list.push_bind(i64::from(limit.min(LIST_MAX)));
+    let (found, ends) = projection::list_at_end(from, list).await?;
+    Ok((found.iter().map(Row::decode).collect::<Result<_, _>>()?, ends))
 }

@@ -343,15 +343,24 @@ async fn changes_of_every_list_follow_a_token_or_a_time() {
         assert_eq!(site.admin(Method::GET, &path, None).await.status, status, "{query}");
     }
     let now = kontor::actors::engine::clock::Clock::system().now();
-    let scopes = ["stock:read".to_owned()];
     let store = &site.app.as_ref().unwrap().store;
-    let (_, key) = store.create_key("stock", &scopes, now).await.unwrap();
-    let as_stock = async |path: &str| {
+    let with = async |scope: &str, path: &str| {
+        let scopes = [scope.to_owned()];
+        let (_, key) = store.create_key("some", &scopes, now).await.unwrap();
         site.send(site.request(Method::GET, path).bearer_auth(key.reveal())).await
     };
-    assert_eq!(as_stock("/v1/admin/changes?topic=orders").await.status, 403);
-    let page = as_stock("/v1/admin/changes").await.expect(200);
+    assert_eq!(with("stock:read", "/v1/admin/changes?topic=orders").await.status, 403);
+    let page = with("stock:read", "/v1/admin/changes").await.expect(200);
     assert!(page["data"].as_array().unwrap().iter().all(|change| change["topic"] == "stock"));
+    let nothing = with("settings:write", "/v1/admin/changes").await;
+    assert_eq!((nothing.status, nothing.code()), (403, "forbidden"));
+    let detail = nothing.body["detail"].as_str().unwrap();
+    for scope in ["orders:read for orders", "products:read for products", "stock:read for stock"] {
+        assert!(detail.contains(scope), "{detail}");
+    }
+    let wrong = site.admin(Method::GET, "/changes?after=x", None).await;
+    let detail = wrong.body["detail"].as_str().unwrap();
+    assert!(detail.contains("`token`") && detail.contains("2026-01-31T12:00:00Z"), "{detail}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod nodes;
 mod restored;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -454,6 +455,21 @@ async fn invalid_messages_are_answered_and_close_nothing() {
         .await;
     let error = client.next().await;
     assert_eq!(error["errors"].as_array().map(Vec::len), Some(3), "{error}");
+    // What would be right is said.
+    let right = async |client: &mut Client, message: Value, said: &[&str]| {
+        client.say(message).await;
+        let error = client.next().await.to_string();
+        assert!(said.iter().all(|one| error.contains(one)), "{error}");
+    };
+    let mut from = subscribe("a", "stock");
+    from["from"] = json!("x");
+    right(&mut client, from, &["token", "2026-01-31T12:00:00Z"]).await;
+    let mut filtered = subscribe("a", "stock");
+    filtered["filter"] = json!({"status": ["confirmed"]});
+    right(&mut client, filtered, &["its filter is sku"]).await;
+    let mut filtered = subscribe("a", "orders");
+    filtered["filter"] = json!({"status": ["eaten"], "payment_status": "x", "sku": "A"});
+    right(&mut client, filtered, &["confirmed, ", "captured, ", "fulfillment_status, "]).await;
     for id in ["a", "b"] {
         client.say(subscribe(id, "stock")).await;
         assert_eq!(client.next().await["type"], "snapshot");

@@ -47,11 +47,18 @@ pub struct Change<L: LiveList> {
 pub trait ChangeSet: Any + Send + Sync {
     /// How many entities changed.
     fn count(&self) -> usize;
+
+    /// How much memory the changes take, as a multiple of that of a change of an order.
+    fn weight(&self) -> usize;
 }
 
 impl<L: LiveList> ChangeSet for Vec<Change<L>> {
     fn count(&self) -> usize {
         self.len()
+    }
+
+    fn weight(&self) -> usize {
+        self.iter().map(|change| L::weight(&change.shown)).sum()
     }
 }
 
@@ -101,6 +108,12 @@ impl Changed {
     #[must_use]
     pub fn len(&self) -> usize {
         self.lists.iter().map(|list| list.count()).sum()
+    }
+
+    /// How much memory the changes take, as a multiple of that of a change of an order.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.lists.iter().map(|list| list.weight()).sum()
     }
 
     /// Whether no list has changed.

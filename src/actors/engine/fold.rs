@@ -17,6 +17,8 @@ pub trait Fold: Default + Clone + Send + Sync + 'static {
     type Event: Send + Sync;
     /// Whether the state is empty, so that no history has to be read.
     const STATELESS: bool = false;
+    /// Whether each event contains the whole state, so that no history has to be read.
+    const WHOLE_EVENTS: bool = false;
 
     /// Decodes an event.
     ///

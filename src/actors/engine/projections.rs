@@ -8,8 +8,8 @@
 //! rows cannot be written is suspended and retried after growing pauses; the others continue. Each
 //! projection has its own cursors (`track`), so it can be rebuilt or added alone. An event that
 //! cannot be read becomes a dead letter, and the projection skips the event's entity until `heal`
-//! retries it. The changes of a batch are published through `changes` once it is written; a rebuild
-//! publishes nothing. The events of other nodes' shards are only followed (`follower`).
+//! retries it. The changes of a batch are published through `changes` once it is written, together
+//! with those of plain rows (`row_list`); a rebuild publishes nothing. The events of other nodes' shards are only followed (`follower`).
 //! `projection` defines what a projection is; the list of projections is in
 //! `actors/read_models.rs`.
 
@@ -19,6 +19,7 @@ mod heal;
 mod news;
 mod owned;
 pub mod projection;
+pub mod row_list;
 pub(in crate::actors::engine) mod runner;
 mod track;
 
@@ -34,8 +35,10 @@ use tokio_util::sync::CancellationToken;
 pub use self::follower::Follower;
 pub use self::heal::{Healed, replay_entity};
 pub use self::owned::Owned;
-pub use self::projection::{FoldedEvent, LiveList, Projection, Projections};
+pub use self::projection::{FoldedEvent, Happened, LiveList, Projection, Projections};
+pub use self::row_list::{RowList, ShownRow};
 
+use self::runner::RunningProjection;
 use self::track::Track;
 use super::changes::ChangeFeed;
 use super::clock::Clock;
@@ -66,6 +69,8 @@ pub struct Projector {
     clock: Clock,
     owned: Owned,
     tracks: Vec<Track>,
+    /// The lists of plain rows, of which only the changes are published.
+    row_lists: Vec<Box<dyn RunningProjection>>,
     replay: Arc<Notify>,
     changes: ChangeFeed,
     settings: Option<watch::Receiver<Arc<Current>>>,
@@ -104,6 +109,7 @@ impl Projector {
             clock,
             owned,
             tracks: projections.entries().iter().map(Track::new).collect(),
+            row_lists: projections.row_runners(),
             replay: Arc::default(),
             settings: None,
         };

@@ -138,7 +138,11 @@ pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Er
 }
 
 fn named(request: &HttpRequest) -> Result<Vec<EventPosition>, Error> {
-    let wrong = || Error::field("Kontor-After", "must be at most 16 values of Kontor-Position");
+    let wrong = || {
+        let rule = "must be values of the header Kontor-Position, as the answers to writes have it, \
+                    separated by commas";
+        Error::field("Kontor-After", rule)
+    };
     let mut named = Vec::new();
     for value in request.headers().get_all(AFTER) {
         let value = value.to_str().map_err(|_| wrong())?;
@@ -146,7 +150,11 @@ fn named(request: &HttpRequest) -> Result<Vec<EventPosition>, Error> {
             named.push(EventPosition::parse(text).ok_or_else(wrong)?);
         }
     }
-    if named.len() > POSITIONS_MAX { Err(wrong()) } else { Ok(named) }
+    if named.len() > POSITIONS_MAX {
+        let rule = format!("must have at most {POSITIONS_MAX} positions, not {}", named.len());
+        return Err(Error::field("Kontor-After", rule));
+    }
+    Ok(named)
 }
 
 #[cfg(test)]

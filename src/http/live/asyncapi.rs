@@ -99,8 +99,8 @@ pub fn document() -> Result<Value, serde_json::Error> {
         "info": {
             "title": "kontor live",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Changes of orders and stock, and statistics. docs/api.md describes \
-                            the feed in prose.",
+            "description": "Changes of orders, stock, products and locations, and statistics. \
+                            docs/api.md describes the feed in prose.",
             "contact": {"name": "The operator of this server"},
             "license": {"name": env!("CARGO_PKG_LICENSE")},
             "tags": [{"name": "live"}],

@@ -2,11 +2,12 @@
 //! a time. Both have the same tokens, so that a client can go from one to the other.
 //!
 //! The journal is read, on any node, up to the position that the rows of all asked topics have
-//! reached: so a row that is shown is never older than its change, and nothing is left out. All
-//! rows of a topic are read with one statement. There is no topic of carts: whoever knows a cart's
-//! id may use the cart.
+//! reached: so a row that is shown is never older than its change, and nothing is left out. The rows
+//! of orders, products and stock are read with one statement each. There is no topic of carts:
+//! whoever knows a cart's id may use the cart.
 
 use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -21,11 +22,13 @@ use crate::actors::order_rows::OrderRows;
 use crate::actors::stock_rows::StockRows;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::Sku;
+use crate::domain::location::StockLocation;
 use crate::domain::order::Order;
 use crate::domain::product::Product;
-use crate::domain::stock::Stock;
+use crate::domain::stock::{Location, Stock};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned as _;
+use crate::http::api::location::locations::StockLocationShape;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::shape::ProductShape;
 use crate::http::api::stock::levels::{StockLevel, level_row};
@@ -36,7 +39,7 @@ use crate::http::edge::input::string;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
-use crate::store::{LIST_MAX, Store, order, product, stock};
+use crate::store::{LIST_MAX, Store, order, product, stock, versioned};
 
 /// The most events that are read for one page.
 const EVENTS_MAX: i64 = 1_000;
@@ -57,6 +60,8 @@ const OTHER_HISTORY: &str = "`after` is a token of another history: the store wa
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum ChangeTopic {
+    /// Locations.
+    Locations,
     /// Orders.
     Orders,
     /// Products.
@@ -70,12 +75,13 @@ impl ChangeTopic {
         match self {
             Self::Orders => Scope::OrdersRead,
             Self::Products => Scope::ProductsRead,
-            Self::Stock => Scope::StockRead,
+            Self::Locations | Self::Stock => Scope::StockRead,
         }
     }
 
     const fn prefix(self) -> &'static str {
         match self {
+            Self::Locations => StockLocation::PREFIX,
             Self::Orders => Order::PREFIX,
             Self::Products => Product::PREFIX,
             Self::Stock => Stock::PREFIX,
@@ -86,7 +92,7 @@ impl ChangeTopic {
     const fn projection(self) -> Option<&'static str> {
         match self {
             Self::Orders => Some(OrderRows::NAME),
-            Self::Products => None,
+            Self::Locations | Self::Products => None,
             Self::Stock => Some(StockRows::NAME),
         }
     }
@@ -100,7 +106,7 @@ schemas! {
 /// An event of a change, without its data.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangeEvent {
-    /// The number of the event in its order, stock or product, from 1.
+    /// The number of the event in its order, stock, product or location, from 1.
     seq: i64,
     #[schema(example = "confirmed")]
     kind: String,
@@ -109,16 +115,31 @@ pub struct ChangeEvent {
     by: String,
 }
 
-/// A change of an order, of the stock of a SKU, or of a product.
+/// A change of a location, of an order, of a product, or of the stock of a SKU.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "topic", rename_all = "snake_case")]
 pub enum ListedChange {
+    /// Of a location.
+    Locations(ChangedLocation),
     /// Of an order.
     Orders(Box<ChangedOrder>),
     /// Of a product.
     Products(ChangedProduct),
     /// Of the stock of a SKU.
     Stock(ChangedStock),
+}
+
+/// A change of a location.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedLocation {
+    location: String,
+    /// The location's version before the change; 0 for a new one.
+    after: i64,
+    /// The location's version after the change.
+    version: i64,
+    events: Vec<ChangeEvent>,
+    /// The current location, which may already show later changes; `null` if it is deleted.
+    row: Option<StockLocationShape>,
 }
 
 /// A change of an order.
@@ -163,7 +184,7 @@ pub struct ChangedStock {
 /// A page of the feed of changes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangesPage {
-    /// One entry per order, SKU or product, with its events in order.
+    /// One entry per order, SKU, product or location, with its events in order.
     data: Vec<ListedChange>,
     /// Where the next page begins: to be sent as `after`, or as `from` on the live socket.
     token: String,
@@ -171,12 +192,12 @@ pub struct ChangesPage {
     more: bool,
 }
 
-/// Lists changes of orders, products and stock since a token or a time.
+/// Lists changes of orders, products, stock and locations since a token or a time.
 #[utoipa::path(get, path = "/v1/admin/changes", tag = "live",
     params(("topic" = inline(Option<Vec<ChangeTopics>>), Query, explode = false, description = "By default all topics that the caller may read"),
         ("after" = Option<String>, Query, description = "The `token` of the page before or of the live socket, or a time (RFC 3339), whose changes begin up to a minute earlier; by default the first change ever"),
         ("limit" = inline(Option<schemas::Limit>), Query)),
-    responses((status = 200, description = "A page of changes, oldest first for each order, SKU and product", body = ChangesPage)))]
+    responses((status = 200, description = "A page of changes, oldest first for each order, SKU, product and location", body = ChangesPage)))]
 pub async fn list_changes(
     call: RequestParts,
     request: HttpRequest,
@@ -208,7 +229,17 @@ fn topics(call: &RequestParts, query: &Query) -> Result<Vec<ChangeTopic>, Error>
     if !asked.is_empty() {
         return Ok(asked);
     }
-    Ok(ChangeTopic::VARIANTS.iter().copied().filter(may).collect())
+    let all: Vec<ChangeTopic> = ChangeTopic::VARIANTS.iter().copied().filter(may).collect();
+    if all.is_empty() {
+        let of = |topic: &ChangeTopic| {
+            let name: &str = topic.into();
+            format!("{} for {name}", topic.scope().as_str())
+        };
+        let scopes: Vec<String> = ChangeTopic::VARIANTS.iter().map(of).collect();
+        let detail = format!("every topic needs a scope that you lack: {}", scopes.join(", "));
+        return Err(Error::new(Code::Forbidden, detail));
+    }
+    Ok(all)
 }
 
 /// The positions after which the page begins.
@@ -323,7 +354,7 @@ impl Gathered {
     }
 
     /// The ids of the changed entities of a topic, without their prefixes.
-    fn keys(&self, topic: ChangeTopic) -> Vec<Sku> {
+    fn keys<T: FromStr>(&self, topic: ChangeTopic) -> Vec<T> {
         let of = self.changes.iter().filter(|(its, _, _)| *its == topic);
         of.filter_map(|(_, entity, _)| entity.key().parse().ok()).collect()
     }
@@ -334,12 +365,23 @@ async fn shown(store: &Store, page: Gathered) -> Result<Vec<ListedChange>, Error
     let mut orders = order_rows(store, &page).await?;
     let mut levels = stock_rows(store, page.keys(ChangeTopic::Stock)).await?;
     let mut products = product_rows(store, page.keys(ChangeTopic::Products)).await?;
+    let mut locations = HashMap::new();
+    for id in page.keys::<Location>(ChangeTopic::Locations) {
+        let row = versioned::find::<StockLocation>(store, &id).await?;
+        let row = row.filter(|row| !row.value.deleted);
+        locations.insert(id.to_string(), row.as_ref().map(StockLocationShape::from));
+    }
     let mut data = Vec::with_capacity(page.changes.len());
     for (topic, entity, events) in page.changes {
         let after = events.first().map_or(0, |event| event.seq - 1);
         let version = events.last().map_or(0, |event| event.seq);
         let key = entity.key().to_owned();
         data.push(match topic {
+            ChangeTopic::Locations => {
+                let row = locations.remove(&key).flatten();
+                let location = key;
+                ListedChange::Locations(ChangedLocation { location, after, version, events, row })
+            }
             ChangeTopic::Orders => {
                 let row = orders.remove(entity.as_str()).map(OrderSummary::new).transpose()?;
                 let order = entity.to_string();

@@ -101,7 +101,10 @@ fn subject(
         }
     };
     if filter != Value::Object(Map::new()) {
-        faults.add(Code::UnknownFilter, "filter", "must be empty: the topic has no filters");
+        let wrong = Wrong::unknown_filter();
+        for fault in wrong.fields {
+            faults.add(wrong.code, fault.field, fault.message);
+        }
     }
     Ok(Some(scope))
 }

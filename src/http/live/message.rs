@@ -7,7 +7,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::stats::Sample;
+use crate::actors::engine::projections::Happened;
+use crate::http::api::location::locations::StockLocationShape;
 use crate::http::api::order::shape::OrderSummary;
+use crate::http::api::product::shape::ProductShape;
 use crate::http::api::stock::levels::StockLevel;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{Text, Whole};
@@ -26,11 +29,13 @@ pub enum Topic {
     Orders,
     Sagas,
     Stock,
+    Products,
+    Locations,
     Cluster,
     Stats,
 }
 
-/// A filter of orders or stock; empty for all.
+/// A filter of orders, stock or products; empty for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, garde::Validate, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
@@ -47,7 +52,7 @@ pub struct FilterInput {
     pub email: Option<String>,
     /// Only orders that need an operator.
     pub stuck: bool,
-    /// Stock of this SKU.
+    /// The stock of this SKU, or the product.
     pub sku: Option<String>,
 }
 
@@ -116,9 +121,11 @@ pub struct Hello {
 pub enum LiveRow {
     Order(OrderSummary),
     Stock(StockLevel),
+    Product(ProductShape),
+    Location(StockLocationShape),
 }
 
-/// The current rows of a subscription: orders newest first, stock by SKU.
+/// The current rows of a subscription: orders newest first, others by SKU or id.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Snapshot<'a, R = LiveRow> {
     /// The id of the subscription.
@@ -132,10 +139,10 @@ pub struct Snapshot<'a, R = LiveRow> {
     pub more: bool,
 }
 
-/// An event of an order, without its data.
+/// An event, without its data.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HappenedShape<'a> {
-    /// The number of the event in its order, from 1.
+    /// The number of the event in its order, product or location, from 1.
     pub seq: i64,
     /// The kind of the event.
     #[schema(example = "confirmed")]
@@ -144,6 +151,20 @@ pub struct HappenedShape<'a> {
     pub at: String,
     /// The principal that caused the event.
     pub by: &'a str,
+}
+
+impl<'a> HappenedShape<'a> {
+    /// The events of a change in their wire format.
+    #[must_use]
+    pub fn all(events: &[&'a [Happened]]) -> Vec<Self> {
+        let shape = |event: &'a Happened| Self {
+            seq: event.seq,
+            kind: &event.kind,
+            at: event.at.to_string(),
+            by: &event.by,
+        };
+        events.iter().copied().flatten().map(shape).collect()
+    }
 }
 
 /// A change of an order.
@@ -176,6 +197,36 @@ pub struct StockChangeShape<'a> {
     pub rows: Vec<StockLevel>,
 }
 
+/// A change of a product.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProductChangeShape<'a> {
+    /// The SKU.
+    pub sku: &'a str,
+    /// The product's version before the change; 0 for a new product.
+    pub after: i64,
+    /// The product's version after the change.
+    pub version: i64,
+    /// The events of the change, oldest first.
+    pub events: Vec<HappenedShape<'a>>,
+    /// The product after the change.
+    pub row: ProductShape,
+}
+
+/// A change of a location.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LocationChangeShape<'a> {
+    /// The location.
+    pub location: &'a str,
+    /// The location's version before the change; 0 for a new one.
+    pub after: i64,
+    /// The location's version after the change.
+    pub version: i64,
+    /// The events of the change, oldest first.
+    pub events: Vec<HappenedShape<'a>>,
+    /// The location after the change; `null` if it is deleted.
+    pub row: Option<StockLocationShape>,
+}
+
 /// A change, by topic.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -183,6 +234,8 @@ pub struct StockChangeShape<'a> {
 pub enum ChangeShape<'a> {
     Order(OrderChangeShape<'a>),
     Stock(StockChangeShape<'a>),
+    Product(ProductChangeShape<'a>),
+    Location(LocationChangeShape<'a>),
 }
 
 /// The changes since the previous token. If `data` is empty, only the token is newer.
@@ -192,7 +245,7 @@ pub struct Changes<'a, C = ChangeShape<'a>> {
     pub id: &'a str,
     /// The client's position in the feed, which it can later send as `from`.
     pub token: String,
-    /// One entry per order or SKU.
+    /// One entry per order, SKU or location.
     #[schema(value_type = Vec<ChangeShape<'a>>)]
     pub data: Vec<C>,
 }

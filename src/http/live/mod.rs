@@ -32,6 +32,7 @@ pub mod ticket;
 pub(super) mod token;
 mod topic;
 mod topic_orders;
+mod topic_rows;
 mod topic_stock;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ use self::stats::{RequestCounts, Samples};
 use self::token::LiveToken;
 pub use self::topic::{ListTopic, Merged, Topics};
 use self::topic_orders::OrdersTopic;
+use self::topic_rows::{LocationsTopic, ProductsTopic};
 use self::topic_stock::StockTopic;
 use crate::actors::node::Node;
 use crate::domain::limits::{holds, within};
@@ -69,13 +71,15 @@ const ANY_KEY: Access = Access::AnyKey;
 const PUBLIC: Access = Access::Public;
 
 impl Topics {
-    /// The topics of orders and stock.
+    /// The topics of orders, stock, products and locations.
     #[must_use]
     pub fn standard() -> Self {
         Self::default()
             .with(OrdersTopic { unfinished: false })
             .with(OrdersTopic { unfinished: true })
             .with(StockTopic)
+            .with(ProductsTopic)
+            .with(LocationsTopic)
     }
 }
 
@@ -126,7 +130,8 @@ pub struct Options {
     /// its new changes.
     #[garde(custom(within(10..=10_000)))]
     pub pause_ms: u64,
-    /// The number of changes of orders and stock that each worker keeps in its ring buffer.
+    /// The number of changes that each worker keeps in its ring buffer; a change of a product with a
+    /// long description counts as several.
     #[garde(custom(within(1..=10_000_000)))]
     pub ring_changes: usize,
     /// The number of events that a subscription may be behind before it gets a new snapshot.

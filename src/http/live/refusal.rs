@@ -1,8 +1,9 @@
-//! The refusal of a message on a live socket; and the parsing of filters of orders and stock.
+//! The refusal of a message on a live socket; and the parsing of filters.
 
 use serde_json::Value;
 
 use super::message::FilterInput;
+use crate::domain::id::Sku;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::json_body::check;
@@ -25,18 +26,13 @@ impl Wrong {
         Self { code, detail: detail.into(), fields: Vec::new() }
     }
 
-    /// A filter that the topic does not have.
+    /// A filter of a topic that has none.
     #[must_use]
     pub fn unknown_filter() -> Self {
-        Self::unknown("filter")
-    }
-
-    /// A field of a filter that the topic does not have.
-    #[must_use]
-    pub fn unknown(field: &str) -> Self {
         let mut faults = RequestFaults::default();
-        faults.add(Code::UnknownFilter, field, "is not a filter of this topic");
-        faults.check().map_or_else(Self::from, |()| Self::new(Code::UnknownFilter, field))
+        faults.add(Code::UnknownFilter, "filter", "must be empty: the topic has no filters");
+        let none = || Self::new(Code::UnknownFilter, "filter");
+        faults.check().map_or_else(Self::from, |()| none())
     }
 }
 
@@ -47,7 +43,7 @@ impl From<Error> for Wrong {
     }
 }
 
-/// Parses a filter of orders or stock, with all that is wrong with it.
+/// Parses a filter, with all that is wrong with it.
 ///
 /// # Errors
 /// [`Wrong`] for one that cannot be parsed.
@@ -63,4 +59,23 @@ pub(in crate::http) fn read_filter(input: &Value) -> Result<(FilterInput, Reques
         Some(filter) => Ok((filter, faults.into())),
         None => Err(Error::invalid(faults).into()),
     }
+}
+
+/// Parses the filter of a topic that has only the filter `sku`: one SKU, or all.
+///
+/// # Errors
+/// [`Wrong`] for an invalid SKU or another filter.
+pub(in crate::http) fn by_sku(input: &Value) -> Result<Option<Sku>, Wrong> {
+    let (filter, mut faults) = read_filter(input)?;
+    let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
+    if let Err(rule) = &sku {
+        faults.invalid("filter.sku", rule.to_string());
+    }
+    let fields = input.as_object().into_iter().flatten();
+    for name in fields.map(|(name, _)| name).filter(|name| *name != "sku") {
+        let rule = "is not a filter of this topic: its filter is sku";
+        faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
+    }
+    faults.check()?;
+    Ok(sku.ok().flatten())
 }

@@ -83,7 +83,7 @@ impl RingEntry {
 #[derive(Debug)]
 pub struct Ring {
     entries: VecDeque<RingEntry>,
-    /// The number of changes in all entries.
+    /// The weight of the changes in all entries.
     held: usize,
     held_max: usize,
     /// The number of the last batch; and (`first`) that of the last batch before the first entry.
@@ -95,7 +95,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// A ring for this number of shards that keeps at most `held_max` changes.
+    /// A ring for this number of shards that keeps changes of at most this weight.
     #[must_use]
     pub fn new(shards: usize, held_max: usize) -> Self {
         let (base, heads) = (vec![0; shards], vec![0; shards].into());
@@ -143,13 +143,13 @@ impl Ring {
         if changed.is_empty() {
             return self.push_empty((shard, after, pos));
         }
-        self.held += changed.len();
+        self.held += changed.weight();
         self.entries
             .push_back(RingEntry { index: self.index, content: EntryContent::Changes(changed) });
         while self.held > self.held_max
             && let Some(oldest) = self.entries.pop_front()
         {
-            self.held -= oldest.changes().map_or(0, Changed::len);
+            self.held -= oldest.changes().map_or(0, Changed::weight);
             self.first = oldest.index;
             for (shard, _, pos) in oldest.spans() {
                 self.base[usize::from(shard)] = pos;

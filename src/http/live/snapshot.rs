@@ -59,8 +59,13 @@ pub(super) async fn take_snapshot(
 ) -> Result<Option<TakenSnapshot>, Error> {
     let node = &live.node;
     let (heads, at) = (node.changes.heads(), Instant::now());
-    let SnapshotPage { rows, more, cursors } = ask.filter.snapshot(&live.store, *limit).await?;
-    let seen = node.changes.rows_at(&cursors);
+    let page = ask.filter.snapshot(&live.store, *limit).await?;
+    let SnapshotPage { rows, more, cursors, is_projected } = page;
+    let seen = if is_projected {
+        node.changes.rows_at(&cursors)
+    } else {
+        Some(cursors.iter().map(|(_, pos)| *pos).collect())
+    };
     let near = |seen: &Arc<[i64]>| distance(seen, &heads) <= live.options.behind_max / 2;
     Ok(seen.filter(near).map(|seen| TakenSnapshot { rows, more, seen, at }))
 }

@@ -1,6 +1,6 @@
 //! The trait of a topic that is a list ([`ListTopic`]), and the topics of a server. This module
-//! merges several changes of one entity for all topics; the topics themselves are in `topic_orders`
-//! and `topic_stock`.
+//! merges several changes of one entity for all topics; the topics themselves are in `topic_orders`,
+//! `topic_stock` and `topic_rows`.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -58,7 +58,8 @@ pub trait ListTopic: Send + Sync + 'static {
     fn change<'a>(&self, merged: &Merged<'a, Self::List>) -> Option<Self::Change<'a>>;
 
     /// The first rows that match a filter, at most `limit`, and the cursor of the list's projection
-    /// in each shard, read in the same transaction.
+    /// in each shard, or the end of the journal for a list of plain rows, read in the same
+    /// transaction.
     ///
     /// # Errors
     /// The errors of the store.
@@ -166,12 +167,14 @@ pub(super) trait AnyFilter: Send + Sync {
     async fn snapshot(&self, store: &Store, limit: u32) -> Result<SnapshotPage, Error>;
 }
 
-/// The rows of a snapshot, and the cursor of the list's projection in each shard.
+/// The rows of a snapshot, and the position of each shard that they show.
 pub(super) struct SnapshotPage {
     pub(super) rows: Box<dyn SnapshotRows>,
     /// Whether there are more rows.
     pub(super) more: bool,
     pub(super) cursors: Vec<(u16, i64)>,
+    /// Whether a projection writes the rows.
+    pub(super) is_projected: bool,
 }
 
 /// Rows of a snapshot, of any type.
@@ -216,7 +219,8 @@ impl<T: ListTopic> AnyFilter for TopicFilter<T> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        Ok(SnapshotPage { rows: Box::new(rows), more, cursors })
+        let is_projected = T::List::IS_PROJECTED;
+        Ok(SnapshotPage { rows: Box::new(rows), more, cursors, is_projected })
     }
 }
 

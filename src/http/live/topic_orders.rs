@@ -10,11 +10,12 @@ use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;
-use crate::actors::order_rows::{Facets, Happened, OrderRows};
+use crate::actors::order_rows::{Facets, OrderRows};
 use crate::domain::case_folding::fold_case;
 use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::order::shape::OrderSummary;
+use crate::http::docs::schemas::names;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
@@ -84,23 +85,33 @@ impl ListTopic for OrdersTopic {
         if status.len() > STATUSES_MAX
             || status.iter().any(|one| OrderStatus::from_str(one).is_err())
         {
-            wrong("status", "must be at most 16 statuses of orders");
+            let rule =
+                format!("must be at most {STATUSES_MAX} of {}", names::<OrderStatus>().join(", "));
+            wrong("status", &rule);
         }
         if payment_status.as_ref().is_some_and(|one| PaymentStatus::from_str(one).is_err()) {
-            wrong("payment_status", "must be a status of payments");
+            wrong(
+                "payment_status",
+                &format!("must be one of {}", names::<PaymentStatus>().join(", ")),
+            );
         }
         if fulfillment_status.as_ref().is_some_and(|one| FulfillmentStatus::from_str(one).is_err())
         {
-            wrong("fulfillment_status", "must be a status of fulfillments");
+            wrong(
+                "fulfillment_status",
+                &format!("must be one of {}", names::<FulfillmentStatus>().join(", ")),
+            );
         }
         if order.as_ref().is_some_and(|one| one.parse::<OrderId>().is_err()) {
-            wrong("order", "must be the id of an order");
+            wrong("order", "must be the id of an order, such as ord_01k8x4m5n6p7q8r9s0t1v2w3x4");
         }
         if email.as_ref().is_some_and(|one| one.is_empty() || one.chars().count() > EMAIL_MAX) {
             wrong("email", "must have 1 to 254 characters");
         }
         if sku.is_some() {
-            faults.add(Code::UnknownFilter, "filter.sku", "is not a filter of this topic");
+            let rule = "is not a filter of this topic: its filters are status, payment_status, \
+                        fulfillment_status, order, email and stuck";
+            faults.add(Code::UnknownFilter, "filter.sku", rule);
         }
         faults.check()?;
         Ok(filter)
@@ -133,12 +144,6 @@ impl ListTopic for OrdersTopic {
     }
 
     fn change<'a>(&self, merged: &Merged<'a, OrderRows>) -> Option<ChangeShape<'a>> {
-        let happened = |event: &'a Happened| HappenedShape {
-            seq: event.seq,
-            kind: &event.kind,
-            at: event.at.to_string(),
-            by: &event.by,
-        };
         let row = &merged.last.shown;
         let shown = OrderSummary::new(row.clone());
         let shown =
@@ -148,7 +153,7 @@ impl ListTopic for OrdersTopic {
             after: merged.first.after,
             version: row.version,
             matches: merged.matches,
-            events: merged.events.iter().copied().flatten().map(happened).collect(),
+            events: HappenedShape::all(&merged.events),
             row: shown,
         }))
     }

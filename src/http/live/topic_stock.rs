@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::message::{ChangeShape, LiveRow, StockChangeShape, Topic};
-use super::refusal::{Wrong, read_filter};
+use super::refusal::{Wrong, by_sku};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;
@@ -13,7 +13,6 @@ use crate::domain::id::Sku;
 use crate::http::api::stock::levels::level_row;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::problem::Code;
 use crate::store::{Store, stock};
 
 /// The approximate size of a change without its rows, in bytes.
@@ -41,21 +40,7 @@ impl ListTopic for StockTopic {
     }
 
     fn filter(&self, input: Value) -> Result<Option<Sku>, Wrong> {
-        let (filter, mut faults) = read_filter(&input)?;
-        let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
-        if let Err(rule) = &sku {
-            faults.invalid("filter.sku", rule.to_string());
-        }
-        let fields = input.as_object().into_iter().flatten();
-        for name in fields.map(|(name, _)| name).filter(|name| *name != "sku") {
-            faults.add(
-                Code::UnknownFilter,
-                format!("filter.{name}"),
-                "is not a filter of this topic",
-            );
-        }
-        faults.check()?;
-        Ok(sku.ok().flatten())
+        by_sku(&input)
     }
 
     fn matches_after(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {

@@ -13,7 +13,7 @@ use crate::servers;
 use crate::site::Site;
 
 /// A node over a store that others may use, with the provider of the first of them.
-async fn node(name: &str, database: &str, nats: Option<&str>, first: Option<&Site>) -> Site {
+pub async fn node(name: &str, database: &str, nats: Option<&str>, first: Option<&Site>) -> Site {
     let sandbox = first.map(|first| first.config.sandbox.url.clone());
     Site::with(|config| {
         config.store.url = database.into();
@@ -36,7 +36,7 @@ fn owned(site: &Site) -> usize {
 }
 
 /// Waits until each of them has some of the shards, and together all.
-async fn shared(sites: [&Site; 2]) {
+pub async fn shared(sites: [&Site; 2]) {
     let all = usize::from(sites[0].app.as_ref().unwrap().store.journal().shards());
     let both = async || {
         let counts = sites.map(owned);

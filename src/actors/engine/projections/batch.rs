@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::runner::EventOutcome;
 use super::track::Track;
 use super::{Error, Projector};
 use crate::actors::engine::changes::Changed;
@@ -29,15 +30,43 @@ impl Projector {
             return Ok(false);
         }
         let written = self.write(records).await;
+        if listened {
+            self.fold_rows(records, &told).await?;
+        }
         // Some projections may have been written even if others were not.
         for (shard, told) in told {
             self.publish(shard, told, listened);
         }
+        self.row_lists.iter_mut().for_each(|list| list.undo());
         let written = written?;
         if !written {
             self.check().await?;
         }
         Ok(written)
+    }
+
+    /// Folds the events of plain rows that are about to be published. No event of a row depends on an
+    /// earlier one, so nothing is kept between batches.
+    async fn fold_rows(
+        &mut self,
+        records: &[Record],
+        told: &BTreeMap<u16, i64>,
+    ) -> Result<(), Error> {
+        for record in records {
+            let told = told.get(&record.shard).is_some_and(|told| record.pos <= *told);
+            if told || self.live_pos(record.shard).is_none_or(|pos| record.pos > pos) {
+                continue;
+            }
+            for list in self.row_lists.iter_mut().filter(|list| list.listens_to(&record.entity)) {
+                let mut left = i64::MAX;
+                let outcome = list.fold(self.journal.as_ref(), record, true, &mut left).await?;
+                if let EventOutcome::Unreadable(reason) = outcome {
+                    let entity = record.entity.for_log();
+                    tracing::error!(entity, reason, "the change of a row cannot be published");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes the batch of all projections in one transaction; `false` if another writer has moved
@@ -125,7 +154,8 @@ impl Projector {
         }
         let mut live = self.tracks.iter().filter(|track| track.is_live);
         let changed = if noted && live.all(|track| track.has_all(shard, told, pos)) {
-            let lists = self.tracks.iter_mut().filter_map(|track| track.run.news(shard));
+            let tracks = self.tracks.iter_mut().map(|track| &mut track.run);
+            let lists = tracks.chain(&mut self.row_lists).filter_map(|list| list.news(shard));
             Changed::new((shard, told, pos), lists.collect())
         } else {
             Changed::unknown(shard, pos)

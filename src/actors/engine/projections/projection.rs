@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::news::Notes;
+use super::row_list::RowList;
 use super::runner::{Runner, RunningProjection};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{EntityId, Record};
+use crate::domain::time::Timestamp;
+use crate::domain::versioned::Versioned;
 use crate::store::list_row::Batch;
 use crate::store::row::Table;
 use crate::store::{self, Tables};
@@ -72,7 +75,8 @@ pub struct FoldedEvent<'a, S: Fold> {
     pub after: &'a S,
 }
 
-/// A projection whose rows are a list with a live feed.
+/// A projection whose rows are a list with a live feed. A list of plain rows, which are written with
+/// their events, is one that makes no rows (`row_list`).
 pub trait LiveList: Projection {
     /// An entity's row in the list.
     type Shown: Clone + Send + Sync + 'static;
@@ -80,6 +84,8 @@ pub trait LiveList: Projection {
     type Facets: Send + Sync + 'static;
     /// The part of an event that is published.
     type Happened: Send + Sync + 'static;
+    /// Whether the projector writes the rows; if not, they are written with their events.
+    const IS_PROJECTED: bool = true;
 
     /// An entity's row in the list; `None` if it has none.
     fn shown(&self, entity: &EntityId, folded: &Folded<Self::State>) -> Option<Self::Shown>;
@@ -89,11 +95,43 @@ pub trait LiveList: Projection {
 
     /// Returns the part of an event that is published.
     fn happened(&self, record: &Record) -> Self::Happened;
+
+    /// How much memory a row takes, as a multiple of that of an order's row.
+    fn weight(_shown: &Self::Shown) -> usize {
+        1
+    }
 }
 
-/// The projections that a node runs.
+/// An event of an entity, without its data, as lists with a live feed publish it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    /// Its sequence number in the entity, from 1.
+    pub seq: i64,
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Who caused it.
+    pub by: Arc<str>,
+}
+
+impl Happened {
+    /// The event of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let (kind, by) = (Arc::clone(&record.kind), record.cause().by.into());
+        Self { seq: record.seq, kind, at: record.at, by }
+    }
+}
+
+/// The projections that a node runs, and the lists of rows whose changes it publishes.
 #[derive(Clone, Default)]
-pub struct Projections(Vec<ProjectionEntry>);
+pub struct Projections {
+    entries: Vec<ProjectionEntry>,
+    row_lists: Vec<MakeRunner>,
+}
+
+type MakeRunner = Arc<dyn Fn() -> Box<dyn RunningProjection> + Send + Sync>;
 
 type Listed = fn(&EntityId) -> Option<(&'static Table, &str)>;
 
@@ -104,7 +142,7 @@ pub(in crate::actors::engine) struct ProjectionEntry {
     prefixes: &'static [&'static str],
     listed: Listed,
     pub(in crate::actors::engine) is_live: bool,
-    runner: Arc<dyn Fn() -> Box<dyn RunningProjection> + Send + Sync>,
+    runner: MakeRunner,
 }
 
 impl ProjectionEntry {
@@ -130,11 +168,14 @@ impl Projections {
     /// Adds a projection whose list has a live feed.
     #[must_use]
     pub fn with_live<L: LiveList>(self, list: L) -> Self {
-        let list = Arc::new(list);
-        self.add::<L>(true, move || {
-            let notes = Notes::new(Arc::clone(&list));
-            Box::new(Runner::new(Arc::clone(&list), Some(Box::new(notes))))
-        })
+        self.add::<L>(true, live_runner(list))
+    }
+
+    /// Adds the live feed of a kind of plain rows.
+    #[must_use]
+    pub fn with_rows<T: Versioned>(mut self) -> Self {
+        self.row_lists.push(Arc::new(live_runner(RowList::<T>::default())));
+        self
     }
 
     fn add<P: Projection>(
@@ -143,20 +184,21 @@ impl Projections {
         runner: impl Fn() -> Box<dyn RunningProjection> + Send + Sync + 'static,
     ) -> Self {
         let (name, prefixes, listed) = (P::NAME, P::PREFIXES, P::listed);
-        self.0.push(ProjectionEntry { name, prefixes, listed, is_live, runner: Arc::new(runner) });
+        let runner = Arc::new(runner);
+        self.entries.push(ProjectionEntry { name, prefixes, listed, is_live, runner });
         self
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
-        self.0.iter().map(|entry| entry.name)
+        self.entries.iter().map(|entry| entry.name)
     }
 
     /// The table that lists an entity, and the value in the first column of the entity's rows;
     /// `None` if no list contains it.
     #[must_use]
     pub fn listed<'a>(&self, entity: &'a EntityId) -> Option<(&'static Table, &'a str)> {
-        let mut listening = self.0.iter().filter(|entry| entry.listens_to(entity));
+        let mut listening = self.entries.iter().filter(|entry| entry.listens_to(entity));
         listening.find_map(|entry| (entry.listed)(entity))
     }
 
@@ -164,7 +206,7 @@ impl Projections {
     #[must_use]
     pub fn tables(&self) -> Vec<&'static Table> {
         let mut all: Vec<&'static Table> = Vec::new();
-        for entry in &self.0 {
+        for entry in &self.entries {
             // All entities of a noun are in the same table.
             let any = entry.prefixes.iter().map(|prefix| EntityId::new(&format!("{prefix}_")));
             all.extend(any.filter_map(|any| (entry.listed)(&any).map(|(table, _)| table)));
@@ -194,11 +236,26 @@ impl Projections {
     }
 
     pub(in crate::actors::engine) fn entries(&self) -> &[ProjectionEntry] {
-        &self.0
+        &self.entries
     }
 
-    /// Runners of the projections whose lists have a live feed.
+    /// Runners of the lists of rows.
+    pub(in crate::actors::engine) fn row_runners(&self) -> Vec<Box<dyn RunningProjection>> {
+        self.row_lists.iter().map(|runner| runner()).collect()
+    }
+
+    /// Runners of all lists that have a live feed.
     pub(in crate::actors::engine) fn live_runners(&self) -> Vec<Box<dyn RunningProjection>> {
-        self.0.iter().filter(|entry| entry.is_live).map(ProjectionEntry::runner).collect()
+        let live = self.entries.iter().filter(|entry| entry.is_live);
+        live.map(ProjectionEntry::runner).chain(self.row_runners()).collect()
+    }
+}
+
+/// Makes runners of a list with a live feed.
+fn live_runner<L: LiveList>(list: L) -> impl Fn() -> Box<dyn RunningProjection> + Send + Sync {
+    let list = Arc::new(list);
+    move || {
+        let notes = Notes::new(Arc::clone(&list));
+        Box::new(Runner::new(Arc::clone(&list), Some(Box::new(notes))))
     }
 }

@@ -149,7 +149,8 @@ impl<P: Projection> RunningProjection for Runner<P> {
 
     fn misses(&self, record: &Record) -> bool {
         let known = || self.folded.get(&record.entity).map_or(0, |one| one.seq);
-        !P::State::STATELESS && known() + 1 < record.seq
+        let needs_history = !P::State::STATELESS && !P::State::WHOLE_EVENTS;
+        needs_history && known() + 1 < record.seq
     }
 
     async fn read_before(
@@ -177,6 +178,9 @@ impl<P: Projection> RunningProjection for Runner<P> {
         } else {
             self.folded.entry(record.entity.clone()).or_default()
         };
+        if P::State::WHOLE_EVENTS {
+            one.seq = one.seq.max(record.seq - 1);
+        }
         if record.seq <= one.seq {
             return Ok(());
         }
