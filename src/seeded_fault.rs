@@ -81,6 +81,10 @@ pub enum SeededFault {
     VoidForgotten,
     /// A webhook that cannot be applied to an order yet is acknowledged but not stored.
     WebhookNotKept,
+    /// Orders reserve units at locations that are not for sale.
+    ClosedLocationSold,
+    /// The page of changes after a full one begins after the change that did not fit.
+    PageSkipsChange,
     /// A projection does not notice gaps between events.
     CursorSkips,
     /// Writes of a stale owner of a shard are not refused.

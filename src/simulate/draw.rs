@@ -10,6 +10,9 @@ use super::plan::{
     Shop, SimulationPlan, StreamFault,
 };
 
+/// In one of this many plans, operators close, delete and reopen locations.
+const PLACES_EVERY: u64 = 4;
+
 /// The theme of a plan.
 #[derive(Clone, Copy)]
 enum Theme {
@@ -127,6 +130,9 @@ impl SimulationPlan {
         let count = rng.random_range(0..=if matches!(theme, Theme::Anything) { 8 } else { 16 });
         let mut actions: Vec<(i64, OperatorAction)> =
             (0..count).map(|_| operator_action(rng, skus, &buyers, theme)).collect();
+        if seed.is_multiple_of(PLACES_EVERY) {
+            actions.extend(place_actions(seed));
+        }
         actions.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng, theme)).collect();
@@ -246,6 +252,24 @@ fn buyer(rng: &mut StdRng, skus: usize, rush: bool) -> PlannedBuyer {
         patience: [50, 500, 5_000, 30_000][rng.random_range(0..4)],
         hasty: rng.random_ratio(1, 3),
     }
+}
+
+/// Draws what operators do with locations, from random numbers of their own, so that the rest of a
+/// plan does not depend on it. A location is closed for longer than an order takes.
+fn place_actions(seed: u64) -> Vec<(i64, OperatorAction)> {
+    let mut drawn = StdRng::seed_from_u64(seed ^ 0x10ca_7105);
+    let rng = &mut drawn;
+    let mut actions = Vec::new();
+    for _ in 0..rng.random_range(1..=2) {
+        let (place, at) = (rng.random_range(0..2), rng.random_range(0..BUSY_MS / 2));
+        let open_again = at + rng.random_range(5_000..BUSY_MS);
+        actions.push((at, OperatorAction::Close { place, for_sale: false }));
+        if place > 0 && rng.random_ratio(1, 2) {
+            actions.push((rng.random_range(at..open_again), OperatorAction::Delete { place }));
+        }
+        actions.push((open_again, OperatorAction::Close { place, for_sale: true }));
+    }
+    actions
 }
 
 /// Draws an operator's action and its time: any time, or just after a buyer has arrived.

@@ -26,7 +26,10 @@ pub struct HuntOutcome {
 const fn needs_several(fault: SeededFault) -> bool {
     matches!(
         fault,
-        SeededFault::FenceNotChecked | SeededFault::LeaseIgnored | SeededFault::RelayTrustsStream
+        SeededFault::FenceNotChecked
+            | SeededFault::LeaseIgnored
+            | SeededFault::PageSkipsChange
+            | SeededFault::RelayTrustsStream
     )
 }
 

@@ -18,6 +18,7 @@
 mod bank;
 mod check;
 mod clients;
+mod copier;
 mod disk;
 mod draw;
 mod faulty_stream;

@@ -14,6 +14,7 @@ use crate::actors::engine::host;
 use crate::actors::node::Node;
 use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;
+use crate::domain::location::StockLocation;
 use crate::domain::money::{Currency, TaxRate, UnitPrice};
 use crate::domain::order::{self, Command, FulfillmentRequest, RefundLineRequest, RefundRequest};
 use crate::domain::product::Product;
@@ -28,6 +29,7 @@ pub const REASON: &str = "the operator said so";
 #[derive(Clone)]
 pub struct Operators {
     clients: Clients,
+    skus: usize,
     done: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -38,9 +40,9 @@ enum Answer {
 }
 
 impl Operators {
-    /// Operators without any actions.
-    pub fn new(clients: Clients) -> Self {
-        Self { clients, done: Arc::default() }
+    /// Operators without any actions, in a shop of so many SKUs.
+    pub fn new(clients: Clients, skus: usize) -> Self {
+        Self { clients, skus, done: Arc::default() }
     }
 
     fn finished(&self, name: &str) -> bool {
@@ -89,6 +91,10 @@ impl Operators {
                 let command = stock::Command::Transfer { from, to, quantity };
                 self.stock(&fleet, sku, command, &name).await;
             }
+            OperatorAction::Close { place, for_sale } => {
+                self.locate(&fleet, location(place, for_sale, false), &name).await;
+            }
+            OperatorAction::Delete { place } => self.delete(&fleet, place, &name).await,
             OperatorAction::Reprice { sku, price } => self.reprice(&fleet, sku, price, &name).await,
             OperatorAction::RemakeRows => {
                 self.clients.world.tell("operator", |line| write!(line, "rebuilds all rows"));
@@ -208,6 +214,53 @@ impl Operators {
         self.insist(&name, "a new price", send).await;
     }
 
+    async fn locate(&self, fleet: &Fleet, location: StockLocation, name: &str) {
+        let what = format!("{location:?}");
+        let send = || {
+            let (fleet, location) = (fleet.clone(), location.clone());
+            let cause = Cause { idempotency: None, ..self.cause(name) };
+            async move {
+                let put =
+                    async |node: Arc<Node>| node.locations.put(location, Expect::Any, cause).await;
+                fleet.through(put).await?.ok().map(|_| Answer::Done)
+            }
+        };
+        self.insist(name, &what, send).await;
+    }
+
+    /// Moves the free units of a location to the first one, and deletes it if it is empty then.
+    /// Units may come back to it later.
+    async fn delete(&self, fleet: &Fleet, number: usize, name: &str) {
+        let (from, skus) = (place(number), self.skus);
+        for sku_number in 0..skus {
+            let units = self.units(fleet, sku_number, &from).await;
+            if units.0 > 0 {
+                let (from, to) = (from.clone(), place(0));
+                let command = stock::Command::Transfer { from, to, quantity: units.0 };
+                self.stock(fleet, sku_number, command, &format!("{name}-{sku_number}")).await;
+            }
+        }
+        for sku_number in 0..skus {
+            if self.units(fleet, sku_number, &from).await != (0, 0) {
+                return;
+            }
+        }
+        self.locate(fleet, location(number, true, true), name).await;
+    }
+
+    /// The free units of a SKU at a location, and all; one unit that is not free if no node answers.
+    async fn units(&self, fleet: &Fleet, number: usize, at: &Location) -> (i64, i64) {
+        let (entity, at) = (stock::entity_id(&sku(number)), at.clone());
+        let read = async |node: Arc<Node>| {
+            let read = move |view: host::View<'_, stock::Stock>| {
+                let level = view.state.levels().get(&at).copied().unwrap_or_default();
+                (level.sellable(), level.on_hand + level.incoming)
+            };
+            node.stock.read(&entity, read).await.ok()
+        };
+        fleet.through(read).await.flatten().unwrap_or((0, 1))
+    }
+
     fn cause(&self, name: &str) -> Cause {
         cause("operator", name)
     }
@@ -242,6 +295,10 @@ fn place(number: usize) -> Location {
     let name = if number == 0 { "main" } else { "annex" };
     // Always a valid location.
     name.parse().unwrap_or_else(|_| unreachable!("a location of letters"))
+}
+
+fn location(number: usize, for_sale: bool, deleted: bool) -> StockLocation {
+    StockLocation { for_sale, deleted, ..StockLocation::undescribed(place(number)) }
 }
 
 fn receive(at: usize, quantity: i64) -> stock::Command {

@@ -97,20 +97,66 @@ pub struct PlannedBuyer {
 /// of a SKU.
 #[derive(Clone, Debug)]
 pub enum OperatorAction {
-    Receive { sku: usize, quantity: i64 },
-    Adjust { sku: usize, delta: i64 },
-    Set { sku: usize, on_hand: i64 },
-    Transfer { sku: usize, quantity: i64 },
-    Reprice { sku: usize, price: i64 },
-    Cancel { order: usize },
-    RefundAll { order: usize, restock: bool },
-    RefundUnit { order: usize, restock: bool },
-    RefundFree { order: usize, amount: i64 },
-    Fulfill { order: usize },
-    FulfillUnit { order: usize },
-    Capture { order: usize, amount: Option<i64> },
-    Retry { order: usize },
-    Skip { order: usize },
+    Receive {
+        sku: usize,
+        quantity: i64,
+    },
+    Adjust {
+        sku: usize,
+        delta: i64,
+    },
+    Set {
+        sku: usize,
+        on_hand: i64,
+    },
+    Transfer {
+        sku: usize,
+        quantity: i64,
+    },
+    Reprice {
+        sku: usize,
+        price: i64,
+    },
+    /// Closes a location for sale, or opens it again.
+    Close {
+        place: usize,
+        for_sale: bool,
+    },
+    /// Moves the units of a location to the first one, and deletes it if it is empty then.
+    Delete {
+        place: usize,
+    },
+    Cancel {
+        order: usize,
+    },
+    RefundAll {
+        order: usize,
+        restock: bool,
+    },
+    RefundUnit {
+        order: usize,
+        restock: bool,
+    },
+    RefundFree {
+        order: usize,
+        amount: i64,
+    },
+    Fulfill {
+        order: usize,
+    },
+    FulfillUnit {
+        order: usize,
+    },
+    Capture {
+        order: usize,
+        amount: Option<i64>,
+    },
+    Retry {
+        order: usize,
+    },
+    Skip {
+        order: usize,
+    },
     RemakeRows,
 }
 

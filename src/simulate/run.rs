@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use super::bank::Bank;
 use super::check::{self, Checks};
 use super::clients::Clients;
+use super::copier::Copier;
 use super::disk::Disk;
 use super::fleet::{Fleet, One};
 use super::nodes::ClusterNetwork;
@@ -105,6 +106,7 @@ pub(super) struct Environment {
     pub lives: AtomicU64,
     clients: Clients,
     operators: Operators,
+    copier: Copier,
     stories: Vec<Arc<dyn Story>>,
     watch: Arc<Mutex<BooksWatch>>,
     checks: Checks,
@@ -162,7 +164,8 @@ impl Environment {
         );
         Self {
             bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
-            operators: Operators::new(clients.clone()),
+            operators: Operators::new(clients.clone(), plan.shop.units.len()),
+            copier: Copier::new(&world, plan.shop.shards),
             checks: Checks::new(setup.books),
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
             setup: setup.clone(),
@@ -295,6 +298,7 @@ impl Environment {
         if plan.nodes > 1 {
             let (clients, skus) = (self.clients.clone(), plan.shop.units.len());
             tokio::spawn(check::look_around(clients, fleet.clone(), skus, KEEP_FROM));
+            tokio::spawn(self.copier.clone().follow(fleet.clone(), KEEP_FROM));
         }
     }
 
@@ -351,6 +355,11 @@ impl Environment {
         self.checks.verify(&self.world, &self.tables, &self.bank, true).await;
         let known = self.clients.known();
         self.checks.is_finished(&self.world, &self.journal, &self.bank, &known).await;
+        if self.plan.nodes > 1
+            && let Err(error) = self.copier.finish(&self.tables).await
+        {
+            self.world.violate("the store is readable", error.to_string());
+        }
         for story in &self.stories {
             story.check(&self.clients).await;
         }

@@ -10,9 +10,15 @@ use crate::actors::engine::host::decode;
 use crate::actors::flows::payment::parse_reference;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{OrderId, Sku};
+use crate::domain::location::StockLocation;
 use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Location, LocationUnits, Stock};
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Span, Timestamp};
+use crate::domain::versioned::{self, Versioned as _};
+
+/// How long it may take until no node reserves units at a location that was closed. Nodes read the
+/// locations every 2 s, and again if that fails.
+const CLOSED_WITHIN: Span = Span::from_secs(20);
 
 /// The simulator's own books of stock and orders, against which each event is checked.
 #[derive(Default)]
@@ -20,6 +26,8 @@ pub struct BooksWatch {
     stock: BTreeMap<EntityId, StockBook>,
     orders: BTreeMap<EntityId, OrderBook>,
     seqs: BTreeMap<EntityId, i64>,
+    /// The locations that are not for sale, and since when: in simulated time, and by the clock.
+    closed: BTreeMap<Location, (i64, Timestamp)>,
     /// The last event with each idempotency key, and its time.
     keys: BTreeMap<(EntityId, String, String), (i64, Timestamp)>,
     /// Events so far.
@@ -68,7 +76,10 @@ impl BooksWatch {
                 world.violate("a history has no gaps", what);
             }
             let outcome = self.check_key_once(record).and_then(|()| match record.entity.prefix() {
-                Stock::PREFIX => self.take_stock(record),
+                Stock::PREFIX => {
+                    self.take_stock(record).and_then(|()| self.check_for_sale(record, world))
+                }
+                StockLocation::PREFIX => self.take_location(record, world),
                 Order::PREFIX => self.take_order(record, world),
                 _ => Ok(()),
             });
@@ -146,6 +157,33 @@ impl BooksWatch {
             }
         }
         Ok(())
+    }
+
+    fn take_location(&mut self, record: &Record, world: &World) -> Finding {
+        let event = decode::<versioned::Event<StockLocation>>(record);
+        let location = event.map_err(|error| unreadable(&error))?.into_value();
+        if location.for_sale && !location.deleted {
+            self.closed.remove(&location.id);
+        } else {
+            self.closed.entry(location.id).or_insert((world.elapsed(), record.at));
+        }
+        Ok(())
+    }
+
+    /// Checks that no order reserves units at a location that was closed before.
+    fn check_for_sale(&self, record: &Record, world: &World) -> Finding {
+        let event = decode::<stock::Event>(record).map_err(|error| unreadable(&error))?;
+        let stock::Event::Reserved { parts, .. } = event else { return Ok(()) };
+        let shut = parts.iter().find(|part| {
+            self.closed.get(&part.location).is_some_and(|(elapsed, at)| {
+                let long = world.elapsed() - elapsed > CLOSED_WITHIN.millis();
+                long && record.at > *at + CLOSED_WITHIN && !world.turned_lately()
+            })
+        });
+        match shut {
+            Some(part) => Err(("nothing is sold at a closed location", part.location.to_string())),
+            None => Ok(()),
+        }
     }
 
     fn take_order(&mut self, record: &Record, world: &World) -> Finding {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
+use super::location::ForSale;
 use super::order::AllOrders;
 use super::replay::{next, replay};
 use super::report::{CheckedCounts, Invariant, Violations};
@@ -17,9 +18,11 @@ use crate::domain::cart::{self, Cart};
 use crate::domain::counter::{self, Counter};
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::{Key, OrderId};
+use crate::domain::location::StockLocation;
 use crate::domain::order::{self, Order, Placed};
 use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
+use crate::domain::versioned::Versioned as _;
 use crate::store::journal::{Journal, ReadError};
 
 /// The books of all nouns, and the violations found so far.
@@ -29,6 +32,7 @@ pub struct Books {
     pub(super) orders: AllOrders,
     pub(super) carts: Carts,
     pub(super) stock: Items,
+    pub(super) for_sale: ForSale,
     /// For each order, the order number that the counter issued for it, and the position of that
     /// event.
     pub(super) drawn: HashMap<Key, (i64, i64)>,
@@ -60,6 +64,9 @@ impl Books {
         if home != record.shard {
             let why = format!("its event is on shard {}, but its shard is {home}", record.shard);
             self.findings.add(Invariant::I5, &record.entity, &[record.pos], why);
+        }
+        if record.entity.prefix() == StockLocation::PREFIX {
+            self.for_sale.fold_location(record);
         }
         match record.entity.prefix() {
             Order::PREFIX => self.fold_order(journal, record).await?,
@@ -168,6 +175,7 @@ impl Books {
         match next::<stock::Event>(record, seq, &mut self.findings) {
             Some(event) => {
                 self.stock.fold_event(record, &event, &mut self.findings);
+                self.for_sale.note_reserved(record, &event);
                 if let Some(entry) = self.stock.all.get_mut(&record.entity) {
                     (entry.seq, entry.last_pos, entry.at) = (record.seq, record.pos, record.at);
                 }

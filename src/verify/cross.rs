@@ -46,6 +46,7 @@ impl Books {
             book.count(&mut self.checked);
         }
         self.compare_totals(&allocated, broken);
+        self.for_sale.check(&mut self.findings);
     }
 
     /// Checks that an order whose cart was replaced is given up: nobody pays for both.

@@ -15,6 +15,7 @@ mod books;
 mod cart;
 mod cross;
 mod listed_rows;
+mod location;
 mod money;
 mod order;
 pub mod provider;

@@ -2,6 +2,7 @@
 //! membership. It depends on no noun and no flow.
 
 pub mod backoff;
+pub mod change_pages;
 pub mod changes;
 pub mod clock;
 pub mod cluster;

@@ -51,7 +51,11 @@ impl Reservation {
                     quantity,
                     hold_until,
                     priority: self.locations.order(),
-                    closed: self.locations.closed(),
+                    closed: if seeded_fault::active(SeededFault::ClosedLocationSold) {
+                        Arc::default()
+                    } else {
+                        self.locations.closed()
+                    },
                 };
                 self.reserve_one(sku, reserve)
             });

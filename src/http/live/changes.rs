@@ -1,12 +1,11 @@
 //! The feed of changes over HTTP: what the socket sends as it happens, page by page, from a token or
 //! a time. Both have the same tokens, so that a client can go from one to the other.
 //!
-//! The journal is read, on any node, up to the position that the rows of all asked topics have
-//! reached: so a row that is shown is never older than its change, and nothing is left out. The rows
-//! of orders, products and stock are read with one statement each. There is no topic of carts:
-//! whoever knows a cart's id may use the cart.
+//! `actors::engine::change_pages` reads the pages, on any node. This module adds the current rows,
+//! those of orders, products and stock with one statement each. There is no topic of carts: whoever
+//! knows a cart's id may use the cart.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,10 +16,11 @@ use utoipa::ToSchema;
 
 use super::token::LiveToken;
 use super::{Live, positions};
-use crate::actors::engine::projections::Projection as _;
+use crate::actors::engine::change_pages::{self, ChangePage, PageTopic, read_page};
+use crate::actors::engine::projections::{Happened, Projection as _};
 use crate::actors::order_rows::OrderRows;
 use crate::actors::stock_rows::StockRows;
-use crate::domain::entity::{EntityId, Noun as _, Record};
+use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::Sku;
 use crate::domain::location::StockLocation;
 use crate::domain::order::Order;
@@ -40,11 +40,6 @@ use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::store::{LIST_MAX, Store, order, product, stock, versioned};
-
-/// The most events that are read for one page.
-const EVENTS_MAX: i64 = 1_000;
-/// The most events that are read at once.
-const READ_MAX: i64 = 250;
 
 /// The detail of a refusal of a text that is no token.
 const NO_TOKEN: &str = "`after` must be the `token` of a page or of the live socket, or a time such \
@@ -88,13 +83,18 @@ impl ChangeTopic {
         }
     }
 
-    /// The projection that writes the rows; `None` if they are written together with the events.
-    const fn projection(self) -> Option<&'static str> {
-        match self {
+    const fn page_topic(self) -> PageTopic {
+        let projection = match self {
             Self::Orders => Some(OrderRows::NAME),
             Self::Locations | Self::Products => None,
             Self::Stock => Some(StockRows::NAME),
-        }
+        };
+        PageTopic { prefix: self.prefix(), projection }
+    }
+
+    /// The topic of an entity.
+    fn of(entity: &EntityId) -> Option<Self> {
+        Self::VARIANTS.iter().copied().find(|topic| topic.prefix() == entity.prefix())
     }
 }
 
@@ -113,6 +113,13 @@ pub struct ChangeEvent {
     at: String,
     /// The principal that caused the event.
     by: String,
+}
+
+impl From<Happened> for ChangeEvent {
+    fn from(event: Happened) -> Self {
+        let (kind, by) = (event.kind.to_string(), event.by.to_string());
+        Self { seq: event.seq, kind, at: event.at.to_string(), by }
+    }
 }
 
 /// A change of a location, of an order, of a product, or of the stock of a SKU.
@@ -206,15 +213,13 @@ pub async fn list_changes(
     let query = Query::of_list(&request, &["after", "limit"], &["topic"])?;
     let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
     let topics = topics(&call, &query)?;
-    let shards = call.store().shards().await?;
+    let shards = live.store.shards().await?;
     let heads: Vec<i64> = shards.iter().map(|shard| shard.last_pos).collect();
     let from = begin(&live, &query, &heads).await?;
-    let ends = ends(call.store(), &topics, heads).await?;
-    let mut page = Gathered { at: from.to_vec(), ..Gathered::default() };
-    page.read(call.store(), &topics, &ends, limit).await?;
-    let more = page.at.iter().zip(&ends).any(|(at, end)| at < end);
-    let token = live.token(page.at.as_slice().into());
-    let data = shown(call.store(), page).await?;
+    let of: Vec<PageTopic> = topics.iter().map(|topic| topic.page_topic()).collect();
+    let page = read_page(&live.store, &of, (&from, heads), limit).await?;
+    let (token, more) = (live.token(page.seen.as_slice().into()), page.more);
+    let data = shown(&live.store, page).await?;
     Ok(HttpResponse::Ok().json(ChangesPage { data, token, more }))
 }
 
@@ -262,117 +267,36 @@ async fn begin(live: &Live, query: &Query, heads: &[i64]) -> Result<Arc<[i64]>, 
     if fits { Ok(token.seen) } else { Err(wrong(OTHER_HISTORY)) }
 }
 
-/// The position up to which each shard can be shown: that of the rows of these topics.
-///
-/// # Errors
-/// The errors of the store.
-async fn ends(
-    store: &Store,
-    topics: &[ChangeTopic],
-    mut ends: Vec<i64>,
-) -> Result<Vec<i64>, Error> {
-    for name in topics.iter().filter_map(|topic| topic.projection()) {
-        let cursors: BTreeMap<u16, i64> = store.cursors(name).await?.into_iter().collect();
-        for (shard, end) in (0..).zip(&mut ends) {
-            *end = cursors.get(&shard).map_or(0, |pos| *pos).min(*end);
+impl From<change_pages::Error> for Error {
+    fn from(error: change_pages::Error) -> Self {
+        match error {
+            change_pages::Error::Journal(error) => error.into(),
+            change_pages::Error::Store(error) => error.into(),
         }
     }
-    Ok(ends)
 }
 
-/// The changes of one page, in the order of their first events.
-#[derive(Default)]
-struct Gathered {
-    /// The position up to which each shard was read.
-    at: Vec<i64>,
-    changes: Vec<(ChangeTopic, EntityId, Vec<ChangeEvent>)>,
-    known: HashMap<EntityId, usize>,
-}
-
-impl Gathered {
-    /// Reads events of all shards, first of those with the most, until there are `limit` changes.
-    async fn read(
-        &mut self,
-        store: &Store,
-        topics: &[ChangeTopic],
-        ends: &[i64],
-        limit: usize,
-    ) -> Result<(), Error> {
-        let journal = store.journal();
-        let shards = (0_u16..).zip(self.at.iter().zip(ends));
-        let mut left: Vec<(i64, u16)> = shards
-            .map(|(shard, (at, end))| (end - at, shard))
-            .filter(|(left, _)| *left > 0)
-            .collect();
-        left.sort_unstable_by(|one, other| other.cmp(one));
-        let share = (EVENTS_MAX / i64::try_from(left.len()).unwrap_or(EVENTS_MAX).max(1)).max(1);
-        for (left, shard) in left {
-            let mut left = left.min(share);
-            while left > 0 {
-                let (at, count) = (self.at[usize::from(shard)], left.min(READ_MAX));
-                let count = u32::try_from(count).unwrap_or(0);
-                let records = journal.read_shard(shard, at, count).await?;
-                if records.is_empty() {
-                    break;
-                }
-                for record in &records {
-                    if !self.take(record, topics, limit) {
-                        return Ok(());
-                    }
-                    self.at[usize::from(shard)] = record.pos;
-                    left -= 1;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds an event; `false` if the page is full.
-    fn take(&mut self, record: &Record, topics: &[ChangeTopic], limit: usize) -> bool {
-        let prefix = record.entity.prefix();
-        let Some(topic) = topics.iter().find(|topic| topic.prefix() == prefix) else {
-            return true;
-        };
-        let known = self.known.get(&record.entity).copied();
-        if known.is_none() && self.changes.len() >= limit {
-            return false;
-        }
-        let nth = known.unwrap_or(self.changes.len());
-        if known.is_none() {
-            self.known.insert(record.entity.clone(), nth);
-            self.changes.push((*topic, record.entity.clone(), Vec::new()));
-        }
-        if let Some((_, _, events)) = self.changes.get_mut(nth) {
-            events.push(ChangeEvent {
-                seq: record.seq,
-                kind: record.kind.to_string(),
-                at: record.at.to_string(),
-                by: record.cause().by,
-            });
-        }
-        true
-    }
-
-    /// The ids of the changed entities of a topic, without their prefixes.
-    fn keys<T: FromStr>(&self, topic: ChangeTopic) -> Vec<T> {
-        let of = self.changes.iter().filter(|(its, _, _)| *its == topic);
-        of.filter_map(|(_, entity, _)| entity.key().parse().ok()).collect()
-    }
+/// The ids of the changed entities of a topic, without their prefixes.
+fn keys<T: FromStr>(page: &ChangePage, topic: ChangeTopic) -> Vec<T> {
+    let of = page.changes.iter().filter(|(entity, _)| entity.prefix() == topic.prefix());
+    of.filter_map(|(entity, _)| entity.key().parse().ok()).collect()
 }
 
 /// The changes with the current rows.
-async fn shown(store: &Store, page: Gathered) -> Result<Vec<ListedChange>, Error> {
+async fn shown(store: &Store, page: ChangePage) -> Result<Vec<ListedChange>, Error> {
     let mut orders = order_rows(store, &page).await?;
-    let mut levels = stock_rows(store, page.keys(ChangeTopic::Stock)).await?;
-    let mut products = product_rows(store, page.keys(ChangeTopic::Products)).await?;
+    let mut levels = stock_rows(store, keys(&page, ChangeTopic::Stock)).await?;
+    let mut products = product_rows(store, keys(&page, ChangeTopic::Products)).await?;
     let mut locations = HashMap::new();
-    for id in page.keys::<Location>(ChangeTopic::Locations) {
+    for id in keys::<Location>(&page, ChangeTopic::Locations) {
         let row = versioned::find::<StockLocation>(store, &id).await?;
         let row = row.filter(|row| !row.value.deleted);
         locations.insert(id.to_string(), row.as_ref().map(StockLocationShape::from));
     }
     let mut data = Vec::with_capacity(page.changes.len());
-    for (topic, entity, events) in page.changes {
+    for (entity, events) in page.changes {
+        let Some(topic) = ChangeTopic::of(&entity) else { continue };
+        let events: Vec<ChangeEvent> = events.into_iter().map(ChangeEvent::from).collect();
         let after = events.first().map_or(0, |event| event.seq - 1);
         let version = events.last().map_or(0, |event| event.seq);
         let key = entity.key().to_owned();
@@ -400,9 +324,12 @@ async fn shown(store: &Store, page: Gathered) -> Result<Vec<ListedChange>, Error
     Ok(data)
 }
 
-async fn order_rows(store: &Store, page: &Gathered) -> Result<HashMap<String, order::Row>, Error> {
-    let of = page.changes.iter().filter(|(topic, _, _)| *topic == ChangeTopic::Orders);
-    let id: Vec<String> = of.map(|(_, entity, _)| entity.to_string()).collect();
+async fn order_rows(
+    store: &Store,
+    page: &ChangePage,
+) -> Result<HashMap<String, order::Row>, Error> {
+    let of = page.changes.iter().filter(|(entity, _)| entity.prefix() == Order::PREFIX);
+    let id: Vec<String> = of.map(|(entity, _)| entity.to_string()).collect();
     if id.is_empty() {
         return Ok(HashMap::new());
     }
