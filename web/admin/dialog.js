@@ -34,9 +34,15 @@ export function closeDialogs() {
  * `act(values, key, subject)` sends it and may throw a `Problem`; `read()` of a field's `element`
  * gives its value. The key stays the same for as long as what is asked for does.
  *
+ * `check(value, subject)` of a field answers what is wrong with what was typed, if anything is; it is
+ * said when the field is left, and before anything is sent. `also` are other names of the field in
+ * objections of the server, `codes` those of its problems that mean the field; `follow(subject)` of an
+ * `element` shows a subject that has changed.
+ *
  * `about` is what the dialog is about: `{now, read(), changes(before, after), follow(look)}`. When it
  * changes while the dialog is open, the dialog says how, and acts on the new version from then on.
- * `sum(values, subject)` is a line above the buttons, written anew with every change.
+ * `sum(values, subject)` is a line above the buttons, written anew with every change, as long as every
+ * field is right.
  */
 export function ask({ heading, intro, fields = [], verb, danger = false, act, done, about, sum }) {
   const error = h("p", { class: "form-error", role: "alert", hidden: true });
@@ -48,8 +54,25 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   const form = h("form", { novalidate: true }, built.map((one) => one.row), output, error,
     h("div", { class: "dialog-end" }, back, go));
   const values = () => Object.fromEntries(built.map((one) => [one.name, one.read()]));
-  const subject = about ? new Subject(about, news, () => total()) : null;
-  const total = () => output && fill(output, sum(values(), subject?.now));
+  const subject = about ? new Subject(about, news, () => follow()) : null;
+  const wrong = () => built.map((one) => [one, one.check(subject?.now)]).filter(([, fault]) => fault);
+  const total = () => output && fill(output, wrong().length
+    ? h("span", { class: "faint", text: "The sum is shown once every field is right." })
+    : sum(values(), subject?.now));
+  /** Says what is wrong, and goes to the first of it; false if nothing is. */
+  const refuse = () => {
+    const faults = wrong();
+    for (const [one, fault] of faults) one.complain(fault);
+    faults[0]?.[0].focus();
+    return faults.length > 0;
+  };
+  const follow = () => {
+    for (const one of built.filter((one) => one.follow(subject.now))) {
+      const fault = one.check(subject.now);
+      if (fault) one.complain(fault);
+    }
+    total();
+  };
   let sent = { body: null, key: null };
 
   const submit = async () => {
@@ -59,6 +82,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     const missing = built.filter((one) => one.required && one.read() === "");
     for (const one of missing) one.complain(one.why ?? "is needed");
     if (missing.length) return missing[0].focus();
+    if (refuse()) return;
     const asked = values();
     const body = JSON.stringify(asked);
     if (sent.body !== body) sent = { body, key: freshKey() };
@@ -73,6 +97,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
       if (problem.code === "version_mismatch") {
         sent = { body: null, key: null };
         await subject?.look();
+        if (refuse()) return;
       }
       show(problem);
     } finally {
@@ -84,10 +109,12 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   function show(problem) {
     const rest = [];
     for (const { field: name, message } of problem.errors ?? []) {
-      const one = built.find((one) => name === one.name || name.startsWith(`${one.name}.`) || name.startsWith(`${one.name}[`));
+      const one = built.find((one) => one.names.some((mine) => name === mine || name.startsWith(`${mine}.`) || name.startsWith(`${mine}[`)));
       if (one) one.complain(message, name);
       else rest.push(name ? `${name} ${message}` : message);
     }
+    const meant = problem.errors?.length ? null : built.find((one) => one.codes.includes(problem.code));
+    meant?.complain(problem.message);
     const first = built.find((one) => one.complained());
     if (first && rest.length === 0) return first.focus();
     text(error, rest.length ? rest.join("; ") : sentence(problem));
@@ -98,7 +125,17 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     event.preventDefault();
     submit();
   });
-  form.addEventListener("input", total);
+  form.addEventListener("input", ({ target }) => {
+    // What is put right is no longer wrong; what is wrong is said once the field is left.
+    const one = built.find((one) => one.row.contains(target));
+    if (one?.complained() && !one.check(subject?.now)) one.complain(null);
+    total();
+  });
+  form.addEventListener("change", ({ target }) => {
+    const one = built.find((one) => one.row.contains(target));
+    const fault = one?.check(subject?.now);
+    if (fault) one.complain(fault);
+  });
   const dialog = openDialog(heading,
     intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, news, form);
   dialog.addEventListener("keydown", (event) => {
@@ -190,12 +227,17 @@ function field(one) {
   const row = h("div", { class: check ? "field check" : "field" },
     check ? [control, label] : [label, control],
     one.hint ? h("p", { class: "hint", id: `${id}-hint`, text: one.hint }) : null, wrong);
+  const read = () => (one.read ? one.read() : check ? target.checked : target.value.trim());
   return {
     name: one.name,
+    names: [one.name, ...(one.also ?? [])],
+    codes: one.codes ?? [],
     required: one.required,
     why: one.why,
     row,
-    read: () => (one.read ? one.read() : check ? target.checked : target.value.trim()),
+    read,
+    check: (subject) => (one.check && (one.element || read() !== "") ? one.check(read(), subject) ?? null : null),
+    follow: (subject) => one.follow?.(subject) ?? false,
     focus: () => (control.querySelector('[aria-invalid="true"]') ?? target).focus(),
     complained: () => !wrong.hidden || control.querySelector('[aria-invalid="true"]') !== null,
     complain: (message, at) => {

@@ -133,26 +133,31 @@ const about = (item) => ({
 });
 
 const levelOf = (item, location) => item.levels.find((level) => level.location === location) ?? { on_hand: 0, reserved: 0, allocated: 0, incoming: 0, sellable: 0 };
-const WHOLE = /^\d{1,12}$/;
+/** The most units that a location has of a SKU. */
+const UNITS_MAX = 1_000_000_000;
 const REASON = { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the stock's history with your name." };
 
-/** A whole number that was typed; `least` is the least that makes sense. */
-function numberOf(typed, least) {
-  if (!WHOLE.test(typed) || Number(typed) < least) throw complaint("quantity", `must be a whole number from ${least}`);
-  return Number(typed);
-}
+/** A field for a number of units, at least `least`; `most(item)` are the units that there are. */
+const unitsField = (label, least, more = {}) => ({
+  name: "quantity", label, inputmode: "numeric", required: true, ...more,
+  check(typed, item) {
+    const whole = /^\d+$/.test(typed) && Number(typed) >= least && Number(typed) <= UNITS_MAX;
+    if (!whole) return `must be a whole number from ${count(least)} to ${count(UNITS_MAX)}`;
+    return more.most && Number(typed) > more.most(item) ? `only ${several(more.most(item), "unit")} can be moved` : null;
+  },
+});
 
 function receive(item, { location, on_hand, incoming }, read) {
   ask({
     heading: `Receive ${item.sku} at ${location}`, verb: "Receive", done: "The units are in stock", about: about(item),
     intro: `${several(on_hand, "unit")} on hand now, ${count(incoming)} incoming.`,
     fields: [
-      { name: "quantity", label: "Units", inputmode: "numeric", required: true },
+      unitsField("Units", 1),
       ...(incoming > 0 ? [{ name: "from_incoming", label: "These units were announced as incoming", type: "checkbox", value: true }] : []),
     ],
-    sum: ({ quantity }, now) => (WHOLE.test(quantity) ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
+    sum: ({ quantity }, now) => (quantity ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
     act: async ({ quantity, from_incoming = false }, key) => {
-      await send("POST", place(item, location, "receipts"), { quantity: numberOf(quantity, 1), from_incoming }, { key });
+      await send("POST", place(item, location, "receipts"), { quantity: Number(quantity), from_incoming }, { key });
       read();
     },
   });
@@ -167,13 +172,12 @@ function recount(item, { location, on_hand }, read) {
     heading: `Count ${item.sku} at ${location}`, verb: "Save the count", about: about(item),
     done: () => (found ? `The stock was corrected by ${signed(found)}` : "The count agrees: nothing was changed"),
     intro: `${several(on_hand, "unit")} should be on hand, reserved and allocated ones included.`,
-    fields: [{ name: "quantity", label: "Counted units", inputmode: "numeric", required: true }],
-    sum: ({ quantity }, now) => (WHOLE.test(quantity) ? [h("span", { text: "Difference" }), h("b", { class: "num", text: signed(difference(quantity, now)) }),
+    fields: [unitsField("Counted units", 0, { also: ["on_hand"], codes: ["stock_committed", "stock_changed"] })],
+    sum: ({ quantity }, now) => (quantity ? [h("span", { text: "Difference" }), h("b", { class: "num", text: signed(difference(quantity, now)) }),
       h("span", { class: "faint num", text: `${count(levelOf(now, location).on_hand)} should be on hand` })] : []),
     async act({ quantity }, key, now) {
-      const counted = numberOf(quantity, 0);
       found = difference(quantity, now);
-      if (found) await send("PUT", place(item, location), { on_hand: counted, change_from: levelOf(now, location).on_hand }, { key });
+      if (found) await send("PUT", place(item, location), { on_hand: Number(quantity), change_from: levelOf(now, location).on_hand }, { key });
       read();
     },
   });
@@ -183,10 +187,12 @@ function adjust(item, { location, on_hand, reserved, allocated }, read) {
   ask({
     heading: `Adjust ${item.sku} at ${location}`, verb: "Adjust", done: "The stock was adjusted", about: about(item),
     intro: `${several(on_hand, "unit")} on hand now. What is reserved or allocated (${count(reserved + allocated)}) cannot be taken away.`,
-    fields: [{ name: "quantity", label: "Units to add, or negative to remove", required: true }, REASON],
-    sum: ({ quantity }, now) => (/^-?\d{1,12}$/.test(quantity) ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
+    fields: [{
+      name: "quantity", label: "Units to add, or negative to remove", required: true, codes: ["stock_committed"],
+      check: (typed) => (/^[-+]?[1-9]\d*$/.test(typed) && Math.abs(Number(typed)) <= UNITS_MAX ? null : "must be a whole number of units, such as 5 or -2"),
+    }, REASON],
+    sum: ({ quantity }, now) => (quantity ? [h("span", { text: "On hand after this" }), h("b", { class: "num", text: count(levelOf(now, location).on_hand + Number(quantity)) })] : []),
     async act({ quantity, reason }, key) {
-      if (!/^[-+]?[1-9]\d{0,11}$/.test(quantity)) throw complaint("quantity", "must be a whole number of units, such as 5 or -2");
       await send("POST", place(item, location, "adjustments"), { quantity: Number(quantity), reason }, { key });
       read();
     },
@@ -203,16 +209,14 @@ async function transfer(item, { location, sellable }, read) {
     intro: `${several(sellable, "unit")} can be moved: what is reserved or allocated stays.`,
     fields: [
       { name: "to", label: "To location", required: true, suggestions: others, value: others[0] ?? "" },
-      { name: "quantity", label: "Units", inputmode: "numeric", required: true },
+      unitsField("Units", 1, { most: (now) => levelOf(now, location).sellable, codes: ["stock_committed", "out_of_stock"] }),
     ],
-    sum: ({ quantity, to }, now) => (WHOLE.test(quantity) && to ? [h("span", { class: "num", text: `${location}: ${count(levelOf(now, location).on_hand - Number(quantity))}` }),
+    sum: ({ quantity, to }, now) => (quantity && to ? [h("span", { class: "num", text: `${location}: ${count(levelOf(now, location).on_hand - Number(quantity))}` }),
       h("span", { class: "num", text: `${to}: ${count(levelOf(now, to).on_hand + Number(quantity))} on hand after this` })] : []),
-    async act({ to, quantity }, key, now) {
-      const many = numberOf(quantity, 1);
+    async act({ to, quantity }, key) {
       if (to === location) throw complaint("to", "is where the units are");
-      if (many > levelOf(now, location).sellable) throw complaint("quantity", `only ${several(levelOf(now, location).sellable, "unit")} can be moved`);
       if (known.next_cursor === null && !others.includes(to)) throw complaint("to", `is no location of the shop: ${others.join(", ")}`);
-      await send("POST", place(item, "transfers"), { from: location, to, quantity: many }, { key });
+      await send("POST", place(item, "transfers"), { from: location, to, quantity: Number(quantity) }, { key });
       read();
     },
   });

@@ -8,7 +8,7 @@ import { live } from "./live.js";
 import { packing } from "./orders-desk.js";
 import { alarmOf, changesInWords, onlyCancel, stepWords } from "./story.js";
 
-const left = (line) => line.quantity - line.fulfilled - line.refunded;
+const left = (line) => Math.max(0, line.quantity - line.fulfilled - line.refunded);
 const place = (order) => `/v1/admin/orders/${encodeURIComponent(order.id)}`;
 const post = (order, what, body, key) => send("POST", `${place(order)}/${what}`, body, { key, version: order.version });
 const REASON = reason();
@@ -40,13 +40,11 @@ const about = (order) => ({
 export function actionsOf(order, now) {
   const stuck = order.stuck.length > 0;
   const confirmed = order.phase === "confirmed";
-  const authorized = order.payments.filter((one) => one.status === "authorized").reduce((sum, one) => sum + one.amount.amount, 0);
-  const asked = order.captures.reduce((sum, one) => sum + one.amount.amount, 0);
   const list = [];
   if ((stuck || order.alert) && !onlyCancel(order)) list.push({ name: order.alert ? "Clear the alert" : "Retry", primary: true, run: () => retry(now()) });
   if (stuck) list.push({ name: "Skip a step", run: () => skip(now()) });
   if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Fulfill", primary: !stuck, run: () => fulfill(now()) });
-  if (confirmed && authorized > asked) list.push({ name: "Capture", run: () => capture(now(), authorized - asked) });
+  if (confirmed && uncaptured(order) > 0) list.push({ name: "Capture", run: () => capture(now()) });
   if (order.captured.amount > order.refunded.amount) list.push({ name: "Refund", run: () => refund(now()) });
   if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Packing list", href: packing([order]) });
   const cancellable = !["cancelling", "cancelled"].includes(order.phase) && order.fulfillments.length === 0;
@@ -102,70 +100,117 @@ export function cancel(order, done) {
   });
 }
 
-function capture(order, rest) {
+/** What is authorized and neither captured nor being captured, in minor units. */
+function uncaptured({ payments, captures }) {
+  const authorized = payments.filter((one) => one.status === "authorized").reduce((sum, one) => sum + one.amount.amount, 0);
+  return authorized - captures.reduce((sum, one) => sum + one.amount.amount, 0);
+}
+
+function capture(order) {
   const { currency } = order;
+  const rest = uncaptured(order);
   const digits = exponent(currency);
   ask({
     heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested", about: about(order),
     intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
-    fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true })],
-    act: ({ amount }, key, now) => post(now, "captures", { amount: amountOf(amount, currency, "amount") }, key),
+    fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true, least: 1 })],
+    act: ({ amount: typed }, key, now) => {
+      const amount = minor(typed, currency);
+      refuseMore("amount", amount, uncaptured(now), currency);
+      return post(now, "captures", { amount: { amount, currency } }, key);
+    },
   });
 }
 
-function amountField(name, label, currency, more = {}) {
-  return { name, label: `${label}, ${currency}`, inputmode: "decimal", ...more };
+/** A field for an amount, which is at least `least` in minor units. */
+function amountField(name, label, currency, { least = 0, ...more } = {}) {
+  const wrong = `must be an amount of ${currency}, such as ${shift(1250, exponent(currency))}`;
+  return {
+    name, label: `${label}, ${currency}`, inputmode: "decimal", ...more,
+    check: (typed) => ((minor(typed, currency) ?? -1) < least ? wrong : null),
+  };
 }
 
-function amountOf(typed, currency, field, most = null) {
-  const amount = minor(typed, currency);
-  if (amount === null || amount === 0) throw complaint(field, `must be an amount of ${currency}, such as ${shift(1250, exponent(currency))}`);
-  if (most !== null && amount > most) throw complaint(field, `can be at most ${money({ amount: most, currency })}`);
-  return { amount, currency };
+/** Refuses an amount in minor units that is more than there is. */
+function refuseMore(field, amount, most, currency) {
+  if (amount > most) throw complaint(field, most > 0 ? `can be at most ${money({ amount: most, currency })}` : "nothing is left of it");
 }
 
-/** A number of units for each line, with an objection at each; `note(line)` says more of a line. */
+/**
+ * A number of units for each line, with what is wrong at each; `most(line)` are the units that there
+ * are, `note(line)` says more of a line.
+ */
 function units(name, label, lines, most, value, note = () => "") {
   const rows = lines.map((line, at) => {
     const wrong = h("p", { class: "field-error", id: `${name}-${at}-error`, hidden: true });
     const input = h("input", {
-      type: "number", min: "0", max: most(line), step: "1", value: value(line), inputmode: "numeric",
+      type: "number", min: "0", step: "1", value: value(line), inputmode: "numeric",
       "aria-label": `${label}: ${line.name}`, "aria-describedby": `${name}-${at}-error`,
     });
+    const of = h("span", { class: "faint" });
     const words = note(line);
     const element = h("div", { class: "unit-row" },
       h("span", {}, line.name, h("span", { class: "faint mono", text: ` ${line.sku}` }), words ? h("span", { class: "faint num block", text: words }) : null),
-      input, h("span", { class: "faint", text: `of ${most(line)}` }), wrong);
+      input, of, wrong);
     const complain = (message) => {
       wrong.hidden = !message;
       wrong.textContent = message ?? "";
       if (message) input.setAttribute("aria-invalid", "true");
       else input.removeAttribute("aria-invalid");
     };
-    return { line, input, element, complain };
+    return { line, input, of, element, complain };
   });
-  const chosen = () => rows.filter(({ input }) => input.value !== "" && input.value !== "0");
+  const chosen = () => rows.filter(({ input }) => input.validity.badInput || Number(input.value) !== 0);
+  const fault = ({ line, input }) => {
+    const quantity = Number(input.value);
+    if (input.validity.badInput || !Number.isInteger(quantity) || quantity < 0) return `a whole number from 0 to ${most(line)}`;
+    if (quantity <= most(line)) return null;
+    return most(line) > 0 ? `only ${several(most(line), "unit")} left` : "no unit is left";
+  };
+  const show = () => {
+    for (const { line, input, of } of rows) {
+      input.max = most(line);
+      of.textContent = `of ${most(line)}`;
+    }
+  };
+  show();
   return {
     name, label,
     element: h("div", { class: "units" }, rows.map((one) => one.element)),
     read: () => chosen().map(({ line, input }) => ({ line: line.id, quantity: Number(input.value) })),
-    /** Says what is wrong at the row that the server, or `check`, means; false if it means none. */
+    check: () => rows.map(fault).find(Boolean),
+    /** Says what is wrong at the rows that are meant; false if none is. */
     complain(message, at) {
       if (!message) for (const one of rows) one.complain(null);
       const row = chosen()[Number(/\[(\d+)\]/.exec(at ?? "")?.[1] ?? NaN)];
+      const wrong = !message || at ? [] : rows.filter(fault);
+      for (const one of wrong) one.complain(fault(one));
       row?.complain(message);
-      return Boolean(row);
+      return Boolean(row) || wrong.length > 0;
     },
-    /** Refuses what is no number of units, or more than there are. */
-    check() {
-      const errors = chosen().flatMap(({ line, input }, at) => {
-        const quantity = Number(input.value);
-        if (!Number.isInteger(quantity) || quantity < 0) return [{ field: `${name}[${at}].quantity`, message: `a whole number from 0 to ${most(line)}` }];
-        return quantity > most(line) ? [{ field: `${name}[${at}].quantity`, message: `only ${several(most(line), "unit")} left` }] : [];
-      });
-      if (errors.length) throw Object.assign(new Error(errors[0].message), { errors });
+    /** Shows the lines of an order that has changed. */
+    follow(order) {
+      for (const one of rows) one.line = order.lines.find((line) => line.id === one.line.id) ?? one.line;
+      show();
+      return true;
     },
   };
+}
+
+/** The fields for the tracking data of a parcel, all of them optional. */
+const trackingFields = ({ carrier, number, url } = {}) => [
+  { name: "carrier", label: "Carrier", also: ["tracking.carrier"], value: carrier ?? "" },
+  { name: "number", label: "Tracking number", also: ["tracking.number"], value: number ?? "" },
+  {
+    name: "url", label: "Tracking address", also: ["tracking.url"], type: "url", value: url ?? "",
+    hint: "A web address, such as https://carrier.example/track/123.",
+  },
+];
+
+/** The tracking data that was entered; nothing if none was. */
+function trackingOf({ carrier, number, url }) {
+  const given = Object.entries({ carrier, number, url }).filter(([, value]) => value);
+  return given.length ? Object.fromEntries(given) : null;
 }
 
 function fulfill(order) {
@@ -175,19 +220,11 @@ function fulfill(order) {
     heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created", about: about(order),
     fields: [
       goods,
-      { name: "carrier", label: "Carrier" },
-      { name: "number", label: "Tracking number" },
-      { name: "url", label: "Tracking address", type: "url", hint: "A web address, such as https://carrier.example/track/123." },
+      ...trackingFields(),
     ],
-    act: ({ lines: chosen, carrier, number, url }, key, now) => {
-      goods.check();
+    act: ({ lines: chosen, ...tracking }, key, now) => {
       if (!chosen.length) throw complaint("lines", "choose at least one unit");
-      const given = Object.entries({ carrier, number, url }).filter(([, value]) => value);
-      const tracking = given.length ? Object.fromEntries(given) : undefined;
-      return post(now, "fulfillments", { lines: chosen, tracking }, key).catch((problem) => {
-        for (const one of problem.errors ?? []) one.field = one.field.replace(/^tracking\./, "");
-        throw problem;
-      });
+      return post(now, "fulfillments", { lines: chosen, tracking: trackingOf(tracking) }, key);
     },
   });
 }
@@ -203,6 +240,13 @@ function shareOf(line, order, quantity) {
   return Math.max(0, Math.min(rest, share(line.refunded + quantity) - share(line.refunded)));
 }
 
+/** What is left of the price of the delivery, in minor units. */
+function deliveryLeft({ delivery, totals, lines, refunds }) {
+  const tax = totals.tax.amount - lines.reduce((sum, one) => sum + one.tax.amount, 0);
+  const paid = delivery.price.amount + (totals.tax_included ? 0 : tax);
+  return paid - refunds.reduce((sum, one) => sum + one.delivery.amount, 0);
+}
+
 function refund(order) {
   const { currency } = order;
   const rest = (now) => now.captured.amount - now.refunded.amount;
@@ -211,9 +255,8 @@ function refund(order) {
   const most = (line) => line.quantity - line.refunded;
   const goods = units("lines", "Units to refund", lines, most, () => 0, (line) => `${some(Math.round(paidFor(line, order) / line.quantity))} each`);
   const parts = ({ lines: chosen = [], delivery, amount }, now) => {
-    const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity])
-      .filter(([line, quantity]) => line && Number.isInteger(quantity) && quantity > 0);
-    const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, Math.min(quantity, most(line))), 0);
+    const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity]).filter(([line]) => line);
+    const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, quantity), 0);
     return sum + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0);
   };
   ask({
@@ -234,22 +277,21 @@ function refund(order) {
         h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded` })];
     },
     act: (values, key, now) => {
-      const { lines: chosen = [], delivery, amount, restock, reason } = values;
-      goods.check();
+      const { lines: chosen = [], restock, reason } = values;
+      const [delivery, amount] = [minor(values.delivery, currency), minor(values.amount, currency)];
+      if (!chosen.length && !delivery && !amount) throw complaint("amount", "enter units, an amount for the delivery, or another amount");
+      refuseMore("delivery", delivery, deliveryLeft(now), currency);
+      refuseMore("amount", amount, rest(now), currency);
       const body = { restock, reason };
       if (chosen.length) body.lines = chosen;
-      if (delivery) body.delivery = amountOf(delivery, currency, "delivery");
-      if (amount) body.amount = amountOf(amount, currency, "amount", rest(now));
-      if (!chosen.length && !delivery && !amount) throw complaint("amount", "enter units, an amount for the delivery, or another amount");
+      if (delivery) body.delivery = { amount: delivery, currency };
+      if (amount) body.amount = { amount, currency };
       return post(now, "refunds", body, key).catch((problem) => {
-        throw problem.code === "refund_too_large" ? tooLarge(values, parts(values, now) > rest(now), some(rest(now)), problem) : problem;
+        if (problem.code !== "refund_too_large") throw problem;
+        // The server names what is left in minor units; other refunds may be on their way.
+        const left = Number(/at most (\d+)/.exec(problem.message)?.[1] ?? rest(now));
+        throw complaint(amount || !delivery ? "amount" : "delivery", `all parts together can be at most ${some(left)}`);
       });
     },
   });
-}
-
-/** Which part of a refund is too much: all of it, or the one for the delivery. */
-function tooLarge({ delivery }, all, rest, problem) {
-  if (all) return complaint("amount", `all parts together can be at most ${rest}`);
-  return delivery ? complaint("delivery", problem.message) : problem;
 }

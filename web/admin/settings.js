@@ -2,7 +2,7 @@
 
 import { alarms } from "./alarms.js";
 import { get, path as query, send } from "./api.js";
-import { ask, complaint, look, reason, sentence } from "./dialog.js";
+import { ask, look, reason, sentence } from "./dialog.js";
 import { fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, several } from "./format.js";
 import { listKeys } from "./keys.js";
@@ -99,6 +99,10 @@ function change(one, read) {
     value: one.value,
     why: "must be a whole number",
     hint: `A whole number from ${count(one.minimum ?? 0)} to ${count(one.maximum ?? 0)}; its default is ${count(one.default)}.`,
+    check(typed) {
+      const right = /^\d{1,15}$/.test(typed) && Number(typed) >= (one.minimum ?? 0) && Number(typed) <= (one.maximum ?? Infinity);
+      return right ? null : `must be a whole number from ${count(one.minimum ?? 0)} to ${count(one.maximum ?? 0)}`;
+    },
   };
   const at = `/v1/admin/settings/${encodeURIComponent(one.name)}`;
   ask({
@@ -118,21 +122,12 @@ function change(one, read) {
     danger: one.kind === "switch" && one.value === one.default,
     done: `${one.name} was changed.`,
     act: async (values, key, now) => {
-      const body = { value: one.kind === "switch" ? !one.value : number_of(one, values.value), reason: values.reason };
+      const body = { value: one.kind === "switch" ? !one.value : Number(values.value), reason: values.reason };
       await send("PUT", at, body, { key, version: now.version });
       alarms.refresh();
       await read();
     },
   });
-}
-
-/** What was typed as a number, if it is one that the setting takes. */
-function number_of({ minimum, maximum }, typed) {
-  const value = /^\d{1,15}$/.test(typed) ? Number(typed) : -1;
-  if (value < (minimum ?? 0) || (maximum !== null && value > maximum)) {
-    throw complaint("value", `must be a whole number from ${count(minimum ?? 0)} to ${count(maximum)}`);
-  }
-  return value;
 }
 
 async function history(one) {
