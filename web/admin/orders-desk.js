@@ -28,10 +28,13 @@ export function sums(rows) {
 
 const FIELDS = ["number", "id", "status", "payment_status", "fulfillment_status", "email", "country", "reference", "item_count", "currency", "total", "captured", "refunded", "placed_at", "updated_at"];
 
+/** What a spreadsheet may take for a formula, at the beginning of a text or of one of its lines. */
+const FORMULA = /^(?=[^\S\r\n]*[=+\-@]|[\t\r])/gm;
+
 /** A cell: quoted where that is needed, and never read as a formula by a spreadsheet. */
 function cell(value) {
   const plain = value === null || value === undefined ? "" : String(value);
-  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(plain) ? `'${plain}` : plain;
+  const safe = typeof value === "string" ? plain.replace(FORMULA, "'") : plain;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
@@ -62,7 +65,8 @@ export function shipAll(rows, done) {
   const others = rows.length - ready.length;
   const progress = h("ul", { class: "bulk", role: "status" });
   const shipped = new Map();
-  const keys = new Map(ready.map((row) => [row.id, freshKey()]));
+  /** What was sent for each order, and its key: a key stays as long as the body does. */
+  const sent = new Map();
   if (ready.length === 0) return say("None of the selected orders has anything left to ship", true);
   ask({
     heading: `Ship ${several(ready.length, "order")}`, verb: "Ship", done: () => `${several(shipped.size, "order")} shipped`,
@@ -75,11 +79,12 @@ export function shipAll(rows, done) {
         const at = `/v1/admin/orders/${encodeURIComponent(row.id)}`;
         try {
           const order = await get(at);
+          if (sent.get(row.id)?.carrier !== carrier) sent.set(row.id, { carrier, key: freshKey() });
           const body = carrier ? { tracking: { carrier } } : {};
-          await send("POST", `${at}/fulfillments`, body, { key: keys.get(row.id), version: order.version });
+          await send("POST", `${at}/fulfillments`, body, { key: sent.get(row.id).key, version: order.version });
           shipped.set(row.id, row);
         } catch (problem) {
-          keys.set(row.id, problem.code === "no_answer" ? keys.get(row.id) : freshKey());
+          if (problem.status) sent.delete(row.id);
           failed.push(h("li", {}, h("a", { class: "link", href: link(["orders", row.id]), text: orderName(row) }), ` ${sentence(problem)}`));
         }
         fill(progress, h("li", { class: "num", text: `${count(shipped.size)} of ${count(ready.length)} shipped` }), failed);
