@@ -49,7 +49,9 @@ async function call(method, path, { body, headers = {}, signal } = {}) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     lost();
-    throw new Problem(0, { detail: "The server did not respond. It is not known whether the request was carried out." });
+    throw new Problem(0, method === "GET"
+      ? { code: "not_read", title: "This could not be read", detail: navigator.onLine ? "The server does not respond. It is read as soon as the server answers." : "This browser is offline. It is read as soon as the browser is online again." }
+      : { detail: "The server did not respond. It is not known whether the request was carried out." });
   }
   found();
   const read = response.status === 204 ? {} : await response.json().catch(() => ({}));
