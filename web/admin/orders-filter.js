@@ -7,18 +7,28 @@ import { empty } from "./parts.js";
 export const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "refunded", "cancelled", "stuck"];
 export const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "partially_captured", "captured", "partially_refunded", "refunded", "voided"];
 export const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled", "not_required"];
-const DAY = /^\d{4}-\d\d-\d\d$/;
+/** The days that orders can be asked for. */
+export const [DAY_MIN, DAY_MAX] = ["1970-01-01", "2999-12-31"];
+const day = (text) => (/^\d{4}-\d\d-\d\d$/.test(text) && text >= DAY_MIN && text <= DAY_MAX ? text : "");
+
+/** What is wrong with a range of days: at its first or its last one, or nothing. */
+export function dayFault(from, to) {
+  if (from && !day(from)) return { from: `Placed from: must be from ${DAY_MIN} to ${DAY_MAX}` };
+  if (to && !day(to)) return { to: `Placed until: must be from ${DAY_MIN} to ${DAY_MAX}` };
+  return from && to && from > to ? { to: "Placed until: must not be before the first day" } : null;
+}
 
 /** The filter that an address names; what it does not know is left out. */
 export function filterOf(query = new URLSearchParams()) {
+  const [from, to] = [day(query.get("from") ?? ""), day(query.get("to") ?? "")];
   const known = (names, value) => (names.includes(value) ? value : "");
   return {
     q: query.get("q") ?? "",
     status: (query.get("status") ?? "").split(",").filter((one) => STATUSES.includes(one)),
     payment_status: known(PAYMENTS, query.get("payment_status")),
     fulfillment_status: known(FULFILLMENTS, query.get("fulfillment_status")),
-    from: DAY.test(query.get("from")) ? query.get("from") : "",
-    to: DAY.test(query.get("to")) ? query.get("to") : "",
+    from,
+    to: dayFault(from, to) ? "" : to,
     sort: known(COLUMNS.flatMap(({ id }) => [id, `-${id}`]), query.get("sort")),
   };
 }

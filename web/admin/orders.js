@@ -6,7 +6,7 @@ import { count, several, title, words } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { exportCsv, MANY_MAX, packing, shipAll, sums } from "./orders-desk.js";
-import { asQuery, filtered, filterOf, fits, FULFILLMENTS, nothing, PAYMENTS, STATUSES, wanted } from "./orders-filter.js";
+import { asQuery, DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, fits, FULFILLMENTS, nothing, PAYMENTS, STATUSES, wanted } from "./orders-filter.js";
 import { ageOf as age, COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
 import { failed, flashAll, icon, loading } from "./parts.js";
 import { link, restate } from "./router.js";
@@ -35,7 +35,7 @@ export function orders(root, { query }) {
       Escape: () => list.leave(),
     },
     help: [["n", "Show new orders"]],
-    update: ({ query: next }) => list.refilter(filterOf(next)),
+    update: ({ query: next }) => list.follow(filterOf(next)),
     reconnected: () => list.reconnected(),
     sleep: () => list.sleep(),
     wake: ({ query: next }) => list.wake(filterOf(next)),
@@ -84,13 +84,14 @@ class List {
     this.payment = choose("payment_status", "Payment", PAYMENTS);
     this.fulfillment = choose("fulfillment_status", "Fulfillment", FULFILLMENTS);
     this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
-    const date = (name, label) => {
-      const input = h("input", { type: "date", "aria-label": label, title: label });
-      input.addEventListener("change", () => this.#change({ [name]: input.value }));
+    const date = (label) => {
+      const input = h("input", { type: "date", "aria-label": label, title: label, min: DAY_MIN, max: DAY_MAX, "aria-describedby": "orders-dates" });
+      input.addEventListener("change", () => this.#days());
       return input;
     };
-    this.from = date("from", "Placed from");
-    this.to = date("to", "Placed until");
+    this.from = date("Placed from");
+    this.to = date("Placed until");
+    this.wrongDays = h("p", { class: "field-error days", id: "orders-dates", role: "alert", hidden: true });
     this.sortBy = h("select", { class: "narrow-only", "aria-label": "Sort" }, SORTS.map(([value, label]) => h("option", { value, text: label })));
     this.sortBy.addEventListener("change", () => this.#change({ sort: this.sortBy.value }));
     this.clear = h("button", { class: "button", type: "button", text: "Clear", "aria-label": "Clear search and filters", onclick: () => this.#clear() });
@@ -120,6 +121,7 @@ class List {
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "orders-search" }, icon("search"), h("span", { class: "unseen", text: "Search orders" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "selects" }, this.payment, this.fulfillment, h("span", { class: "dates" }, this.from, h("span", { class: "faint", text: "–" }), this.to), this.sortBy, this.clear)),
+      this.wrongDays,
       h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...this.chips.values()),
       h("div", { class: "pill-place" }, this.pill),
       this.desk,
@@ -135,6 +137,7 @@ class List {
   #reflect() {
     const { q, status, payment_status, fulfillment_status, from, to, sort } = this.#filter;
     [this.from.value, this.to.value, this.sortBy.value] = [from, to, sort];
+    this.#sayDays(null);
     this.clear.hidden = !filtered(this.#filter);
     this.heads.forEach((head, at) => {
       const { id } = COLUMNS[at];
@@ -142,7 +145,8 @@ class List {
       const down = !sort || sort.startsWith("-");
       attr(head, "aria-sort", mine ? (down ? "descending" : "ascending") : null);
     });
-    if (document.activeElement !== this.search) this.search.value = q;
+    // What is being typed is searched for once it is complete.
+    if (this.search.value.trim() !== q) this.search.value = q;
     this.payment.value = payment_status;
     this.fulfillment.value = fulfillment_status;
     for (const [name, chip] of this.chips) attr(chip, "aria-pressed", String(name ? status.includes(name) : status.length === 0));
@@ -159,6 +163,20 @@ class List {
     this.search.value = "";
     this.#change({ ...filterOf(), sort: this.#filter.sort });
     this.search.focus();
+  }
+
+  /** Asks for a range of days, unless something is wrong with it. */
+  #days() {
+    const [from, to] = [this.from, this.to].map((one) => (one.validity.badInput ? "?" : one.value));
+    const fault = dayFault(from, to);
+    this.#sayDays(fault);
+    if (!fault) this.#change({ from, to });
+  }
+
+  #sayDays(fault) {
+    for (const name of ["from", "to"]) attr(this[name], "aria-invalid", fault?.[name] ? "true" : null);
+    text(this.wrongDays, fault ? Object.values(fault)[0] : "");
+    this.wrongDays.hidden = !fault;
   }
 
   /** Sorts by a column, first as one looks for it, then the other way round, then newest first. */
@@ -233,9 +251,17 @@ class List {
     addEventListener("scroll", this.scrolled, { passive: true });
     const same = JSON.stringify(filter) === JSON.stringify(this.#filter);
     if (same) this.#focus?.focus({ preventScroll: true });
-    else this.refilter(filter);
+    else this.follow(filter);
     this.#write();
     return same;
+  }
+
+  /** Follows the address, whatever is being typed. */
+  follow(filter) {
+    this.#typed.cancel();
+    this.search.value = filter.q;
+    this.refilter(filter);
+    this.#reflect();
   }
 
   /** Shows other orders. */
