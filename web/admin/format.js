@@ -116,6 +116,10 @@ export const exact = (time) =>
       timeStyle: "long",
     })).format(new Date(time));
 
+/** A moment as it stands on paper, where nothing can be 3 minutes ago. */
+export const onPaper = (time) =>
+  made("paper", () => new Intl.DateTimeFormat(LANG, { dateStyle: "medium", timeStyle: "short" })).format(new Date(time));
+
 /** A day. */
 export const day = (time) =>
   made("day", () => new Intl.DateTimeFormat(LANG, { dateStyle: "long" })).format(new Date(time));
@@ -138,6 +142,16 @@ export const words = (name) => String(name ?? "–").replaceAll("_", " ");
 export function title(name) {
   const plain = words(name);
   return plain.charAt(0).toUpperCase() + plain.slice(1);
+}
+
+const PRINCIPALS = { saga: "kontor", timer: "kontor, at its time", sweep: "kontor, by comparison", buyer: "the buyer" };
+
+/** Who did something: the name of a key or sign-in link, else what the principal is. */
+export function people(by, name) {
+  if (name) return name;
+  const [kind, rest = ""] = String(by ?? "?").split(":");
+  if (kind === "session") return "somebody signed in";
+  return PRINCIPALS[kind] ?? (rest ? `${kind} ${rest}` : kind);
 }
 
 /** The part of an id that tells it from its neighbors. */

@@ -4,7 +4,7 @@ import { look } from "./dialog.js";
 import { h } from "./dom.js";
 import { addressOf, go } from "./router.js";
 
-const JUMPS = { o: "", r: "orders", s: "stock", a: "attention", c: "cluster", y: "system", e: "settings" };
+const JUMPS = { o: "", r: "orders", s: "stock", l: "locations", a: "attention", c: "cluster", y: "system", e: "settings" };
 const EVERYWHERE = [
   ["?", "These shortcuts"],
   ["/", "Search"],
@@ -15,6 +15,7 @@ const EVERYWHERE = [
   ["g o", "Overview"],
   ["g r", "Orders"],
   ["g s", "Stock"],
+  ["g l", "Locations"],
   ["g a", "Attention"],
   ["g c", "Cluster"],
   ["g y", "System"],

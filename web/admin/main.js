@@ -6,9 +6,11 @@ import { attention } from "./attention.js";
 import { cluster } from "./cluster.js";
 import { attr, fill, h, hush, say, text, turnPage } from "./dom.js";
 import { closeDialogs, sentence } from "./dialog.js";
+import { people } from "./format.js";
 import { item } from "./item.js";
 import { help, pageKeys, startKeys } from "./keys.js";
 import { live } from "./live.js";
+import { locations } from "./locations.js";
 import { order } from "./order.js";
 import { orders } from "./orders.js";
 import { overview } from "./overview.js";
@@ -40,7 +42,7 @@ function pageOf(parts) {
   const [first = "", second] = parts;
   if (first === "orders") return second ? order : orders;
   if (first === "stock") return second ? item : stock;
-  const pages = { "": overview, attention, cluster, packing, system, settings };
+  const pages = { "": overview, attention, cluster, locations, packing, system, settings };
   // Any object has a `constructor`.
   return Object.hasOwn(pages, first) ? pages[first] : missing;
 }
@@ -74,7 +76,7 @@ function route() {
   pageKeys(shown.view.keys ?? {}, shown.view.help ?? []);
   document.title = `${shown.view.heading} · kontor`;
   text(document.getElementById("heading"), shown.view.heading);
-  const section = page === packing ? "orders" : place.parts[0] ?? "";
+  const section = { packing: "orders", locations: "stock" }[page.name] ?? place.parts[0] ?? "";
   for (const link of document.querySelectorAll("nav a")) {
     attr(link, "aria-current", link.dataset.name === section ? "page" : null);
   }
@@ -141,9 +143,6 @@ function drawConnection() {
   counting = setInterval(show, 500);
 }
 
-/** The author of a change: the person who is signed in by name, others by their ids. */
-const nameOf = (by) => (by === `session:${session?.id}` ? session.name : by);
-
 /** Says on every page that buyers cannot buy, since when, by whom and why. */
 function drawNotice() {
   const notice = document.getElementById("notice");
@@ -154,7 +153,7 @@ function drawNotice() {
   notice.dataset.shown = version;
   fill(notice, off.map((one) => h("p", {},
     h("b", { text: one.name === "checkout" ? "Checkout is switched off: buyers cannot place orders." : `Payments by ${one.name.slice(10)} are switched off.` }),
-    ...(one.changed_at ? [" Switched off ", when(one.changed_at, true), ` by ${nameOf(one.changed_by)}: `, h("q", { text: one.reason })] : []))),
+    ...(one.changed_at ? [" Switched off ", when(one.changed_at, true), ` by ${people(one.changed_by, one.changed_by_name)}: `, h("q", { text: one.reason })] : []))),
   h("a", { class: "button small", href: "#/settings", text: "Settings" }));
 }
 

@@ -1,7 +1,7 @@
 // Small pieces that several pages show: badges, times, the steps of an order, empty states.
 
 import { attr, h, s, text } from "./dom.js";
-import { ago, exact, left, title, words } from "./format.js";
+import { ago, exact, left, onPaper, title, words } from "./format.js";
 
 const PATHS = {
   overview: "M3 12h4l3 7 4-14 3 7h4",
@@ -29,11 +29,11 @@ export const icon = (name) =>
   s("svg", { class: "icon", viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: PATHS[name] }));
 
 const TONES = {
-  ok: ["confirmed", "completed", "fulfilled", "captured", "authorized", "done", "ok", "on", "live", "partially_fulfilled", "partially_captured"],
+  ok: ["for_sale", "confirmed", "completed", "fulfilled", "captured", "authorized", "done", "ok", "on", "live", "partially_fulfilled", "partially_captured"],
   busy: ["pending", "requested", "partial"],
   wait: ["awaiting_payment", "unknown", "degraded", "draining"],
   bad: ["stuck", "declined", "failed", "dead", "unowned"],
-  mute: ["cancelled", "voided", "reversed", "none", "unfulfilled", "not_required", "refunded", "partially_refunded"],
+  mute: ["not_for_sale", "cancelled", "voided", "reversed", "none", "unfulfilled", "not_required", "refunded", "partially_refunded"],
 };
 const TONE = new Map(Object.entries(TONES).flatMap(([tone, names]) => names.map((name) => [name, tone])));
 
@@ -63,13 +63,14 @@ export function setWhen(element, time) {
   element.dataset.at = time;
   element.dateTime = time;
   element.title = exact(time);
+  element.dataset.paper = onPaper(time);
   text(element, ago(Date.parse(time), Date.now(), "long" in element.dataset));
   return element;
 }
 
 /** How long until then, counting down. */
 export function until(time) {
-  const element = h("time", { data: { until: time }, datetime: time, title: exact(time) });
+  const element = h("time", { data: { until: time, paper: onPaper(time) }, datetime: time, title: exact(time) });
   text(element, left(Date.parse(time)));
   return element;
 }

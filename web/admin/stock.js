@@ -93,6 +93,7 @@ class Shelf {
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search by SKU or product" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
+        h("a", { class: "button", href: "#/locations", text: "Locations" }),
         h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
       h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more));
     fill(root, this.element);
@@ -111,6 +112,7 @@ class Shelf {
 
   /** Follows the address. */
   reask(query) {
+    this.#typed.cancel();
     this.search.value = query.get("q") ?? "";
     this.#change(this.search.value, known(query.get("only") ?? ""));
   }
