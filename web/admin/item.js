@@ -5,6 +5,7 @@ import { ask, complaint } from "./dialog.js";
 import { atMost, fill, h, keepFocus } from "./dom.js";
 import { count, several, tail, words } from "./format.js";
 import { listKeys } from "./keys.js";
+import { itemHistory } from "./item-history.js";
 import { follows, live } from "./live.js";
 import { failed, icon, loading, panel, until } from "./parts.js";
 import { addressOf, go, link } from "./router.js";
@@ -18,6 +19,7 @@ export function item(root, { parts }) {
   let known = null;
   let name = "";
   const body = h("div");
+  const history = itemHistory(sku);
   fill(root, loading(6));
 
   const read = atMost(300, async () => {
@@ -25,8 +27,9 @@ export function item(root, { parts }) {
       const next = await get(`/v1/admin/stock/${encodeURIComponent(sku)}`);
       if (known && next.version < known.version) return;
       known = next;
-      if (!body.isConnected) fill(root, body);
+      if (!body.isConnected) fill(root, body, history.element);
       draw();
+      history.refresh();
     } catch (problem) {
       if (!known) fill(root, failed(problem, read), h("p", { class: "centered" }, h("a", { href: addressOf("stock"), text: "All stock" })));
     }
@@ -51,12 +54,13 @@ export function item(root, { parts }) {
   }, () => {});
   return {
     heading: sku,
-    keys: { ...listKeys(() => [...body.querySelectorAll("[data-row] a")]), Escape: () => go(addressOf("stock")) },
+    keys: { ...listKeys(() => [...root.querySelectorAll("[data-row] a")]), Escape: () => go(addressOf("stock")) },
     reconnected: read,
     close() {
       subscription.close();
       clearInterval(timer);
       read.cancel();
+      history.close();
     },
   };
 }

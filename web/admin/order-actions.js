@@ -199,8 +199,8 @@ function units(name, label, lines, most, value, note = () => "") {
 
 /** The fields for the tracking data of a parcel, all of them optional. */
 const trackingFields = ({ carrier, number, url } = {}) => [
-  { name: "carrier", label: "Carrier", also: ["tracking.carrier"], value: carrier ?? "" },
-  { name: "number", label: "Tracking number", also: ["tracking.number"], value: number ?? "" },
+  { name: "carrier", label: "Carrier", half: true, also: ["tracking.carrier"], value: carrier ?? "" },
+  { name: "number", label: "Tracking number", half: true, also: ["tracking.number"], value: number ?? "" },
   {
     name: "url", label: "Tracking address", also: ["tracking.url"], type: "url", value: url ?? "",
     hint: "A web address, such as https://carrier.example/track/123.",
@@ -226,6 +226,16 @@ function fulfill(order) {
       if (!chosen.length) throw complaint("lines", "choose at least one unit");
       return post(now, "fulfillments", { lines: chosen, tracking: trackingOf(tracking) }, key);
     },
+  });
+}
+
+/** Puts the tracking data of a parcel right, or adds them. */
+export function correctTracking(order, { id, tracking }) {
+  ask({
+    heading: `Tracking of parcel ${id} of ${orderName(order)}`, verb: "Save", done: "The tracking was corrected", about: about(order),
+    intro: "Every correction is kept in the order's history. Without any of the three, the parcel has no tracking.",
+    fields: trackingFields(tracking ?? {}),
+    act: (values, key, now) => send("PATCH", `${place(now)}/fulfillments/${encodeURIComponent(id)}`, { tracking: trackingOf(values) }, { key, version: now.version }),
   });
 }
 
@@ -264,8 +274,8 @@ function refund(order) {
     intro: `${some(order.captured.amount)} captured${order.refunded.amount ? `, ${some(order.refunded.amount)} refunded already` : ""}. The delivery was ${money(order.totals.delivery)}.`,
     fields: [
       ...(lines.length ? [goods] : []),
-      amountField("delivery", "Delivery", currency),
-      amountField("amount", "Any other amount", currency),
+      amountField("delivery", "Delivery", currency, { half: true }),
+      amountField("amount", "Any other amount", currency, { half: true }),
       { name: "restock", label: "Put the goods back on sale", type: "checkbox" },
       REASON,
     ],

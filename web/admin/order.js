@@ -2,11 +2,12 @@
 
 import { get, path } from "./api.js";
 import { atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
-import { clock, exact, millis, money, several, title } from "./format.js";
+import { clock, exact, millis, money, people, several, title } from "./format.js";
 import { follows, live } from "./live.js";
-import { actionsOf } from "./order-actions.js";
+import { actionsOf, correctTracking } from "./order-actions.js";
 import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
 import { addressOf, go, link, restate } from "./router.js";
+import { trackingAddress } from "./carriers.js";
 import { alarmOf, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
 
 /** The most events whose changes are worked out without being asked for. */
@@ -167,7 +168,7 @@ class Page {
     this.#drawn = { seq: shown.version, version: now.version };
     const giveBack = keepFocus(this.#root);
     this.#drawHead(shown, Boolean(asked));
-    fill(this.main, mainPart(shown));
+    fill(this.main, mainPart(shown, asked ? null : (parcel) => correctTracking(this.#now, parcel)));
     giveBack();
   }
 
@@ -199,13 +200,13 @@ class Page {
         h("a", { class: "back", href: addressOf("orders") }, icon("left"), "Orders"),
         h("h2", { text: shown.number ? `Order #${shown.number}` : "Order" }),
         h("span", { class: "mono faint id", text: shown.id }),
-        setPips(pips(shown), shown)),
+        setPips(pips(shown), shown),
+        h("button", { class: "icon-button print", type: "button", title: "Print", "aria-label": "Print the order", onclick: () => window.print() }, icon("print"))),
       h("div", { class: "order-sum" },
         h("b", { class: "order-total num", text: money(shown.total) }),
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
         labelled("goods", badge(shown.fulfillment_status)),
-        h("button", { class: "icon-button print", type: "button", title: "Print", "aria-label": "Print the order", onclick: () => window.print() }, icon("print")),
         h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
         h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => one.href ? h("a", { class: "button", href: one.href, text: one.name }) : h("button", {
           class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
@@ -285,9 +286,9 @@ function timelineItem(event, before, currency, look) {
   const button = h("button", { class: "event-title", type: "button", title: "Show the order after this event", onclick: look, text: eventTitle(event.kind) });
   const element = h("li", { class: `event ${eventTone(event.kind)}` },
     h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
-      h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), text: clock(event.at) }),
+      h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), data: { paper: exact(event.at) }, text: clock(event.at) }),
       gap === null ? null : h("span", { class: "gap num", text: `+${millis(gap)}` })),
-    h("p", { class: "event-who" }, h("span", { class: "who", text: cause.by ?? "?" }),
+    h("p", { class: "event-who" }, h("span", { class: "who", title: cause.by, text: people(cause.by, cause.name) }),
       h("span", { class: "faint mono", text: cause.cmd ?? cause.command ?? "" }),
       reason ? h("q", { text: reason }) : null),
     h("p", { class: "event-words", text: sentence(event, currency) }), diff,
@@ -305,8 +306,9 @@ function showChanges(element, list) {
   else fill(element, h("dl", {}, rows.slice(0, 5)), h("details", {}, h("summary", { text: `${several(rows.length - 5, "more change")}` }), h("dl", {}, rows.slice(5))));
 }
 
-function mainPart(order) {
-  return [lines(order), h("div", { class: "two" }, moneyPart(order), goodsPart(order))];
+/** `correct(parcel)` is asked for when its tracking data are to be corrected; null for an earlier state. */
+function mainPart(order, correct) {
+  return [lines(order), h("div", { class: "two" }, moneyPart(order), goodsPart(order, correct))];
 }
 
 function lines(order) {
@@ -354,18 +356,18 @@ function moneyPart(order) {
 
 function tracking(one) {
   const text = trackingWords(one);
-  // An address of an old order may be anything: only web addresses become links.
-  const web = /^https?:\/\//.test(one.url ?? "");
-  return h("span", { class: "mono block clip" }, web ? h("a", { class: "link", href: one.url, target: "_blank", rel: "noopener noreferrer", text }) : text);
+  const href = trackingAddress(one);
+  return h("span", { class: "mono block clip" }, href ? h("a", { class: "link", href, target: "_blank", rel: "noopener noreferrer", text }) : text);
 }
 
-function goodsPart(order) {
+function goodsPart(order, correct) {
   const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
   const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Parcel ${one.id}`,
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
-    one.tracking ? tracking(one.tracking) : null), when(one.created_at, true)));
+    one.tracking ? tracking(one.tracking) : null,
+    correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));
   const to = order.shipping_address;
   const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country].filter(Boolean);
   return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
-    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["To be paid within", until(order.payment_deadline_at)]]));
+    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
 }

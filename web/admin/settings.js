@@ -4,7 +4,7 @@ import { alarms } from "./alarms.js";
 import { get, path as query, send } from "./api.js";
 import { ask, look, reason, sentence } from "./dialog.js";
 import { fill, h, keepFocus, sayHere } from "./dom.js";
-import { count, several } from "./format.js";
+import { count, people, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { badge, empty, failed, loading, panel, when } from "./parts.js";
 
@@ -74,7 +74,7 @@ function row(one, read) {
     h("span", { class: "why" },
       h("span", { class: "name mono", text: one.name }),
       h("span", { class: "faint", text: one.description }),
-      one.version === 0 ? null : h("span", { class: "last" }, h("span", { class: "who", text: one.changed_by }), " ", when(one.changed_at, true), ": ", h("q", { text: one.reason }))),
+      one.version === 0 ? null : h("span", { class: "last" }, h("span", { class: "who", title: one.changed_by, text: people(one.changed_by, one.changed_by_name) }), " ", when(one.changed_at, true), ": ", h("q", { text: one.reason }))),
     h("span", { class: "value" }, value, differs ? h("span", { class: "faint block", text: `default: ${shown(one, one.default)}` }) : null),
     h("span", { class: "actions" },
       h("button", { class: "button small", type: "button", id: `${id}-history`, disabled: one.version === 0, text: "History", "aria-label": `History of ${one.name}`, onclick: () => history(one) }),
@@ -109,7 +109,7 @@ function change(one, read) {
     about: {
       now: one,
       read: () => get(at),
-      changes: (before, after) => [`${after.changed_by} changed it from ${shown(one, before.value)} to ${shown(one, after.value)}: ${after.reason}`],
+      changes: (before, after) => [`${people(after.changed_by, after.changed_by_name)} changed it from ${shown(one, before.value)} to ${shown(one, after.value)}: ${after.reason}`],
       follow(look) {
         const timer = setInterval(look, EVERY);
         return { close: () => clearInterval(timer) };
@@ -147,6 +147,6 @@ async function history(one) {
 function entry(one, change) {
   return h("div", { class: "event" },
     h("div", { class: "event-head" }, h("span", { class: "event-title" }, h("del", { text: shown(one, change.before) }), " → ", h("ins", { text: shown(one, change.after) })), when(change.changed_at)),
-    h("div", { class: "event-who" }, h("span", { class: "who", text: change.changed_by }), h("q", { text: change.reason })),
+    h("div", { class: "event-who" }, h("span", { class: "who", title: change.changed_by, text: people(change.changed_by, change.changed_by_name) }), h("q", { text: change.reason })),
     h("div", { class: "faint mono", text: change.request_id }));
 }

@@ -23,6 +23,7 @@ const TITLES = {
   refund_restocked: "Goods of the refund settled",
   fulfilled: "Shipped",
   shipped: "Shipment recorded in stock",
+  tracking_corrected: "Tracking corrected",
   cancel_requested: "Cancelling",
   cancelled: "Cancelled",
   stuck: "Stuck",
@@ -73,6 +74,8 @@ export function sentence(event, currency) {
       return `Refund ${data.refund} is done, ${data.operation}.`;
     case "fulfilled":
       return data.tracking ? trackingWords(data.tracking) : "Without tracking.";
+    case "tracking_corrected":
+      return `Parcel ${data.fulfillment}: ${data.tracking ? trackingWords(data.tracking) : "no tracking"}.`;
     case "stuck":
       return `${stepWords(data.step)}: ${data.why}`;
     case "step_skipped":
