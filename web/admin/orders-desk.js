@@ -63,7 +63,8 @@ const unshipped = (row) => row.number !== null && ["unfulfilled", "partial"].inc
 export function shipAll(rows, done) {
   const ready = rows.filter(unshipped).slice(0, MANY_MAX);
   const others = rows.length - ready.length;
-  const progress = h("ul", { class: "bulk", role: "status" });
+  const list = h("ul", { class: "bulk" });
+  const progress = h("div", { role: "status" }, list);
   const shipped = new Map();
   /** What was sent for each order, and its key: a key stays as long as the body does. */
   const sent = new Map();
@@ -87,7 +88,7 @@ export function shipAll(rows, done) {
           if (problem.status) sent.delete(row.id);
           failed.push(h("li", {}, h("a", { class: "link", href: link(["orders", row.id]), text: orderName(row) }), ` ${sentence(problem)}`));
         }
-        fill(progress, h("li", { class: "num", text: `${count(shipped.size)} of ${count(ready.length)} shipped` }), failed);
+        fill(list, h("li", { class: "num", text: `${count(shipped.size)} of ${count(ready.length)} shipped` }), failed);
       }
       done([...shipped.keys()]);
       if (failed.length) throw Object.assign(new Error(`${several(failed.length, "order was", "orders were")} not shipped`), { code: "some_failed" });

@@ -97,7 +97,7 @@ class List {
     this.clear = h("button", { class: "button", type: "button", text: "Clear", "aria-label": "Clear search and filters", onclick: () => this.#clear() });
     this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release() });
     this.body = h("tbody");
-    this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind },
+    this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind, data: { name: column.name } },
       h("button", { class: "sort", type: "button", onclick: () => this.#sort(column.id) }, column.name, icon("up"))));
     this.allBox = h("input", { type: "checkbox", "aria-label": "Select all orders that are shown" });
     this.allBox.addEventListener("change", () => this.#chooseAll(this.allBox.checked));

@@ -51,7 +51,7 @@ function sheet(order) {
     lines.length ? h("table", { class: "list" },
       h("thead", {}, h("tr", {}, column("Packed", "c-tick"), column("Units", "end"), column("SKU"), column("Name"))),
       h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num strong", text: line.left }),
-        h("td", { class: "mono", text: line.sku }), h("th", { scope: "row", text: line.name })))))
+        h("td", { class: "mono", text: line.sku }), h("td", { class: "c-name", text: line.name })))))
       : h("p", { class: "hint", text: "Nothing is left to ship." }),
     lines.length === 0 ? null : h("p", { class: "faint num", text: several(lines.reduce((sum, line) => sum + line.left, 0), "unit") }));
 }
