@@ -207,7 +207,10 @@ function grid(context, { scale, x, y, width, height, colors }) {
     context.fillText(short(value), LEFT - 8, at);
   }
   context.textBaseline = "alphabetic";
-  for (let back = 0; back <= SPAN; back += 60) {
+  // The labels keep a distance of half their width.
+  const room = 1.5 * context.measureText("−5 min").width;
+  const step = 60 * Math.max(1, Math.ceil((room * SPAN) / 60 / (width - LEFT - RIGHT)));
+  for (let back = 0; back <= SPAN; back += step) {
     context.textAlign = back === 0 ? "right" : back === SPAN ? "left" : "center";
     context.fillText(back ? `−${back / 60} min` : "now", x(back), height - 5);
   }

@@ -34,6 +34,8 @@ export function closeDialogs() {
  * `act(values, key, subject)` sends it and may throw a `Problem`; `read()` of a field's `element`
  * gives its value. The key stays the same for as long as what is asked for does.
  *
+ * `half` fields stand beside one another.
+ *
  * `check(value, subject)` of a field answers what is wrong with what was typed, if anything is; it is
  * said when the field is left, and before anything is sent. `also` are other names of the field in
  * objections of the server, `codes` those of its problems that mean the field; `follow(subject)` of an
@@ -224,7 +226,7 @@ function field(one) {
   const label = one.element
     ? h("p", { class: "label", text: one.label })
     : h("label", { for: id, class: "label" }, one.label, one.required ? null : check ? null : h("span", { class: "faint", text: " optional" }));
-  const row = h("div", { class: check ? "field check" : "field" },
+  const row = h("div", { class: check ? "field check" : one.half ? "field half" : "field" },
     check ? [control, label] : [label, control],
     one.hint ? h("p", { class: "hint", id: `${id}-hint`, text: one.hint }) : null, wrong);
   const read = () => (one.read ? one.read() : check ? target.checked : target.value.trim());

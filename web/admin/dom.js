@@ -57,6 +57,22 @@ export function fill(element, ...children) {
 }
 
 /**
+ * Makes `old` look as `fresh` does, in place: only texts and attributes that differ are written. What
+ * listens in `old` goes on to do so.
+ */
+export function renew(old, fresh) {
+  if (old.nodeName !== fresh.nodeName || old.childNodes.length !== fresh.childNodes.length) return old.replaceWith(fresh);
+  if (old.nodeType === Node.TEXT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of fresh.attributes) attr(old, name, value);
+  const next = [...fresh.childNodes];
+  [...old.childNodes].forEach((child, at) => renew(child, next[at]));
+}
+
+/**
  * Makes the children of `parent` be the elements of these keys in this order, and moves no element
  * that is in its place already: what has the focus keeps it.
  */

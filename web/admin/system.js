@@ -3,7 +3,7 @@
 import { alarms } from "./alarms.js";
 import { get } from "./api.js";
 import { chart, SPAN } from "./chart.js";
-import { atMost, fill, h } from "./dom.js";
+import { atMost, fill, h, renew } from "./dom.js";
 import { bytes, count, millis, several, title } from "./format.js";
 import { live } from "./live.js";
 import { badge, facts, loading, panel } from "./parts.js";
@@ -24,12 +24,12 @@ export function system(root) {
     chart({ heading: "Memory", unit: "MiB, resident", read: whole, floor: 32, series: [
       { label: "rss", color: "blue", of: (one) => (one.rss_bytes ? one.rss_bytes / 2 ** 20 : NaN), area: true }] }),
   ];
-  const nodes = h("div");
+  const nodes = h("div", {}, loading(6));
   const ready = h("div");
   fill(root, nodes, h("div", { class: "two" }, made.map((one) => one.figure)), ready);
   let cluster = alarms.cluster;
   const draw = atMost(500, () => {
-    fill(nodes, cluster ? nodePart(cluster.here, samples.at(-1)) : loading(6));
+    renew(nodes.firstChild, cluster ? nodePart(cluster.here, samples.at(-1)) : loading(6));
   });
   const subscriptions = [
     live.subscribe("stats", {}, {
