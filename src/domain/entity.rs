@@ -75,6 +75,9 @@ impl fmt::Display for EntityId {
 pub struct Cause {
     /// The principal: `buyer`, `key:…`, `session:…`, `saga`, `timer`, `provider:…`, `sweep`.
     pub by: String,
+    /// The name of the principal's key or sign-in link; `None` if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The command's name.
     #[serde(rename = "cmd")]
     pub command: String,

@@ -18,7 +18,8 @@ crate::table_row! {
         pub value: Option<String>,
         /// The previous value, as JSON.
         pub before: String,
-        /// The principal that made the change.
+        /// The principal that made the change, and after a space the name of its key or sign-in
+        /// link; old rows have no name.
         pub changed_by: String,
         /// The reason.
         pub reason: String,
@@ -26,6 +27,15 @@ crate::table_row! {
         pub request_id: String,
         /// When the change was made.
         pub at: Timestamp,
+    }
+}
+
+impl Row {
+    /// The principal that made the change, and its name.
+    #[must_use]
+    pub fn author(&self) -> (&str, Option<&str>) {
+        let named = self.changed_by.split_once(' ');
+        named.map_or((&self.changed_by, None), |(by, name)| (by, Some(name)))
     }
 }
 

@@ -256,6 +256,11 @@ async fn stock_history_says_who_why_and_what() {
     let adjusted = row("adjusted");
     assert_eq!(adjusted["reason"], "broken in transit");
     assert!(adjusted["by"].as_str().unwrap().starts_with("key:"), "{adjusted}");
+    assert_eq!(adjusted["by_name"], "test");
+    assert_eq!(
+        (&row("reserved")["by"], &row("reserved")["by_name"]),
+        (&json!("saga"), &Value::Null)
+    );
     assert!(adjusted["request_id"].as_str().unwrap().starts_with("req_"), "{adjusted}");
     assert_eq!(adjusted["changes"], json!([moved("main", -2, 0, 0)]));
     assert_eq!(row("received")["changes"], json!([moved("main", 4, 0, -4)]));

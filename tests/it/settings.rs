@@ -170,6 +170,8 @@ async fn a_setting_is_shown_changed_and_its_history_kept() {
     assert_eq!((&made["value"], &made["version"]), (&json!(100), &json!(1)));
     assert_eq!((&made["default"], &made["maximum"]), (&json!(0), &json!(10_000_000)));
     assert!(made["changed_by"].as_str().unwrap().starts_with("key:"));
+    assert!(!made["changed_by"].as_str().unwrap().contains(' '));
+    assert_eq!(made["changed_by_name"], "test");
     let stale = site.send(put(json!(7), Some(0))).await;
     assert_eq!((stale.status, stale.code()), (412, "version_mismatch"));
     assert_eq!(site.send(put(json!(200), None)).await.expect(200)["version"], 2);

@@ -207,12 +207,21 @@ pub enum Error {
 pub struct Author {
     /// The author, in the form that the journal uses for principals, such as `key:…`.
     pub by: String,
+    /// The name of the author's key or sign-in link.
+    pub name: Option<String>,
     /// The reason.
     pub reason: String,
     /// The request id.
     pub request_id: String,
     /// The time.
     pub at: Timestamp,
+}
+
+impl Author {
+    /// The author as a row has it.
+    fn signature(&self) -> String {
+        self.name.iter().fold(self.by.clone(), |by, name| format!("{by} {name}"))
+    }
 }
 
 /// The settings of a node. Clones share the same values.
@@ -366,7 +375,7 @@ impl Runtime {
                 version: now.version + 1,
                 value: value.map(json).transpose()?,
                 before: json(now.value)?,
-                changed_by: author.by.clone(),
+                changed_by: author.signature(),
                 reason: author.reason.clone(),
                 request_id: author.request_id.clone(),
                 at: author.at,

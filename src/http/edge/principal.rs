@@ -89,6 +89,16 @@ impl Principal {
         }
     }
 
+    /// The name of the caller's key or sign-in link, which people know the caller by.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anyone => None,
+            Self::Key(row) => Some(&row.name),
+            Self::Session(row) => Some(&row.name),
+        }
+    }
+
     /// Whether the caller has a scope; the scope `admin` includes all others.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {

@@ -56,7 +56,10 @@ pub struct Setting {
     /// The number of changes.
     version: i64,
     changed_at: Option<String>,
+    /// The principal that made the last change: `key:…` or `session:…`.
     changed_by: Option<String>,
+    /// The name of the principal's key or sign-in link.
+    changed_by_name: Option<String>,
     /// The reason for the last change.
     reason: Option<String>,
 }
@@ -78,7 +81,8 @@ impl From<Shown> for Setting {
             value: value.into(),
             version,
             changed_at: last.as_ref().map(|row| row.at.to_string()),
-            changed_by: last.as_ref().map(|row| row.changed_by.clone()),
+            changed_by: last.as_ref().map(|row| row.author().0.to_owned()),
+            changed_by_name: last.as_ref().and_then(|row| row.author().1).map(str::to_owned),
             reason: last.map(|row| row.reason),
         }
     }
@@ -99,7 +103,10 @@ pub struct SettingChange {
     before: Option<SettingValue>,
     /// The new value; `null` if the setting was set back to its default.
     after: Option<SettingValue>,
+    /// The principal that made the change: `key:…` or `session:…`.
     changed_by: String,
+    /// The name of the principal's key or sign-in link.
+    changed_by_name: Option<String>,
     reason: String,
     request_id: String,
     changed_at: String,
@@ -108,10 +115,11 @@ pub struct SettingChange {
 impl From<Row> for SettingChange {
     fn from(row: Row) -> Self {
         Self {
+            changed_by: row.author().0.to_owned(),
+            changed_by_name: row.author().1.map(str::to_owned),
             version: row.version,
             before: serde_json::from_str(&row.before).ok(),
             after: row.value.and_then(|value| serde_json::from_str(&value).ok()),
-            changed_by: row.changed_by,
             reason: row.reason,
             request_id: row.request_id,
             changed_at: row.at.to_string(),
@@ -209,6 +217,7 @@ pub async fn put_setting(
     let value = faults.check_with("value", known.definition.read(&input.value))?;
     let author = Author {
         by: cause.by,
+        name: cause.name,
         reason: input.reason.into(),
         request_id: cause.request.unwrap_or_default(),
         at: call.now(),

@@ -48,6 +48,9 @@ pub struct StockEvent {
     /// The principal that caused the event: `key:…`, `session:…`, `buyer`, `saga`, `timer`.
     #[schema(example = "key:5f0c")]
     by: String,
+    /// The name of the principal's key or sign-in link, if it has one.
+    #[schema(example = "Mira")]
+    by_name: Option<String>,
     /// The id of the request that caused the event.
     request_id: Option<String>,
     /// The reason of an adjustment, in the operator's own words.
@@ -120,6 +123,7 @@ fn event(record: &Record) -> Result<StockEvent, Error> {
         kind: (&event).into(),
         at: record.at.to_string(),
         by: cause.by,
+        by_name: cause.name,
         request_id: cause.request,
         reason,
         order: order(&event).map(ToString::to_string),
