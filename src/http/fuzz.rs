@@ -47,6 +47,7 @@ const SHAPES: &[fn(&[u8])] = &[
     shape::<change::RefundInput>,
     shape::<change::CaptureInput>,
     shape::<change::FulfillmentInput>,
+    shape::<change::FulfillmentPatch>,
     shape::<change::SkipInput>,
     shape::<product::ProductInput>,
     shape::<product::ProductPatch>,

@@ -388,6 +388,13 @@ fn unexpected(order: &Order, event: &Event, record: &Record) -> Option<(Invarian
             }
             None
         }
+        Event::TrackingCorrected { fulfillment, .. } => {
+            if !order.fulfillments().iter().any(|one| one.number == *fulfillment) {
+                let what = format!("the tracking of fulfillment {fulfillment}, which it does not");
+                return Some((Invariant::I1, format!("{what} have, was corrected")));
+            }
+            None
+        }
         Event::Confirmed { .. } if order.number().is_some() => {
             Some((Invariant::I2, "it was confirmed twice".to_owned()))
         }

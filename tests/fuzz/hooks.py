@@ -51,6 +51,7 @@ RULES = {
     ("add_lines", "lines"),  # no more lines than a cart takes
     ("add_lines", "quantity"),  # nor more units than a line
     ("skip_order_step", "step"),  # one that is stuck
+    ("update_fulfillment", "tracking"),  # at least one of its three parts
     ("refund_order", ""),  # it gives something back
 }
 

@@ -428,12 +428,52 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
     assert_eq!((much.status, much.code()), (422, "refund_too_large"));
     let sent = api.admin("POST", &format!("{admin}/fulfillments"), json!({})).await;
     assert_eq!((sent.status, &sent.body["fulfillment_status"]), (200, &json!("fulfilled")));
+    tracking_is_corrected(&api, &admin, &sent.body).await;
     let first = api.admin("GET", &format!("{admin}?at_seq=1"), Value::Null).await;
     assert_eq!((&first.body["status"], &first.body["version"]), (&json!("pending"), &json!(1)));
     let events = api.admin("GET", &format!("{admin}/events?limit=200"), Value::Null).await;
     assert_eq!(events.body["data"][0]["kind"], "placed");
     assert!(!events.body.to_string().contains("tok_"), "{}", events.body);
     api.close().await;
+}
+
+/// Corrects the tracking data of an order's only fulfillment, as its answer to it says.
+async fn tracking_is_corrected(api: &Api, order: &str, sent: &Value) {
+    let path = |id: &str| format!("{order}/fulfillments/{id}");
+    let patch = async |id: &str, body: Value| api.admin("PATCH", &path(id), body).await;
+    assert_eq!(sent["fulfillments"][0]["tracking"], Value::Null);
+    let tracking = json!({"carrier": "DHL", "number": "JD01", "url": null});
+    let done = patch("1", json!({"tracking": {"carrier": "DHL", "number": "JD01"}})).await;
+    assert_eq!((done.status, &done.body["fulfillments"][0]["tracking"]), (200, &tracking));
+    assert_eq!(done.body["captured"], sent["captured"]);
+    let again = patch("1", json!({"tracking": {"carrier": "DHL", "number": "JD01"}})).await;
+    assert_eq!((again.status, &again.body["version"]), (200, &done.body["version"]));
+    for (body, field) in [
+        (json!({}), "tracking"),
+        (json!({"tracking": {}}), "tracking"),
+        (json!({"tracking": {"url": "javascript:1"}}), "tracking.url"),
+        (json!({"tracking": null, "lines": []}), "lines"),
+    ] {
+        let refused = patch("1", body).await;
+        assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (422, &json!(field)));
+    }
+    for id in ["2", "x", "0"] {
+        assert_eq!(patch(id, json!({"tracking": null})).await.status, 404, "{id}");
+    }
+    let stale =
+        api.request("PATCH", &path("1")).bearer_auth(&api.admin).header("If-Match", "\"1\"");
+    assert_eq!(send(stale.json(&json!({"tracking": null}))).await.status, 412);
+    assert_eq!(patch("1", json!({"tracking": null})).await.status, 200);
+    let events = api.admin("GET", &format!("{order}/events?limit=200"), Value::Null).await;
+    let kept: Vec<_> = events.body["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["kind"] == "tracking_corrected")
+        .map(|event| (&event["data"]["tracking"]["number"], &event["cause"]["cmd"]))
+        .collect();
+    let command = json!("correct_tracking");
+    assert_eq!(kept, [(&json!("JD01"), &command), (&Value::Null, &command)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,13 @@ pub enum Command {
     },
     /// Ships goods, for an operator.
     Fulfill(FulfillmentRequest),
+    /// Corrects the tracking data of a fulfillment, for an operator.
+    CorrectTracking {
+        /// The number of the fulfillment.
+        fulfillment: u32,
+        /// The tracking data; `None` for none.
+        tracking: Option<Tracking>,
+    },
     /// Retries stuck steps and clears alerts, for an operator.
     Retry {
         /// The reason.
@@ -218,6 +225,9 @@ pub enum Rejection {
         /// The largest amount, in minor units.
         limit: i64,
     },
+    /// The order has no fulfillment with this number.
+    #[error("there is no such fulfillment")]
+    UnknownFulfillment,
     /// The order has no line with this id.
     #[error("the order has no line {line}")]
     UnknownLine {

@@ -8,6 +8,7 @@ use super::command::{Command, FulfillmentRequest, RefundPart, RefundRequest, Rej
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
+    Tracking,
 };
 use super::step;
 use super::{CancelCause, Cancellation, Effect, Event, Order, PaymentMethod, Phase, Shortage};
@@ -100,6 +101,9 @@ impl Order {
             Command::Capture { amount } => self.capture(*amount),
             Command::Fulfill(request) => {
                 self.fulfill(request, now).map(|events| self.and_captures(events, now))
+            }
+            Command::CorrectTracking { fulfillment, tracking } => {
+                self.correct_tracking(*fulfillment, tracking.as_ref())
             }
             Command::Retry { reason } => self.retry(reason),
             Command::Skip { step, reason } => self.skip(step.as_deref(), reason),
@@ -520,6 +524,14 @@ impl Order {
                 captures_share: true,
             }),
         }])
+    }
+
+    /// What is as it should be gives no event.
+    fn correct_tracking(&self, number: u32, tracking: Option<&Tracking>) -> Decision {
+        let mut all = self.fulfillments.iter();
+        let found = all.find(|one| one.number == number).ok_or(Rejection::UnknownFulfillment)?;
+        let (changed, tracking) = (found.tracking.as_ref() != tracking, tracking.cloned());
+        Ok(some(changed, Event::TrackingCorrected { fulfillment: number, tracking }))
     }
 
     fn retry(&self, reason: &str) -> Decision {

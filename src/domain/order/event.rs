@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ledger::{Fulfillment, Refund};
+use super::ledger::{Fulfillment, Refund, Tracking};
 use super::{PaymentMethod, Placed, RequiredAction, Shortage};
 use crate::domain::entity;
 
@@ -81,6 +81,12 @@ pub enum Event {
     },
     /// The stock has recorded a shipment.
     Shipped { fulfillment: u32 },
+    /// The tracking data of a fulfillment were corrected.
+    TrackingCorrected {
+        fulfillment: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tracking: Option<Tracking>,
+    },
     /// Cancellation is requested.
     CancelRequested {
         reason: String,

@@ -57,7 +57,8 @@ impl entity::Noun for Order {
             | Event::Refunded { .. }
             | Event::RefundRestocked { .. }
             | Event::Fulfilled { .. }
-            | Event::Shipped { .. } => self.evolve_after_sale(event),
+            | Event::Shipped { .. }
+            | Event::TrackingCorrected { .. } => self.evolve_after_sale(event),
             Event::CancelRequested { reason, shortages } => {
                 let (reason, shortages) = (reason.clone(), shortages.clone());
                 self.cancellation = Some(Cancellation { reason, shortages });
@@ -209,6 +210,11 @@ impl Order {
             Event::Shipped { fulfillment } => {
                 for one in self.fulfillments.iter_mut().filter(|one| one.number == *fulfillment) {
                     one.shipped = true;
+                }
+            }
+            Event::TrackingCorrected { fulfillment, tracking } => {
+                for one in self.fulfillments.iter_mut().filter(|one| one.number == *fulfillment) {
+                    one.tracking.clone_from(tracking);
                 }
             }
             _ => {}

@@ -217,6 +217,14 @@ fn fulfill(lines: &[(u32, i64)]) -> Step {
     Command::Fulfill(FulfillmentRequest { lines: lines.to_vec(), tracking: None }).into()
 }
 
+fn tracking(number: &str) -> Tracking {
+    Tracking { carrier: "post".to_owned(), number: number.to_owned(), url: None }
+}
+
+fn correct_tracking(fulfillment: u32, number: Option<&str>) -> Step {
+    Command::CorrectTracking { fulfillment, tracking: number.map(tracking) }.into()
+}
+
 fn refund(lines: &[(u32, i64)], delivery: i64, free: i64) -> Step {
     let lines = lines
         .iter()

@@ -58,6 +58,9 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
             (SELECT entity FROM event WHERE kind = 'placed' LIMIT 1)".into(), "I5", "no noun has this prefix"),
         ("a key", "UPDATE event SET cause = (SELECT cause FROM event WHERE kind = 'placed' LIMIT 1) \
             WHERE kind = 'placed'".into(), "I2", "idempotency key"),
+        ("a correction", "UPDATE event SET kind = 'tracking_corrected', data = \
+            '{\"tracking_corrected\":{\"fulfillment\":7}}' WHERE pos = (SELECT min(pos) FROM event WHERE \
+            kind = 'captured')".into(), "I1", "the tracking of fulfillment 7"),
         ("a capture twice", again("captured"), "I2", "twice"),
         ("a number", data("confirmed", "\"number\":1", "\"number\":7"), "I2", "1 was issued for it"),
         ("a drawn number", "UPDATE event SET data = replace(data, '\"number\":2', '\"number\":3') WHERE \

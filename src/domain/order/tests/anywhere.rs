@@ -80,6 +80,8 @@ pub(super) fn commands() -> Vec<Step> {
         fulfill(&[]),
         fulfill(&[(1, 1)]),
         fulfill(&[(1, i64::MIN)]),
+        correct_tracking(1, Some("RR1GB")),
+        correct_tracking(1, None),
         retry(),
         skip(),
         alert(),

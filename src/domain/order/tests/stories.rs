@@ -746,3 +746,19 @@ fn skipped_refund_that_succeeds_counts_once() {
         "confirmed confirmed/partially_refunded/unfulfilled 2249-149 due 2100 []",
     );
 }
+
+#[test]
+fn tracking_of_a_fulfillment_can_be_corrected() {
+    let mut order = tell(&then(paid(), &[fulfill(&[(1, 1)]), fulfill(&[(1, 1)])]));
+    let before = order.clone();
+    assert_eq!(take(&mut order, &correct_tracking(2, Some("RR2GB"))), Ok(1));
+    let of = |order: &Order| -> Vec<Option<Tracking>> {
+        order.fulfillments().iter().map(|one| one.tracking.clone()).collect()
+    };
+    assert_eq!(of(&order), [None, Some(tracking("RR2GB"))]);
+    assert_eq!((order.effects(), order.captured()), (before.effects(), before.captured()));
+    assert_eq!(take(&mut order, &correct_tracking(2, Some("RR2GB"))), Ok(0), "known already");
+    assert_eq!(take(&mut order, &correct_tracking(2, None)), Ok(1));
+    assert_eq!(of(&order), of(&before));
+    assert_eq!(take(&mut order, &correct_tracking(3, None)), Err(Rejection::UnknownFulfillment));
+}

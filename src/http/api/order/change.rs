@@ -10,7 +10,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::actors::engine::host::{self, Until, View};
-use crate::domain::cart::LINES_MAX;
+use crate::domain::cart::{LINES_MAX, double_option};
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
@@ -189,6 +189,18 @@ pub struct FulfillmentInput {
     tracking: Option<TrackingInput>,
 }
 
+/// A correction of a fulfillment.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"tracking": {"carrier": "DHL", "number": "JD014600006751"}}))]
+pub struct FulfillmentPatch {
+    /// The tracking data, in place of all that are known; `null` for none.
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    #[schema(required = true)]
+    tracking: Option<Option<TrackingInput>>,
+}
+
 /// The number of a line; 0, which no line has, for an id that was not validated.
 fn number(line: &checked::LineId) -> u32 {
     line.read().map_or(0, |number| number.0)
@@ -296,6 +308,28 @@ pub async fn fulfill_order(
         tracking: tracking.map(tracking_of).transpose()?,
     };
     change(&call, &path, patience, Command::Fulfill(request), cause).await
+}
+
+/// Corrects the tracking data of a fulfillment. Each correction is an event of the order.
+#[utoipa::path(patch, path = "/v1/admin/orders/{id}/fulfillments/{fulfillment}", tag = "orders",
+    request_body = FulfillmentPatch,
+    params(("id" = inline(schemas::OrderId), Path),
+        ("fulfillment" = String, Path, pattern = "^[1-9][0-9]{0,8}$", max_length = 9, description = "The id of the fulfillment in its order")),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn update_fulfillment(
+    call: RequestParts,
+    path: web::Path<(String, String)>,
+    body: Json<FulfillmentPatch>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let (order, fulfillment) = path.into_inner();
+    let fulfillment = id(&fulfillment, "fulfillment")?;
+    let Some(tracking) = body.value.tracking else {
+        return Err(Error::field("tracking", "is required; null for none"));
+    };
+    let tracking = tracking.map(tracking_of).transpose()?;
+    let command = Command::CorrectTracking { fulfillment, tracking };
+    change(&call, &order, Patience(None), command, cause).await
 }
 
 /// The tracking data of a request. What is unknown is stored as an empty text.

@@ -34,6 +34,7 @@ routes! {
     POST   "/v1/admin/orders/{id}/refunds"      WRITE Operate  change::refund_order;
     POST   "/v1/admin/orders/{id}/captures"     WRITE Operate  change::capture_order;
     POST   "/v1/admin/orders/{id}/fulfillments" WRITE Operate  change::fulfill_order;
+    PATCH  "/v1/admin/orders/{id}/fulfillments/{fulfillment}" WRITE Operate change::update_fulfillment;
     POST   "/v1/admin/orders/{id}/retry"        WRITE Operate  change::retry_order;
     POST   "/v1/admin/orders/{id}/skip"         WRITE Operate  change::skip_order_step;
 }
@@ -63,6 +64,7 @@ pub const TO_ORDER: &[&str] = &[
     "refund_order",
     "capture_order",
     "fulfill_order",
+    "update_fulfillment",
     "retry_order",
     "skip_order_step",
 ];

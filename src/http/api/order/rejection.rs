@@ -10,7 +10,7 @@ impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         let detail = rejection.to_string();
         let code = match rejection {
-            Rejection::NotFound => Code::NotFound,
+            Rejection::NotFound | Rejection::UnknownFulfillment => Code::NotFound,
             Rejection::InProgress => Code::CheckoutInProgress,
             Rejection::NotPayable { phase } => match phase {
                 Phase::Cancelling | Phase::Cancelled => Code::OrderCancelled,
