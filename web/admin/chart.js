@@ -207,8 +207,8 @@ function grid(context, { scale, x, y, width, height, colors }) {
     context.fillText(short(value), LEFT - 8, at);
   }
   context.textBaseline = "alphabetic";
-  // The labels keep a distance of half their width.
-  const room = 1.5 * context.measureText("−5 min").width;
+  // The first label begins at its place, the others have theirs in the middle.
+  const room = 2.1 * context.measureText("−5 min").width;
   const step = 60 * Math.max(1, Math.ceil((room * SPAN) / 60 / (width - LEFT - RIGHT)));
   for (let back = 0; back <= SPAN; back += step) {
     context.textAlign = back === 0 ? "right" : back === SPAN ? "left" : "center";

@@ -144,7 +144,7 @@ export function title(name) {
   return plain.charAt(0).toUpperCase() + plain.slice(1);
 }
 
-const PRINCIPALS = { saga: "kontor", timer: "kontor, at its time", sweep: "kontor, by comparison", buyer: "the buyer" };
+const PRINCIPALS = { saga: "kontor", timer: "kontor", sweep: "kontor", buyer: "the buyer" };
 
 /** Who did something: the name of a key or sign-in link, else what the principal is. */
 export function people(by, name) {
