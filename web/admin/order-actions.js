@@ -299,8 +299,10 @@ function refund(order) {
       return post(now, "refunds", body, key).catch((problem) => {
         if (problem.code !== "refund_too_large") throw problem;
         // The server names what is left in minor units; other refunds may be on their way.
-        const left = Number(/at most (\d+)/.exec(problem.message)?.[1] ?? rest(now));
-        throw complaint(amount || !delivery ? "amount" : "delivery", `all parts together can be at most ${some(left)}`);
+        const [part] = problem.errors ?? [];
+        const left = some(Number(/at most (\d+)/.exec(part?.message ?? problem.message)?.[1] ?? rest(now)));
+        throw part ? complaint(part.field, `can be at most ${left}`)
+          : complaint(amount || !delivery ? "amount" : "delivery", `all parts together can be at most ${left}`);
       });
     },
   });
