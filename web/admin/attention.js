@@ -188,8 +188,8 @@ async function inspect(letter, base) {
   try {
     const { event, reason } = await get(base);
     fill(body, h("p", { class: "dialog-intro", text: reason }), event
-      ? [h("p", { class: "faint" }, `Event ${count(event.seq)}, ${event.kind} in version ${event.version}, of `, when(event.at, true), event.intact ? null : ": its checksum does not match"),
-        h("div", { class: "raw" }, h("pre", { tabindex: "0", "aria-label": "The event", text: pretty(event.data) }), h("pre", { tabindex: "0", "aria-label": "Its cause", text: pretty(event.cause) }))]
+      ? [h("p", { class: "faint" }, `Event ${count(event.seq)}, ${event.kind} in version ${event.version}, `, when(event.at, true), event.intact ? null : ": its checksum does not match"),
+        h("div", { class: "raw" }, h("pre", { tabindex: "0", role: "region", "aria-label": "The event", text: pretty(event.data) }), h("pre", { tabindex: "0", role: "region", "aria-label": "Its cause", text: pretty(event.cause) }))]
       : h("p", { class: "faint", text: "The journal does not have this event." }));
   } catch (problem) {
     close();
