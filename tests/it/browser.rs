@@ -2,6 +2,7 @@
 //! history of one, a stuck saga, the keyboard, and whether everybody can use it.
 
 mod chrome;
+mod corrections;
 mod desk;
 
 use chrome::Page;
@@ -214,7 +215,8 @@ async fn every_page_is_accessible_in_all_themes_and_sizes() {
         (format!("#/orders/{sold}?seq=3"), ".history.past"),
         (format!("#/orders/{stuck}"), ".callout.bad"),
         ("#/stock".to_owned(), ".row-link"),
-        ("#/stock/LAMP".to_owned(), ".levels"),
+        ("#/stock/LAMP".to_owned(), ".stock-history li"),
+        ("#/locations".to_owned(), ".locations-table"),
         ("#/attention".to_owned(), ".attention-rows"),
         ("#/system".to_owned(), ".node"),
         ("#/settings".to_owned(), ".settings-rows"),

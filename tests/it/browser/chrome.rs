@@ -23,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(40);
 const AXE: &str = include_str!("../../browser/axe.min.js");
 const CONTRAST: &str = include_str!("../../browser/contrast.js");
+/// All that axe finds, and what it cannot decide; but contrasts, and headings that were drawn anew
+/// meanwhile.
+const FINDINGS: &str = "axe.run().then(({violations, incomplete}) => [...violations, \
+    ...incomplete.filter((one) => !['color-contrast', 'heading-order'].includes(one.id))]\
+    .map((one) => `${one.impact} ${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`))";
 /// What can be pressed and is smaller than 24 pixels. A box is as large as its label.
 const SMALL_TARGETS: &str =
     "[...document.querySelectorAll('a[href], button, input, select, textarea, summary')]
@@ -305,9 +310,10 @@ impl Page {
         self.ask("Emulation.setEmulatedMedia", json!({"features": feature})).await;
     }
 
-    /// What axe finds that keeps people out; contrasts that it cannot decide are measured.
+    /// All that axe finds, also what it cannot decide; contrasts are measured then.
     pub async fn all_barriers(&self) -> Vec<Value> {
-        let mut all = self.barriers().await;
+        self.load_axe().await;
+        let mut all = self.eval(FINDINGS).await.as_array().unwrap().clone();
         if self.eval("typeof contrast").await == "undefined" {
             self.eval(CONTRAST).await;
         }
@@ -330,11 +336,15 @@ impl Page {
         all
     }
 
-    /// What axe finds that keeps people out.
-    pub async fn barriers(&self) -> Vec<Value> {
+    async fn load_axe(&self) {
         if self.eval("typeof axe").await == "undefined" {
             self.eval(&format!("{AXE};0")).await;
         }
+    }
+
+    /// What axe finds that keeps people out.
+    pub async fn barriers(&self) -> Vec<Value> {
+        self.load_axe().await;
         let run = "axe.run({resultTypes: ['violations']}).then((found) => found.violations\
                    .filter((one) => ['serious', 'critical'].includes(one.impact))\
                    .map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`))";

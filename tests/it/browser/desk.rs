@@ -146,12 +146,12 @@ async fn a_switched_off_checkout_is_told_on_every_page() {
     switch(false, "the warehouse burns").await;
     let page = site.browser("#/").await;
     page.sees("#notice", "Checkout is switched off").await;
-    page.sees("#notice", " by key:").await;
+    page.sees("#notice", " by test:").await;
     page.sees("#notice q", "the warehouse burns").await;
     page.eval("location.hash = '#/stock'").await;
     page.sees("#notice", "buyers cannot place orders").await;
     assert!(page.barriers().await.is_empty());
-    // The banner names the person who is signed in, and others by their ids.
+    // The banner names who did it.
     page.click("#notice a").await;
     page.click("#checkout-change").await;
     page.fill("reason", "it is out").await;
@@ -369,7 +369,7 @@ async fn the_words_are_those_of_the_trade() {
     let path = format!("/orders/{paid}/refunds");
     site.admin(Method::POST, &path, Some(refund)).await.expect(200);
     let page = site.browser(&format!("#/orders/{}", open.replace("cart_", "ord_"))).await;
-    page.sees(".facts dt", "To be paid within").await;
+    page.sees(".facts dt", "Payment deadline").await;
     page.eval(&format!("location.hash = '#/orders/{paid}'")).await;
     page.sees(".sums .strong", "Total after refunds").await;
     page.eval("location.hash = '#/stock/LAMP'").await;
@@ -391,7 +391,7 @@ async fn what_was_not_answered_is_read_as_soon_as_there_is_a_connection() {
     }
     page.offline(true).await;
     page.eval(&format!("location.hash = '#/orders/{order}'")).await;
-    page.sees(".empty.bad", "did not respond").await;
+    page.sees(".empty.bad", "This browser is offline").await;
     page.offline(false).await;
     page.sees(".order-title h2", "Order #1").await;
     page.until("document.querySelector('#banner').hidden").await;
