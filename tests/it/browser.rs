@@ -153,7 +153,7 @@ async fn a_stuck_order_is_seen_everywhere_and_retried_with_a_reason() {
     page.until("document.querySelector('#tally').hidden").await;
     page.eval(&format!("location.hash = '#/orders/{order}'")).await;
     page.sees(".timeline q", "asked by phone").await;
-    page.sees(".timeline .who", "session:").await;
+    page.sees(".timeline .who", "Ada").await;
     page.sees(".order-sum .badge", "partially refunded").await;
     assert_eq!(page.troubles(ASKED), [""; 0]);
     site.verify().await;
