@@ -7,12 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::news::Notes;
-use super::row_list::RowList;
 use super::runner::{Runner, RunningProjection};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
-use crate::domain::versioned::Versioned;
 use crate::store::list_row::Batch;
 use crate::store::row::Table;
 use crate::store::{self, Tables};
@@ -171,10 +169,9 @@ impl Projections {
         self.add::<L>(true, live_runner(list))
     }
 
-    /// Adds the live feed of a kind of plain rows.
-    #[must_use]
-    pub fn with_rows<T: Versioned>(mut self) -> Self {
-        self.row_lists.push(Arc::new(live_runner(RowList::<T>::default())));
+    /// Adds a list that makes no rows: only its changes are published.
+    pub(super) fn with_row_list<L: LiveList>(mut self, list: L) -> Self {
+        self.row_lists.push(Arc::new(live_runner(list)));
         self
     }
 

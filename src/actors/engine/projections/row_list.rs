@@ -4,7 +4,7 @@
 
 use std::marker::PhantomData;
 
-use super::projection::{Happened, LiveList, Projection};
+use super::projection::{Happened, LiveList, Projection, Projections};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
@@ -20,6 +20,14 @@ pub struct RowList<T>(PhantomData<fn() -> T>);
 impl<T> Default for RowList<T> {
     fn default() -> Self {
         Self(PhantomData)
+    }
+}
+
+impl Projections {
+    /// Adds the live feed of a kind of plain rows.
+    #[must_use]
+    pub fn with_rows<T: Versioned>(self) -> Self {
+        self.with_row_list(RowList::<T>::default())
     }
 }
 
