@@ -38,7 +38,10 @@ pub struct PricedLine {
 }
 
 /// A requirement for a checkout that a cart does not meet yet.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, thiserror::Error, strum::IntoStaticStr, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 #[expect(missing_docs, reason = "the messages say what each means")]
 pub enum Requirement {
     #[error("add a line")]
@@ -58,15 +61,8 @@ pub enum Requirement {
 impl Requirement {
     /// The code in the API, which never changes.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::LinesMissing => "lines_missing",
-            Self::EmailMissing => "email_missing",
-            Self::ShippingAddressMissing => "shipping_address_missing",
-            Self::DeliveryOptionMissing => "delivery_option_missing",
-            Self::LineUnavailable { .. } => "line_unavailable",
-            Self::TotalTooLarge => "total_too_large",
-        }
+    pub fn code(&self) -> &'static str {
+        self.into()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
-use kontor::http::Scope;
+use kontor::http::{ADMIN, Scope};
 use kontor::store::{self, DatabaseUrl, OpenError, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// them.
 pub fn scopes() -> PossibleValuesParser {
     let each = Scope::VARIANTS.iter().map(|scope| scope.as_str());
-    PossibleValuesParser::new(std::iter::once("admin").chain(each))
+    PossibleValuesParser::new(std::iter::once(ADMIN).chain(each))
 }
 
 /// Create, list and revoke API keys

@@ -20,7 +20,17 @@ const PAUSE_MAX: Span = Span::from_secs(300);
 const CRON_CHARS_MAX: usize = 100;
 
 /// The state of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum JobState {
     /// It is to be done at [`Job::due_at`] or later.

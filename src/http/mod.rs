@@ -23,6 +23,6 @@ pub mod server;
 pub use edge::access::Access;
 pub use edge::client_address::Network;
 pub use edge::error::Error;
-pub use edge::principal::{Principal, Scope};
+pub use edge::principal::{ADMIN, Principal, Scope};
 pub use edge::route::{Route, RouteList, Routes};
 pub use server::{Options, Server, ServerStart, start};

@@ -23,6 +23,7 @@ mod damage;
 mod decline;
 mod deploy;
 mod doctor;
+mod documents;
 mod edge;
 
 mod faults;

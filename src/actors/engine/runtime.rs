@@ -101,7 +101,8 @@ pub enum RuntimeValue {
 }
 
 /// The type and range of a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum SettingKind {
     /// On or off.
     Switch,

@@ -12,8 +12,9 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
-/// An external effect of an order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An external effect of an order. The names of the variants are those of the steps.
+#[derive(Clone, Debug, PartialEq, Eq, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Effect {
     /// Reserve the units of all SKUs, or none.
     Reserve {

@@ -25,8 +25,11 @@ pub struct Attempt {
 }
 
 /// The state of a payment attempt. It changes only from an earlier to a later one in this list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum AttemptState {
     /// The provider is being asked.
     Requested,

@@ -1,7 +1,7 @@
 //! Rules that hold for the whole OpenAPI document, applied to its JSON: what utoipa cannot express,
 //! or would need an attribute at every field for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,12 @@ const SCHEMAS: &str = "#/components/schemas/";
 /// The largest integer that a JavaScript number represents exactly. No integer of the API is larger.
 const INTEGER_MAX: i64 = 9_007_199_254_740_991;
 
+/// How the name of the schema of a page begins; the name of its rows follows.
+const PAGE: &str = "Page_";
+
 /// Completes a document:
+/// - a schema inside another one, of the rows of a page or of a value, is a reference if it has a
+///   name;
 /// - a query parameter may be empty, which counts as absent;
 /// - an integer has a maximum that every client can represent;
 /// - a nullable field of an answer is always there (a field that may be absent is not nullable);
@@ -24,6 +29,7 @@ pub fn finish(document: &mut Value) {
             }
         }
     }
+    refer_to_named(document);
     limit_integers(document);
     let sent = reachable(document, |operation| {
         let parts = ["parameters", "requestBody"].map(|part| operation.get(part).cloned());
@@ -35,6 +41,44 @@ pub fn finish(document: &mut Value) {
     schemas.retain(|name, _| all.contains(name));
     for (_, schema) in schemas.iter_mut().filter(|(name, _)| !sent.contains(*name)) {
         require_nullable(schema);
+    }
+}
+
+/// Replaces copies of schemas that have a name by references: utoipa copies what stands for a
+/// generic parameter.
+fn refer_to_named(document: &mut Value) {
+    let schemas = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    let Some(schemas) = schemas else { return };
+    let rows = schemas.iter().filter_map(|(name, page)| {
+        let rows = page.pointer("/properties/data/items")?;
+        Some((name.strip_prefix(PAGE)?.to_owned(), rows.clone()))
+    });
+    let rows: Vec<(String, Value)> = rows.filter(|(_, rows)| rows.get("$ref").is_none()).collect();
+    for (name, rows) in rows {
+        schemas.entry(name).or_insert(rows);
+    }
+    let mut named = HashMap::new();
+    for (name, schema) in schemas.iter().rev() {
+        named.insert(schema.clone(), format!("{SCHEMAS}{name}"));
+    }
+    for schema in schemas.values_mut() {
+        parts(schema).for_each(|part| refer_to(part, &named));
+    }
+}
+
+/// The values that a value consists of.
+fn parts(value: &mut Value) -> Box<dyn Iterator<Item = &mut Value> + '_> {
+    match value {
+        Value::Object(fields) => Box::new(fields.values_mut()),
+        Value::Array(items) => Box::new(items.iter_mut()),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+fn refer_to(schema: &mut Value, named: &HashMap<Value, String>) {
+    match named.get(schema) {
+        Some(name) => *schema = serde_json::json!({ "$ref": name }),
+        None => parts(schema).for_each(|part| refer_to(part, named)),
     }
 }
 
@@ -84,11 +128,7 @@ fn limit_integers(value: &mut Value) {
     if is_of(value, "integer") && value.get("maximum").is_none() && value.get("enum").is_none() {
         value["maximum"] = INTEGER_MAX.into();
     }
-    match value {
-        Value::Object(fields) => fields.values_mut().for_each(limit_integers),
-        Value::Array(items) => items.iter_mut().for_each(limit_integers),
-        _ => {}
-    }
+    parts(value).for_each(limit_integers);
 }
 
 /// Requires the nullable fields of an object.

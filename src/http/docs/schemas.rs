@@ -2,12 +2,15 @@
 //! values in bodies are in `edge::input` and `edge::checked`, next to their validation; a test
 //! checks that patterns and validation agree.
 
-use strum::VariantArray;
+use strum::{VariantArray, VariantNames};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr};
 
+use crate::domain::product::Product;
+use crate::domain::versioned;
 use crate::http::edge::checked::pattern;
+use crate::http::edge::input::string;
 use crate::http::edge::query::LIMIT_MAX;
 
 /// Declares schemas: each has a doc comment, a name, and a function or closure that makes the
@@ -50,6 +53,12 @@ schemas! {
     Cursor |about| pattern(about, r"^[A-Za-z0-9_-]*$", 512);
     /// The maximum number of rows.
     Limit |about| number(about, 1, i64::from(LIMIT_MAX));
+    /// The principal that caused something: an API key, a session, the buyer, the saga of an order,
+    /// a timer, a payment provider, the sweep of payments, or a schedule of jobs.
+    PrincipalName |about| pattern(about, r"^(buyer|saga|timer|sweep|(key|session|provider|schedule):.+)$", 300)
+        .examples(["key:5f0c"]);
+    /// The kind of an event of a product or a location.
+    RowEventKind one_kind_of::<versioned::Event<Product>>;
     /// A time, RFC 3339.
     Moment |about| ObjectBuilder::new().schema_type(Type::String).description(Some(about))
         .format(Some(date_time()));
@@ -76,10 +85,17 @@ pub fn number(about: &str, min: i64, max: i64) -> ObjectBuilder {
     number.minimum(Some(min)).maximum(Some(max))
 }
 
-/// The names of all variants.
+/// The schema of a text that is one of the names of `S`.
 #[must_use]
-pub fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str> {
-    S::VARIANTS.iter().map(|one| (*one).into()).collect()
+pub fn one_of<S: VariantArray + Copy + Into<&'static str>>(about: &str) -> ObjectBuilder {
+    let names = S::VARIANTS.iter().map(|one| (*one).into());
+    string().description(Some(about)).enum_values(Some(names))
+}
+
+/// The schema of a text that is the name of a variant of `S`, whose variants have fields.
+#[must_use]
+pub fn one_kind_of<S: VariantNames>(about: &str) -> ObjectBuilder {
+    string().description(Some(about)).enum_values(Some(S::VARIANTS.iter().copied()))
 }
 
 /// The schema of `null`.

@@ -16,6 +16,9 @@ pub const BELIEVED: Duration = Duration::from_millis(900);
 /// The message for a caller without a key.
 pub const NO_KEY: &str = "an API key is required: Authorization: Bearer sk_…";
 
+/// The scope that includes all others.
+pub const ADMIN: &str = "admin";
+
 /// A permission of an API key or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -107,7 +110,7 @@ impl Principal {
             Self::Key(row) => &row.scopes,
             Self::Session(row) => &row.scopes,
         };
-        scopes.iter().any(|has| has == "admin" || has == scope.as_str())
+        scopes.iter().any(|has| has == ADMIN || has == scope.as_str())
     }
 
     /// Refuses a caller without a scope.

@@ -19,7 +19,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// The URL of the page about this code.
     #[serde(rename = "type")]
-    #[schema(example = "/docs/errors/invalid_request")]
+    #[schema(example = "/docs/errors/invalid_request", pattern = "^/docs/errors/[a-z_]+$")]
     pub kind: String,
     /// The meaning of the code.
     pub title: &'static str,

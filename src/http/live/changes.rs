@@ -6,6 +6,7 @@
 //! knows a cart's id may use the cart.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::ObjectBuilder;
 
 use super::token::LiveToken;
 use super::{Live, positions};
@@ -29,11 +31,15 @@ use crate::domain::stock::{Location, Stock};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned as _;
 use crate::http::api::location::locations::StockLocationShape;
+use crate::http::api::order::schema::OrderEventKind;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::shape::ProductShape;
+use crate::http::api::shape::LocationInput;
 use crate::http::api::stock::levels::{StockLevel, level_row};
-use crate::http::docs::schemas::{self, names, schemas};
+use crate::http::api::stock::schema::StockEventKind;
+use crate::http::docs::schemas::{self, RowEventKind, one_of, schemas};
 use crate::http::edge::call::RequestParts;
+use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::string;
 use crate::http::edge::principal::Scope;
@@ -51,8 +57,19 @@ const OTHER_HISTORY: &str = "`after` is a token of another history: the store wa
 
 /// A topic of the feed.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, EnumString, IntoStaticStr, VariantArray,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
 )]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum ChangeTopic {
     /// Locations.
@@ -100,31 +117,54 @@ impl ChangeTopic {
 
 schemas! {
     /// A topic of the feed of changes.
-    ChangeTopics |about| string().description(Some(about)).enum_values(Some(names::<ChangeTopic>()));
+    ChangeTopics one_of::<ChangeTopic>;
+    /// The topic of locations.
+    OfLocations |about| only(about, ChangeTopic::Locations);
+    /// The topic of orders.
+    OfOrders |about| only(about, ChangeTopic::Orders);
+    /// The topic of products.
+    OfProducts |about| only(about, ChangeTopic::Products);
+    /// The topic of stock.
+    OfStock |about| only(about, ChangeTopic::Stock);
 }
 
-/// An event of a change, without its data.
+fn only(about: &str, topic: ChangeTopic) -> ObjectBuilder {
+    let name: &str = topic.into();
+    string().description(Some(about)).enum_values(Some([name]))
+}
+
+/// An event of a change, without its data. `K` is the schema of its kind.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ChangeEvent {
+pub struct ChangeEvent<K> {
     /// The number of the event in its order, stock, product or location, from 1.
     seq: i64,
-    #[schema(example = "confirmed")]
+    #[schema(value_type = K)]
     kind: String,
+    #[schema(value_type = schemas::Moment)]
     at: String,
-    /// The principal that caused the event.
+    #[schema(value_type = schemas::PrincipalName)]
     by: String,
+    #[serde(skip)]
+    #[schema(ignore)]
+    kinds: PhantomData<K>,
 }
 
-impl From<Happened> for ChangeEvent {
-    fn from(event: Happened) -> Self {
-        let (kind, by) = (event.kind.to_string(), event.by.to_string());
-        Self { seq: event.seq, kind, at: event.at.to_string(), by }
+impl<K> ChangeEvent<K> {
+    fn all(events: &[Happened]) -> Vec<Self> {
+        let shape = |event: &Happened| Self {
+            seq: event.seq,
+            kind: event.kind.to_string(),
+            at: event.at.to_string(),
+            by: event.by.to_string(),
+            kinds: PhantomData,
+        };
+        events.iter().map(shape).collect()
     }
 }
 
 /// A change of a location, of an order, of a product, or of the stock of a SKU.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "topic", rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum ListedChange {
     /// Of a location.
     Locations(ChangedLocation),
@@ -139,12 +179,15 @@ pub enum ListedChange {
 /// A change of a location.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedLocation {
+    #[schema(value_type = OfLocations, inline)]
+    topic: ChangeTopic,
+    #[schema(value_type = LocationInput)]
     location: String,
     /// The location's version before the change; 0 for a new one.
     after: i64,
     /// The location's version after the change.
     version: i64,
-    events: Vec<ChangeEvent>,
+    events: Vec<ChangeEvent<RowEventKind>>,
     /// The current location, which may already show later changes; `null` if it is deleted.
     row: Option<StockLocationShape>,
 }
@@ -152,12 +195,15 @@ pub struct ChangedLocation {
 /// A change of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedOrder {
+    #[schema(value_type = OfOrders, inline)]
+    topic: ChangeTopic,
+    #[schema(value_type = schemas::OrderId)]
     order: String,
     /// The order's version before the change; 0 for a new order.
     after: i64,
     /// The order's version after the change, which is `after` of its next change.
     version: i64,
-    events: Vec<ChangeEvent>,
+    events: Vec<ChangeEvent<OrderEventKind>>,
     /// The order's current row, which may already show later changes; `null` if it cannot be shown.
     row: Option<OrderSummary>,
 }
@@ -165,12 +211,15 @@ pub struct ChangedOrder {
 /// A change of a product.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedProduct {
+    #[schema(value_type = OfProducts, inline)]
+    topic: ChangeTopic,
+    #[schema(value_type = checked::Sku)]
     sku: String,
     /// The product's version before the change; 0 for a new product.
     after: i64,
     /// The product's version after the change.
     version: i64,
-    events: Vec<ChangeEvent>,
+    events: Vec<ChangeEvent<RowEventKind>>,
     /// The current product, which may already show later changes.
     row: Option<ProductShape>,
 }
@@ -178,12 +227,15 @@ pub struct ChangedProduct {
 /// A change of the stock of a SKU.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedStock {
+    #[schema(value_type = OfStock, inline)]
+    topic: ChangeTopic,
+    #[schema(value_type = checked::Sku)]
     sku: String,
     /// The stock's version before the change.
     after: i64,
     /// The stock's version after the change.
     version: i64,
-    events: Vec<ChangeEvent>,
+    events: Vec<ChangeEvent<StockEventKind>>,
     /// The current level at each location, which may already show later changes.
     rows: Vec<StockLevel>,
 }
@@ -296,7 +348,6 @@ async fn shown(store: &Store, page: ChangePage) -> Result<Vec<ListedChange>, Err
     let mut data = Vec::with_capacity(page.changes.len());
     for (entity, events) in page.changes {
         let Some(topic) = ChangeTopic::of(&entity) else { continue };
-        let events: Vec<ChangeEvent> = events.into_iter().map(ChangeEvent::from).collect();
         let after = events.first().map_or(0, |event| event.seq - 1);
         let version = events.last().map_or(0, |event| event.seq);
         let key = entity.key().to_owned();
@@ -304,20 +355,45 @@ async fn shown(store: &Store, page: ChangePage) -> Result<Vec<ListedChange>, Err
             ChangeTopic::Locations => {
                 let row = locations.remove(&key).flatten();
                 let location = key;
-                ListedChange::Locations(ChangedLocation { location, after, version, events, row })
+                let events = ChangeEvent::all(&events);
+                ListedChange::Locations(ChangedLocation {
+                    topic,
+                    location,
+                    after,
+                    version,
+                    events,
+                    row,
+                })
             }
             ChangeTopic::Orders => {
                 let row = orders.remove(entity.as_str()).map(OrderSummary::new).transpose()?;
                 let order = entity.to_string();
-                ListedChange::Orders(Box::new(ChangedOrder { order, after, version, events, row }))
+                let events = ChangeEvent::all(&events);
+                ListedChange::Orders(Box::new(ChangedOrder {
+                    topic,
+                    order,
+                    after,
+                    version,
+                    events,
+                    row,
+                }))
             }
             ChangeTopic::Products => {
                 let row = products.remove(&key).map(|row| ProductShape::from(&row));
-                ListedChange::Products(ChangedProduct { sku: key, after, version, events, row })
+                let events = ChangeEvent::all(&events);
+                ListedChange::Products(ChangedProduct {
+                    topic,
+                    sku: key,
+                    after,
+                    version,
+                    events,
+                    row,
+                })
             }
             ChangeTopic::Stock => {
                 let rows = levels.remove(&key).unwrap_or_default();
-                ListedChange::Stock(ChangedStock { sku: key, after, version, events, rows })
+                let events = ChangeEvent::all(&events);
+                ListedChange::Stock(ChangedStock { topic, sku: key, after, version, events, rows })
             }
         });
     }

@@ -1,6 +1,8 @@
 //! The messages of a live socket, from the client and from the server. `asyncapi` generates their
 //! documentation from these types; docs/api.md explains them.
 
+use std::marker::PhantomData;
+
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,12 +11,16 @@ use utoipa::ToSchema;
 use super::stats::Sample;
 use crate::actors::engine::projections::Happened;
 use crate::http::api::location::locations::StockLocationShape;
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::shape::ProductShape;
+use crate::http::api::shape::LocationInput;
 use crate::http::api::stock::levels::StockLevel;
+use crate::http::docs::schemas::{self, RowEventKind};
+use crate::http::edge::checked;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::{Text, Whole};
-use crate::http::edge::problem::FieldError;
+use crate::http::edge::problem::{ErrorCode, FieldError};
 use crate::http::edge::query::LIMIT_MAX;
 use crate::http::operator::entities::Here;
 
@@ -41,18 +47,23 @@ pub enum Topic {
 #[garde(allow_unvalidated)]
 pub struct FilterInput {
     /// Orders in one of these statuses, at most 16.
+    #[schema(value_type = Vec<schema::Status>, max_items = 16)]
     pub status: Vec<String>,
     /// Orders with this payment status.
+    #[schema(value_type = Option<schema::PaymentStatus>)]
     pub payment_status: Option<String>,
     /// Orders with this fulfillment status.
+    #[schema(value_type = Option<schema::FulfillmentStatus>)]
     pub fulfillment_status: Option<String>,
     /// Only the order with this id.
+    #[schema(value_type = Option<schemas::OrderId>)]
     pub order: Option<String>,
     /// Orders with this email address.
     pub email: Option<String>,
     /// Only orders that need an operator.
     pub stuck: bool,
     /// The stock of this SKU, or the product.
+    #[schema(value_type = Option<checked::Sku>)]
     pub sku: Option<String>,
 }
 
@@ -139,21 +150,26 @@ pub struct Snapshot<'a, R = LiveRow> {
     pub more: bool,
 }
 
-/// An event, without its data.
+/// An event, without its data. `K` is the schema of its kind.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct HappenedShape<'a> {
+pub struct HappenedShape<'a, K> {
     /// The number of the event in its order, product or location, from 1.
     pub seq: i64,
     /// The kind of the event.
-    #[schema(example = "confirmed")]
+    #[schema(value_type = K)]
     pub kind: &'a str,
     /// The time of the event.
+    #[schema(value_type = schemas::Moment)]
     pub at: String,
     /// The principal that caused the event.
+    #[schema(value_type = schemas::PrincipalName)]
     pub by: &'a str,
+    #[serde(skip)]
+    #[schema(ignore)]
+    kinds: PhantomData<K>,
 }
 
-impl<'a> HappenedShape<'a> {
+impl<'a, K> HappenedShape<'a, K> {
     /// The events of a change in their wire format.
     #[must_use]
     pub fn all(events: &[&'a [Happened]]) -> Vec<Self> {
@@ -162,6 +178,7 @@ impl<'a> HappenedShape<'a> {
             kind: &event.kind,
             at: event.at.to_string(),
             by: &event.by,
+            kinds: PhantomData,
         };
         events.iter().copied().flatten().map(shape).collect()
     }
@@ -171,6 +188,7 @@ impl<'a> HappenedShape<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderChangeShape<'a> {
     /// The order.
+    #[schema(value_type = schemas::OrderId)]
     pub order: &'a str,
     /// The order's version before the change; 0 for a new order.
     pub after: i64,
@@ -179,7 +197,7 @@ pub struct OrderChangeShape<'a> {
     /// Whether the order matches the filter now; `false` if it no longer does.
     pub matches: bool,
     /// The events of the change, oldest first.
-    pub events: Vec<HappenedShape<'a>>,
+    pub events: Vec<HappenedShape<'a, schema::OrderEventKind>>,
     /// The order's current row.
     pub row: OrderSummary,
 }
@@ -188,6 +206,7 @@ pub struct OrderChangeShape<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockChangeShape<'a> {
     /// The SKU.
+    #[schema(value_type = checked::Sku)]
     pub sku: &'a str,
     /// The stock's version before the change.
     pub after: i64,
@@ -201,13 +220,14 @@ pub struct StockChangeShape<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProductChangeShape<'a> {
     /// The SKU.
+    #[schema(value_type = checked::Sku)]
     pub sku: &'a str,
     /// The product's version before the change; 0 for a new product.
     pub after: i64,
     /// The product's version after the change.
     pub version: i64,
     /// The events of the change, oldest first.
-    pub events: Vec<HappenedShape<'a>>,
+    pub events: Vec<HappenedShape<'a, RowEventKind>>,
     /// The product after the change.
     pub row: ProductShape,
 }
@@ -216,13 +236,14 @@ pub struct ProductChangeShape<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LocationChangeShape<'a> {
     /// The location.
+    #[schema(value_type = LocationInput)]
     pub location: &'a str,
     /// The location's version before the change; 0 for a new one.
     pub after: i64,
     /// The location's version after the change.
     pub version: i64,
     /// The events of the change, oldest first.
-    pub events: Vec<HappenedShape<'a>>,
+    pub events: Vec<HappenedShape<'a, RowEventKind>>,
     /// The location after the change; `null` if it is deleted.
     pub row: Option<StockLocationShape>,
 }
@@ -302,6 +323,7 @@ pub struct Refused<'a> {
     /// The id of the subscription, if the message named one.
     pub id: Option<&'a str>,
     /// The error code; stable.
+    #[schema(value_type = ErrorCode)]
     pub code: &'a str,
     /// The reason for the refusal.
     pub detail: &'a str,

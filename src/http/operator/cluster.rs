@@ -23,11 +23,23 @@ use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::operator::entities::{NodeShape, here};
-use crate::http::operator::health::Serving;
+use crate::http::operator::health::{ServiceStatus, Serving};
 use crate::store::{Store, node, shard};
 
 /// The maximum number of findings from the store and the services that are shown.
 const FINDINGS_MAX: usize = 50;
+
+/// The state of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// It owns shards, or may.
+    Live,
+    /// It hands its shards over, and gets no more.
+    Draining,
+    /// It has not renewed its lease.
+    Dead,
+}
 
 /// A node, as recorded in the store.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -37,8 +49,7 @@ pub struct ClusterNode {
     url: String,
     version: String,
     started_at: Option<String>,
-    /// `live`, `draining` or `dead`.
-    state: &'static str,
+    state: NodeState,
     /// The number of shards that the node owns.
     shards: usize,
     /// The remaining time until the node counts as dead unless it renews its lease, in
@@ -84,8 +95,7 @@ pub struct ClusterShard {
 pub struct Service {
     #[schema(example = "redis")]
     name: &'static str,
-    /// `ok`, `degraded` or `failed`.
-    status: &'static str,
+    status: ServiceStatus,
     detail: String,
 }
 
@@ -204,9 +214,9 @@ fn nodes_of(
     let node = |row: node::Row| ClusterNode {
         shards: owns(&row.node.id),
         state: match (row.lives, row.draining) {
-            (false, _) => "dead",
-            (true, true) => "draining",
-            (true, false) => "live",
+            (false, _) => NodeState::Dead,
+            (true, true) => NodeState::Draining,
+            (true, false) => NodeState::Live,
         },
         lease_left_ms: Some(left(row.lease_until, now)),
         can_drain: row.draining || takers > 1,
@@ -226,7 +236,7 @@ fn nodes_of(
             url: String::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: None,
-            state: "live",
+            state: NodeState::Live,
             shards: owns(here.id()),
             lease_left_ms: None,
             can_drain: false,
@@ -240,13 +250,16 @@ fn nodes_of(
 
 fn services(node: &Node, store: &Store) -> Vec<Service> {
     let name = if store.is_shared() { "postgresql" } else { "sqlite" };
-    let mut all = vec![Service { name, status: "ok", detail: "answers".to_owned() }];
+    let mut all = vec![Service { name, status: ServiceStatus::Ok, detail: "answers".to_owned() }];
     if let Some(lag) = store.replica_lag() {
         let (status, detail) = match lag.behind {
-            None => ("degraded", "does not respond; lists are read from the primary".to_owned()),
+            None => (
+                ServiceStatus::Degraded,
+                "does not respond; lists are read from the primary".to_owned(),
+            ),
             Some(behind) => {
                 let far = format!("{} ms behind", behind.as_millis());
-                let status = if lag.is_read { "ok" } else { "degraded" };
+                let status = if lag.is_read { ServiceStatus::Ok } else { ServiceStatus::Degraded };
                 let read = if lag.is_read { "" } else { "; the primary is read" };
                 (status, format!("{far}{read}"))
             }
@@ -255,23 +268,23 @@ fn services(node: &Node, store: &Store) -> Vec<Service> {
     }
     if let Some(nats) = node.cluster.as_ref().and_then(|cluster| cluster.nats()) {
         let (status, detail) = if nats.is_up() {
-            ("ok", format!("connected to {}", nats.address()))
+            (ServiceStatus::Ok, format!("connected to {}", nats.address()))
         } else {
             let why = nats.trouble().unwrap_or_else(|| "it does not respond".to_owned());
-            ("degraded", format!("down: {why}; nodes call each other over HTTP"))
+            (ServiceStatus::Degraded, format!("down: {why}; nodes call each other over HTTP"))
         };
         all.push(Service { name: "nats", status, detail });
     }
     let cache = &node.cache;
     let (name, status, detail) = match cache.state() {
-        CacheState::Local => ("cache", "ok", "local to each node".to_owned()),
+        CacheState::Local => ("cache", ServiceStatus::Ok, "local to each node".to_owned()),
         CacheState::Ok => {
             let counts = cache.counts();
-            ("redis", "ok", format!("{} hits, {} misses", counts.hits, counts.misses))
+            ("redis", ServiceStatus::Ok, format!("{} hits, {} misses", counts.hits, counts.misses))
         }
         CacheState::Away(since) => {
             let detail = format!("down for {} s; each node uses a local cache", since.as_secs());
-            ("redis", "degraded", detail)
+            ("redis", ServiceStatus::Degraded, detail)
         }
     };
     all.push(Service { name, status, detail });
@@ -293,13 +306,13 @@ fn findings(
             more => format!("shard {first} and {more} others have no owner"),
         });
     }
-    for node in nodes.iter().filter(|node| node.state == "dead") {
+    for node in nodes.iter().filter(|node| node.state == NodeState::Dead) {
         let owns = node.shards;
         let still =
             if owns > 0 { format!(", and still owns {owns} shards") } else { String::new() };
         all.push(format!("node {} is dead{still}", node.id));
     }
-    let live = || nodes.iter().filter(|node| node.state != "dead");
+    let live = || nodes.iter().filter(|node| node.state != NodeState::Dead);
     let versions: BTreeSet<&str> = live().map(|node| node.version.as_str()).collect();
     if versions.len() > 1 {
         let versions: Vec<&str> = versions.into_iter().collect();
@@ -312,7 +325,7 @@ fn findings(
             all.push(format!("shard {} is pinned to {pin}, which is not running", shard.id));
         }
     }
-    for service in services.iter().filter(|service| service.status != "ok") {
+    for service in services.iter().filter(|service| service.status != ServiceStatus::Ok) {
         all.push(format!("{}: {}", service.name, service.detail));
     }
     if letters {
@@ -454,7 +467,7 @@ pub async fn unpin_shard(
 mod tests {
     use super::*;
 
-    fn node(id: &str, state: &'static str, version: &str) -> ClusterNode {
+    fn node(id: &str, state: NodeState, version: &str) -> ClusterNode {
         ClusterNode {
             id: id.to_owned(),
             url: String::new(),
@@ -486,14 +499,19 @@ mod tests {
 
     #[test]
     fn cluster_problems_are_reported() {
-        let nodes = [node("a", "live", "1"), node("b", "draining", "2"), node("c", "dead", "1")];
+        let nodes = [
+            node("a", NodeState::Live, "1"),
+            node("b", NodeState::Draining, "2"),
+            node("c", NodeState::Dead, "1"),
+        ];
         let shards = [
             shard(0, Some("a"), Some("a")),
             shard(1, None, Some("c")),
             shard(2, None, None),
             shard(3, Some("b"), None),
         ];
-        let away = Service { name: "redis", status: "degraded", detail: "away".to_owned() };
+        let away =
+            Service { name: "redis", status: ServiceStatus::Degraded, detail: "away".to_owned() };
         let found = findings(&nodes, &shards, &[away], true);
         let expected = [
             "shard 1 and 1 others have no owner",

@@ -19,6 +19,7 @@ use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::operator::schema::NounName;
 use crate::store::order::Filter;
 use crate::store::shard::Row;
 use crate::store::webhook::{self, NEVER};
@@ -53,6 +54,7 @@ pub struct WebhookRetry {
 pub struct QuarantineShape {
     entity: String,
     reason: String,
+    #[schema(value_type = schemas::Moment)]
     since: String,
 }
 
@@ -82,6 +84,7 @@ pub struct ShardShape {
 /// The state of the entities of one noun.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HostShape {
+    #[schema(value_type = NounName)]
     noun: &'static str,
     /// Entities in memory.
     awake: usize,

@@ -64,11 +64,27 @@ impl Health {
         ];
         for (account, of) in node.payments.all() {
             let name = format!("provider {account}");
-            checks.push(CheckShape::new(&name, provider(of.as_ref()).await, "degraded"));
+            checks.push(CheckShape::new(
+                &name,
+                provider(of.as_ref()).await,
+                ServiceStatus::Degraded,
+            ));
         }
         *found = Some((Instant::now(), checks.clone()));
         checks
     }
+}
+
+/// The state of a dependency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceStatus {
+    /// It answers.
+    Ok,
+    /// It does not, and most requests do not need it.
+    Degraded,
+    /// It does not, and the server is not ready without it.
+    Failed,
 }
 
 /// The check of a dependency.
@@ -76,16 +92,15 @@ impl Health {
 pub struct CheckShape {
     #[schema(example = "store")]
     name: String,
-    /// `ok`, `degraded` or `failed`.
-    status: &'static str,
+    status: ServiceStatus,
     detail: String,
 }
 
 impl CheckShape {
-    fn new(name: &str, outcome: Result<String, String>, worst: &'static str) -> Self {
+    fn new(name: &str, outcome: Result<String, String>, worst: ServiceStatus) -> Self {
         let name = name.to_owned();
         match outcome {
-            Ok(detail) => Self { name, status: "ok", detail },
+            Ok(detail) => Self { name, status: ServiceStatus::Ok, detail },
             Err(detail) => Self { name, status: worst, detail },
         }
     }
@@ -125,13 +140,13 @@ pub async fn check_ready(
     let outcome =
         if serving.is_on() { Ok("serving".to_owned()) } else { Err("stopping".to_owned()) };
     checks.insert(0, needed("server", outcome));
-    let ready = checks.iter().all(|check| check.status != "failed");
+    let ready = checks.iter().all(|check| check.status != ServiceStatus::Failed);
     let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     Ok(response.json(Readiness { ready, checks }))
 }
 
 fn needed(name: &str, outcome: Result<String, String>) -> CheckShape {
-    CheckShape::new(name, outcome, "failed")
+    CheckShape::new(name, outcome, ServiceStatus::Failed)
 }
 
 async fn within(finding: impl Future<Output = Result<String, String>>) -> Result<String, String> {

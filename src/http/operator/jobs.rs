@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::bus::queue::{self, Queue};
-use crate::domain::background_job::{Job, Schedule};
+use crate::domain::background_job::{Job, JobState, Schedule};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::RequestParts;
@@ -18,6 +18,7 @@ use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Json;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::operator::schema;
 use crate::store::job::Filter;
 
 /// The maximum number of schedules.
@@ -27,13 +28,14 @@ const SCHEDULES_MAX: usize = 100;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct JobShape {
     id: String,
+    #[schema(value_type = schema::JobKind)]
     kind: String,
     payload: Value,
-    /// `waiting`, `running`, `done` or `dead`.
+    #[schema(value_type = schema::JobState)]
     state: &'static str,
     attempts: i64,
     attempts_max: i64,
-    /// The principal that requested the job.
+    #[schema(value_type = schemas::PrincipalName)]
     by: String,
     created_at: String,
     /// The time at which the job is due; of a running job, the time at which another node may take
@@ -75,7 +77,7 @@ impl From<Job> for JobShape {
 #[serde(deny_unknown_fields)]
 pub struct JobInput {
     #[garde(dive)]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::JobKind)]
     kind: Text<1, 64>,
     /// The parameters; most kinds have none.
     #[serde(default)]
@@ -87,6 +89,7 @@ pub struct JobInput {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ScheduleShape {
     name: String,
+    #[schema(value_type = schema::JobKind)]
     kind: String,
     payload: Value,
     /// A cron pattern, in UTC.
@@ -118,7 +121,7 @@ pub struct ScheduleInput {
     #[schema(value_type = String)]
     name: Text<1, 64>,
     #[garde(dive)]
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::JobKind)]
     kind: Text<1, 64>,
     /// The parameters; most kinds have none.
     #[serde(default)]
@@ -154,7 +157,8 @@ fn failed(error: queue::Error) -> Error {
 
 /// Lists jobs.
 #[utoipa::path(get, path = "/v1/admin/jobs", tag = "ops",
-    params(("kind" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("state" = Option<Vec<String>>, Query, explode = false, max_items = 100, description = "`waiting`, `running`, `done` or `dead`"),
+    params(("kind" = inline(Option<Vec<schema::JobKind>>), Query, explode = false, max_items = 100),
+        ("state" = inline(Option<Vec<schema::JobState>>), Query, explode = false, max_items = 100),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
 pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
@@ -162,7 +166,7 @@ pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpR
     let limit = query.limit()?;
     let filter = Filter {
         kind: query.values("kind", "must be a kind of jobs")?,
-        state: query.values("state", "must be waiting, running, done or dead")?,
+        state: query.choices::<JobState>("state")?,
         before: query.after("jobs")?,
         limit: limit + 1,
     };

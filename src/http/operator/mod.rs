@@ -17,9 +17,9 @@ pub mod health;
 pub mod jobs;
 pub mod metrics;
 mod node_calls;
+mod schema;
 pub mod session;
 mod settings;
-mod sign_in_schema;
 
 const PUBLIC: Access = Access::Public;
 const OPS: Access = Access::Key(Scope::Ops);
@@ -69,11 +69,8 @@ routes! {
 }
 
 /// The routes of operators.
-pub const ROUTES: RouteList = RouteList {
-    document: || beside((TABLE.document)(), sign_in_schema::all()),
-    links: LINKS,
-    ..TABLE
-};
+pub const ROUTES: RouteList =
+    RouteList { document: || beside((TABLE.document)(), schema::all()), links: LINKS, ..TABLE };
 
 const FIRST: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
 const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];

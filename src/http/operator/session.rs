@@ -17,12 +17,12 @@ use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 use crate::http::edge::rate_limit;
 use crate::http::edge::session::{COOKIE, must_be_same_origin, same_origin};
-use crate::http::operator::sign_in_schema::{self, SignInSecret};
+use crate::http::operator::schema::{self, SignInSecret};
 use crate::store::key;
 use crate::store::session::{LASTS, Row};
 
 /// The credentials of a sign-in: either `link` or `key`. The OpenAPI document has
-/// [`sign_in_schema::SignIn`] instead of this type.
+/// [`schema::SignIn`] instead of this type.
 #[derive(Clone, Deserialize, garde::Validate)]
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
@@ -43,6 +43,7 @@ pub struct Session {
     id: String,
     /// The name of the key or link that started the session.
     name: String,
+    #[schema(value_type = Vec<schema::ScopeName>)]
     scopes: Vec<String>,
     /// The latest end of the session; it ends earlier if it is not used for 12 hours.
     expires_at: String,
@@ -60,7 +61,7 @@ impl Session {
 }
 
 /// Starts a session with a one-time link or an API key.
-#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = sign_in_schema::SignIn,
+#[utoipa::path(post, path = "/v1/session", tag = "session", request_body = schema::SignIn,
     responses((status = 201, description = "The session; its cookie is set", body = Session)))]
 pub async fn create_session(
     call: RequestParts,

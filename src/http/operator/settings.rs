@@ -17,6 +17,7 @@ use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::operator::schema;
 use crate::store::runtime_setting::Row;
 
 /// The value of a setting: a boolean or a whole number.
@@ -41,11 +42,11 @@ impl From<RuntimeValue> for SettingValue {
 /// A setting that can change at run time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Setting {
-    #[schema(example = "rates.browse")]
+    #[schema(value_type = schema::SettingName)]
     name: String,
     /// The effect of the setting.
     description: String,
-    /// `switch` or `number`.
+    #[schema(value_type = schema::SettingKind)]
     kind: &'static str,
     /// The minimum of a number.
     minimum: Option<u64>,
@@ -57,6 +58,7 @@ pub struct Setting {
     version: i64,
     changed_at: Option<String>,
     /// The principal that made the last change: `key:…` or `session:…`.
+    #[schema(value_type = Option<schemas::PrincipalName>)]
     changed_by: Option<String>,
     /// The name of the principal's key or sign-in link.
     changed_by_name: Option<String>,
@@ -67,14 +69,14 @@ pub struct Setting {
 impl From<Shown> for Setting {
     fn from(shown: Shown) -> Self {
         let Shown { definition, value, version, last } = shown;
-        let (kind, minimum, maximum) = match definition.kind {
-            SettingKind::Switch => ("switch", None, None),
-            SettingKind::Number { min, max } => ("number", Some(min), Some(max)),
+        let (minimum, maximum) = match definition.kind {
+            SettingKind::Switch => (None, None),
+            SettingKind::Number { min, max } => (Some(min), Some(max)),
         };
         Self {
             name: definition.name,
             description: definition.about,
-            kind,
+            kind: definition.kind.into(),
             minimum,
             maximum,
             default: definition.default.into(),
@@ -104,6 +106,7 @@ pub struct SettingChange {
     /// The new value; `null` if the setting was set back to its default.
     after: Option<SettingValue>,
     /// The principal that made the change: `key:…` or `session:…`.
+    #[schema(value_type = schemas::PrincipalName)]
     changed_by: String,
     /// The name of the principal's key or sign-in link.
     changed_by_name: Option<String>,
@@ -168,7 +171,7 @@ pub async fn list_settings(
 
 /// Returns a setting.
 #[utoipa::path(get, path = "/v1/admin/settings/{name}", tag = "ops",
-    params(("name" = String, Path)),
+    params(("name" = inline(schema::SettingName), Path)),
     responses((status = 200, description = "The setting", body = Setting)))]
 pub async fn get_setting(
     call: RequestParts,
@@ -182,7 +185,7 @@ pub async fn get_setting(
 
 /// Lists the changes of a setting, newest first.
 #[utoipa::path(get, path = "/v1/admin/settings/{name}/history", tag = "ops",
-    params(("name" = String, Path),
+    params(("name" = inline(schema::SettingName), Path),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of changes, newest first", body = Page<SettingChange>)))]
 pub async fn list_setting_changes(
@@ -203,7 +206,7 @@ pub async fn list_setting_changes(
 
 /// Changes a setting; it takes effect on all nodes within a second.
 #[utoipa::path(put, path = "/v1/admin/settings/{name}", tag = "ops", request_body = SettingInput,
-    params(("name" = String, Path)),
+    params(("name" = inline(schema::SettingName), Path)),
     responses((status = 200, description = "The setting", body = Setting)))]
 pub async fn put_setting(
     call: RequestParts,

@@ -15,8 +15,8 @@ use crate::http::api::amount::PriceInput;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
 use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
-    CartLine, CartPatch, CartShape, DeliveryOptionShape, DeliveryOptions, LinePatch, NewCart,
-    NewLine, NewLines, RequirementShape,
+    CartLine, CartPatch, CartShape, CartStatus, DeliveryOptionShape, DeliveryOptions, LinePatch,
+    NewCart, NewLine, NewLines,
 };
 use crate::http::api::order::token::order_token;
 use crate::http::api::product::availability;
@@ -315,7 +315,7 @@ pub(super) async fn answer(
     let requirements = priced.requirements.iter();
     let shape = CartShape {
         id: id.to_string(),
-        status: if cart.spent_on().is_some() { "spent" } else { "open" },
+        status: if cart.spent_on().is_some() { CartStatus::Spent } else { CartStatus::Open },
         version,
         currency: currency.code(),
         email: cart.email().map(str::to_owned),
@@ -325,9 +325,7 @@ pub(super) async fn answer(
         billing_address: cart.billing_address().map(Into::into),
         delivery: priced.delivery.as_ref().map(|delivery| Delivery::new(delivery, currency)),
         totals: Totals::new(&priced.totals, currency),
-        requirements: requirements
-            .map(|one| RequirementShape { code: one.code(), message: one.to_string() })
-            .collect(),
+        requirements: requirements.map(Into::into).collect(),
         created_at: cart.created_at().to_string(),
         updated_at: cart.updated_at().to_string(),
         expires_at: cart.expires_at().to_string(),

@@ -12,6 +12,7 @@ pub mod declined;
 mod keyed_id;
 mod next_steps;
 mod rejection;
+pub mod requirement;
 pub mod schema;
 pub mod shape;
 
@@ -45,7 +46,7 @@ routes! {
 
 /// The routes of carts.
 pub const ROUTES: RouteList = RouteList {
-    document: || beside((TABLE.document)(), schema::all()),
+    document: || beside((TABLE.document)(), [schema::all(), requirement::all()].concat()),
     links: LINKS,
     versioned: &["Cart"],
     ..TABLE

@@ -5,8 +5,10 @@ use utoipa::ToSchema;
 
 use crate::domain::cart::{self, LINES_MAX};
 use crate::http::api::amount::PriceInput;
+use crate::http::api::cart::requirement::RequirementShape;
 use crate::http::api::product::availability::Availability;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals, Units};
+use crate::http::docs::schemas;
 use crate::http::edge::checked;
 use crate::http::edge::input::{List, ListItem, Text};
 
@@ -175,12 +177,14 @@ pub struct LinePatch {
 /// A line of a cart, at the current price or an agreed one.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CartLine {
+    #[schema(value_type = checked::LineId)]
     pub id: String,
+    #[schema(value_type = checked::Sku)]
     pub sku: String,
     pub name: String,
     pub quantity: i64,
     pub unit_price: Price,
-    #[schema(example = "0.2")]
+    #[schema(value_type = checked::TaxRate)]
     pub tax_rate: String,
     pub total: Money,
     pub tax: Money,
@@ -193,12 +197,14 @@ pub struct CartLine {
     pub availability: Option<Availability>,
 }
 
-/// A requirement that the cart must meet before checkout.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct RequirementShape {
-    #[schema(example = "email_missing")]
-    pub code: &'static str,
-    pub message: String,
+/// The status of a cart.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CartStatus {
+    /// It can be changed, and checked out.
+    Open,
+    /// It has become an order.
+    Spent,
 }
 
 /// A cart.
@@ -206,11 +212,13 @@ pub struct RequirementShape {
 #[schema(as = Cart)]
 pub struct CartShape {
     /// The cart's id. Knowing it is the permission to use the cart.
+    #[schema(value_type = schemas::CartId)]
     pub id: String,
-    #[schema(example = "open")]
-    pub status: &'static str,
+    pub status: CartStatus,
     pub version: i64,
+    #[schema(value_type = checked::Currency)]
     pub currency: &'static str,
+    #[schema(value_type = Option<checked::Email>)]
     pub email: Option<String>,
     pub reference: Option<String>,
     pub lines: Vec<CartLine>,

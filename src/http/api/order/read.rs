@@ -12,6 +12,7 @@ use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Event, Order};
 use crate::domain::time::Timestamp;
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::{AdminOrder, OrderShape};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
@@ -32,8 +33,9 @@ pub struct EventShape {
     seq: i64,
     /// The position of the event in its shard of the journal.
     pos: i64,
-    #[schema(example = "confirmed")]
+    #[schema(value_type = schema::OrderEventKind)]
     kind: String,
+    #[schema(value_type = schemas::Moment)]
     at: String,
     /// The cause: the principal, the command and the request.
     #[schema(value_type = Object)]

@@ -1,8 +1,12 @@
 //! The OpenAPI schemas of single values of orders.
 
+use strum::VariantNames as _;
+use utoipa::openapi::schema::ObjectBuilder;
+
 use crate::domain::order;
 use crate::http::api::order::part::OrderPart;
-use crate::http::docs::schemas::{names, schemas};
+use crate::http::docs::schemas::{one_kind_of, one_of, schemas};
+use crate::http::edge::checked::pattern;
 use crate::http::edge::input::string;
 use crate::store::order::Sort;
 
@@ -10,19 +14,54 @@ schemas! {
     /// Server-sent events named `order`: the id is the order's version, the data is the order as JSON.
     OrderEvents |about| string().description(Some(about));
     /// The payment status of an order.
-    PaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::PaymentStatus>()));
+    PaymentStatus one_of::<order::PaymentStatus>;
     /// The fulfillment status of an order.
-    FulfillmentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::FulfillmentStatus>()));
+    FulfillmentStatus one_of::<order::FulfillmentStatus>;
     /// The status of an order, for its buyer.
-    BuyerStatus |about| string().description(Some(about)).enum_values(Some(names::<order::BuyerStatus>()));
+    BuyerStatus one_of::<order::BuyerStatus>;
     /// The payment status of an order, for its buyer.
-    BuyerPaymentStatus |about| string().description(Some(about)).enum_values(Some(names::<order::BuyerPayment>()));
+    BuyerPaymentStatus one_of::<order::BuyerPayment>;
     /// Why an order was cancelled, for its buyer.
-    CancelReason |about| string().description(Some(about)).enum_values(Some(names::<order::CancelCause>()));
+    CancelReason one_of::<order::CancelCause>;
     /// The order of a list of orders; the newest placed first by default.
-    OrderSort |about| string().description(Some(about)).enum_values(Some(names::<Sort>()));
+    OrderSort one_of::<Sort>;
     /// A part of an order.
-    OrderParts |about| string().description(Some(about)).enum_values(Some(names::<OrderPart>()));
+    OrderParts one_of::<OrderPart>;
     /// The status of an order.
-    Status |about| string().description(Some(about)).enum_values(Some(names::<order::OrderStatus>()));
+    Status one_of::<order::OrderStatus>;
+    /// The phase of the saga of an order.
+    OrderPhase one_of::<order::Phase>;
+    /// The status of a payment attempt.
+    AttemptStatus one_kind_of::<order::AttemptState>;
+    /// The kind of an event of an order.
+    OrderEventKind one_kind_of::<order::Event>;
+    /// A step of the saga of an order, with the number of its reservation, payment attempt, capture,
+    /// refund or fulfillment.
+    OrderStep step;
+}
+
+fn step(about: &str) -> ObjectBuilder {
+    let names = order::Effect::VARIANTS.join("|");
+    pattern(about, &format!("^({names})(:[1-9][0-9]*)?$"), 64).examples(["capture:1"])
+}
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+    use utoipa::PartialSchema as _;
+    use utoipa::openapi::{RefOr, Schema};
+
+    use super::*;
+    use crate::domain::order::Effect;
+
+    #[test]
+    fn the_schema_of_steps_has_their_names() {
+        let RefOr::T(Schema::Object(schema)) = OrderStep::schema() else { panic!("not a text") };
+        let pattern = Regex::new(&schema.pattern.unwrap()).unwrap();
+        let void = Effect::Reverse { attempt: 2, provider: String::new() };
+        for step in [void.step().as_str(), "release", "reserve:1", "capture:10"] {
+            assert!(pattern.is_match(step), "{step}");
+        }
+        assert!(!pattern.is_match("pay:1") && !pattern.is_match("capture:0"));
+    }
 }

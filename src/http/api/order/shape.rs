@@ -9,24 +9,28 @@ use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::{
     self, Attempt, AttemptState, BuyerPayment, BuyerStatus, CancelCause, Cancellation,
-    FulfillmentStatus, Order, OrderStatus, PaymentStatus, Placed,
+    FulfillmentStatus, Order, OrderStatus, PaymentStatus, Phase, Placed,
 };
 use crate::domain::pricing;
 use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::schema;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
+use crate::http::docs::schemas;
+use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::store;
 
 /// A line of an order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderLine {
+    #[schema(value_type = checked::LineId)]
     id: String,
+    #[schema(value_type = checked::Sku)]
     sku: String,
     name: String,
     quantity: i64,
     unit_price: Price,
-    #[schema(example = "0.2")]
+    #[schema(value_type = checked::TaxRate)]
     tax_rate: String,
     total: Money,
     tax: Money,
@@ -39,6 +43,7 @@ pub struct OrderLine {
 /// Units of a line that were shipped or refunded.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LineUnits {
+    #[schema(value_type = checked::LineId)]
     line: String,
     quantity: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,12 +68,21 @@ pub struct FulfillmentShape {
     created_at: String,
 }
 
+/// Whether the provider has carried out a capture or a refund.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MovementStatus {
+    /// Not yet.
+    Requested,
+    /// It has.
+    Done,
+}
+
 /// A refund.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefundShape {
     id: String,
-    #[schema(example = "done")]
-    status: &'static str,
+    status: MovementStatus,
     amount: Money,
     lines: Vec<LineUnits>,
     delivery: Money,
@@ -84,12 +98,15 @@ pub struct RefundShape {
 /// What is the same in an order for its buyer and for an operator.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderContent {
+    #[schema(value_type = schemas::OrderId)]
     id: String,
     /// The order number; `null` until the order is confirmed.
     number: Option<i64>,
     #[schema(value_type = schema::FulfillmentStatus)]
     fulfillment_status: FulfillmentStatus,
+    #[schema(value_type = checked::Currency)]
     currency: &'static str,
+    #[schema(value_type = checked::Email)]
     email: String,
     reference: Option<String>,
     lines: Vec<OrderLine>,
@@ -167,10 +184,12 @@ pub struct AttemptShape {
     amount: Money,
     /// The amount that the provider authorized, while it is authorized.
     authorized: Option<Money>,
-    #[schema(example = "authorized")]
+    #[schema(value_type = schema::AttemptStatus)]
     status: &'static str,
     /// The provider's id of the payment.
     payment: Option<String>,
+    /// The provider's code of the decline, if it declined.
+    #[schema(example = "card_declined")]
     decline_code: Option<String>,
 }
 
@@ -179,13 +198,13 @@ pub struct AttemptShape {
 pub struct CaptureShape {
     id: String,
     amount: Money,
-    #[schema(example = "done")]
-    status: &'static str,
+    status: MovementStatus,
 }
 
 /// A step that needs an operator.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StuckStep {
+    #[schema(value_type = schema::OrderStep)]
     step: String,
     why: String,
 }
@@ -201,13 +220,15 @@ pub struct AdminOrder {
     payment_status: PaymentStatus,
     /// `out_of_stock`, `payment_deadline`, `cancelled_by_buyer`, or an operator's reason.
     cancel_reason: Option<String>,
-    #[schema(example = "confirmed")]
-    phase: String,
+    #[schema(value_type = schema::OrderPhase)]
+    phase: Phase,
     payments: Vec<AttemptShape>,
     captures: Vec<CaptureShape>,
     /// The amount that the buyer has to pay in the end.
     due: Money,
     stuck: Vec<StuckStep>,
+    /// Why the order is stopped: `amount_mismatch`, `voided_elsewhere`, `capture_mismatch`, or a
+    /// difference to the provider's ledger, in words.
     alert: Option<String>,
     updated_at: String,
 }
@@ -215,13 +236,20 @@ pub struct AdminOrder {
 /// An order in a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderSummary {
+    #[schema(value_type = schemas::OrderId)]
     id: String,
     number: Option<i64>,
+    #[schema(value_type = schema::Status)]
     status: String,
+    #[schema(value_type = schema::PaymentStatus)]
     payment_status: String,
+    #[schema(value_type = schema::FulfillmentStatus)]
     fulfillment_status: String,
+    #[schema(value_type = checked::Currency)]
     currency: String,
+    #[schema(value_type = checked::Email)]
     email: String,
+    #[schema(value_type = Option<checked::Country>)]
     country: Option<String>,
     reference: Option<String>,
     total: Money,
@@ -230,6 +258,7 @@ pub struct OrderSummary {
     line_count: i64,
     item_count: i64,
     /// The current step of the saga; `null` if the saga has nothing to do.
+    #[schema(value_type = Option<schema::OrderStep>)]
     saga_step: Option<String>,
     stuck_reason: Option<String>,
     alert: Option<String>,
@@ -373,7 +402,7 @@ impl AdminOrder {
             status: order.status(),
             payment_status: order.payment_status(),
             cancel_reason: order.cancellation().map(|why| why.reason.clone()),
-            phase: phase(order),
+            phase: order.phase(),
             payments: attempts(order, currency),
             captures: captures(order, currency),
             due: Money::new(order.due(), currency),
@@ -489,15 +518,6 @@ fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
 }
 
 fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
-    let (status, decline_code) = match &one.state {
-        AttemptState::Requested => ("requested", None),
-        AttemptState::Pending => ("pending", None),
-        AttemptState::Unknown { .. } => ("unknown", None),
-        AttemptState::Authorized { .. } => ("authorized", None),
-        AttemptState::Declined { code } => ("declined", Some(code.clone())),
-        AttemptState::Reversed => ("reversed", None),
-        AttemptState::Voided => ("voided", None),
-    };
     AttemptShape {
         attempt: one.number,
         provider: one.provider.clone(),
@@ -506,9 +526,12 @@ fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
             AttemptState::Authorized { amount } => Some(Money::new(amount, currency)),
             _ => None,
         },
-        status,
+        status: (&one.state).into(),
         payment: one.payment.clone(),
-        decline_code,
+        decline_code: match &one.state {
+            AttemptState::Declined { code } => Some(code.clone()),
+            _ => None,
+        },
     }
 }
 
@@ -517,11 +540,6 @@ fn named(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-const fn done(done: bool) -> &'static str {
-    if done { "done" } else { "requested" }
-}
-
-fn phase(order: &Order) -> String {
-    let name = serde_json::to_value(order.phase()).ok();
-    name.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+const fn done(done: bool) -> MovementStatus {
+    if done { MovementStatus::Done } else { MovementStatus::Requested }
 }

@@ -5,14 +5,13 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
 use super::shape::ProductInput;
-use crate::http::docs::schemas::{names, refer, schemas};
+use crate::http::docs::schemas::{one_of, refer, schemas};
 use crate::http::edge::checked::Sku;
-use crate::http::edge::input::string;
 use crate::store::product::Sort;
 
 schemas! {
     /// The order of a list of products; by SKU by default.
-    ProductSort |about| string().description(Some(about)).enum_values(Some(names::<Sort>()));
+    ProductSort one_of::<Sort>;
     /// A new product, with its SKU.
     NewProduct new_product;
 }

@@ -154,12 +154,13 @@ fn maybe_one_a_currency(prices: &Option<Prices>, (): &()) -> garde::Result {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Product)]
 pub struct ProductShape {
+    #[schema(value_type = checked::Sku)]
     sku: String,
     name: String,
     description: String,
     category: Option<String>,
     prices: Vec<Price>,
-    #[schema(example = "0.2")]
+    #[schema(value_type = checked::TaxRate)]
     tax_rate: String,
     active: bool,
     /// When the product is expected again if it is out of stock.

@@ -13,8 +13,8 @@ use crate::actors::engine::host::decode;
 use crate::domain::id::OrderId;
 use crate::domain::stock::{self, Event, Location, LocationUnits};
 use crate::http::api::product::products::find;
-use crate::http::api::shape::Page;
-use crate::http::api::stock::schema::EventKind;
+use crate::http::api::shape::{LocationInput, Page};
+use crate::http::api::stock::schema::StockEventKind;
 use crate::http::docs::schemas;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::checked;
@@ -30,6 +30,7 @@ const READ_MAX: i64 = 5_000;
 /// The units by which an event changed the level at a location.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct UnitsMoved {
+    #[schema(value_type = LocationInput)]
     location: String,
     on_hand: i64,
     reserved: i64,
@@ -42,11 +43,11 @@ pub struct UnitsMoved {
 pub struct StockEvent {
     /// The number of the event in the SKU's stock, from 1: the stock's version after it.
     seq: i64,
-    #[schema(example = "adjusted")]
+    #[schema(value_type = StockEventKind)]
     kind: &'static str,
+    #[schema(value_type = schemas::Moment)]
     at: String,
-    /// The principal that caused the event: `key:…`, `session:…`, `buyer`, `saga`, `timer`.
-    #[schema(example = "key:5f0c")]
+    #[schema(value_type = schemas::PrincipalName)]
     by: String,
     /// The name of the principal's key or sign-in link, if it has one.
     #[schema(example = "Mira")]
@@ -56,6 +57,7 @@ pub struct StockEvent {
     /// The reason of an adjustment, in the operator's own words.
     reason: Option<String>,
     /// The order for which the units were reserved, allocated, shipped or returned.
+    #[schema(value_type = Option<schemas::OrderId>)]
     order: Option<String>,
     /// The changes at each location; empty for an event that extends, allocates or releases what an
     /// order holds.
@@ -65,7 +67,7 @@ pub struct StockEvent {
 /// Lists the events of a SKU's stock, the newest first.
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}/events", tag = "stock",
     params(("sku" = inline(checked::Sku), Path),
-        ("kind" = inline(Option<Vec<EventKind>>), Query, explode = false, description = "Only events of these kinds: a page may then have fewer rows than its limit"),
+        ("kind" = inline(Option<Vec<StockEventKind>>), Query, explode = false, description = "Only events of these kinds: a page may then have fewer rows than its limit"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of events, the newest first", body = Page<StockEvent>)))]
 pub async fn list_stock_events(

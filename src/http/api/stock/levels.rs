@@ -88,6 +88,7 @@ pub struct TransferInput {
 /// The units of a SKU at a location.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LevelShape {
+    #[schema(value_type = LocationInput)]
     location: String,
     on_hand: i64,
     reserved: i64,
@@ -100,15 +101,18 @@ pub struct LevelShape {
 /// Units reserved for an order until `hold_until`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HoldShape {
+    #[schema(value_type = schemas::OrderId)]
     order: String,
     quantity: i64,
     generation: u32,
+    #[schema(value_type = schemas::Moment)]
     hold_until: String,
 }
 
 /// Units allocated to a paid order.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AllocationShape {
+    #[schema(value_type = schemas::OrderId)]
     order: String,
     quantity: i64,
 }
@@ -116,6 +120,7 @@ pub struct AllocationShape {
 /// The stock of a SKU.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockItem {
+    #[schema(value_type = checked::Sku)]
     sku: String,
     version: i64,
     on_hand: i64,
@@ -140,6 +145,7 @@ pub struct StockItem {
 /// A stock level in a list: a SKU at a location.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StockLevel {
+    #[schema(value_type = checked::Sku)]
     sku: String,
     #[serde(flatten)]
     level: LevelShape,
