@@ -1,5 +1,8 @@
 //! The API's documents, OpenAPI and AsyncAPI, as a client generator reads them: values of closed
-//! sets are enums.
+//! sets are enums, and answers are as the document says. `Site::send` checks every answer.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use kontor::http::Routes;
 use kontor::http::docs::openapi::Document;
@@ -19,10 +22,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("Order.decline_code", "each payment provider has its own codes"),
 ];
 
-fn openapi() -> Value {
+static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
     let document = Document::new(Routes::standard());
     serde_json::from_str(document.text().unwrap()).unwrap()
-}
+});
 
 /// Whether a schema allows any text.
 fn is_open(document: &Value, schema: &Value) -> bool {
@@ -78,19 +81,19 @@ fn operations(document: &Value) -> impl Iterator<Item = &Map<String, Value>> {
 
 #[test]
 fn a_field_of_a_closed_set_is_an_enum() {
-    let (openapi, mut found) = (openapi(), Vec::new());
-    of_schemas(&openapi, &mut found);
-    for operation in operations(&openapi) {
+    let (openapi, mut found) = (&*OPENAPI, Vec::new());
+    of_schemas(openapi, &mut found);
+    for operation in operations(openapi) {
         let name = operation["operationId"].as_str().unwrap();
         for parameter in operation.get("parameters").and_then(Value::as_array).into_iter().flatten()
         {
             let (field, schema) = (parameter["name"].as_str().unwrap(), &parameter["schema"]);
-            if WORDS.contains(&field.rsplit('_').next().unwrap()) && is_open(&openapi, schema) {
+            if WORDS.contains(&field.rsplit('_').next().unwrap()) && is_open(openapi, schema) {
                 found.push(format!("{name}.{field}"));
             }
         }
         for part in ["requestBody", "responses"] {
-            open_fields(&openapi, name, operation.get(part).unwrap_or(&Value::Null), &mut found);
+            open_fields(openapi, name, operation.get(part).unwrap_or(&Value::Null), &mut found);
         }
     }
     let asyncapi: Value = serde_json::from_str(asyncapi::text().unwrap()).unwrap();
@@ -102,4 +105,127 @@ fn a_field_of_a_closed_set_is_an_enum() {
     found.dedup();
     let excepted: Vec<&str> = EXCEPTIONS.iter().map(|(field, _)| *field).collect();
     assert_eq!(found, excepted, "declare an enum or a pattern; or except it, with a reason");
+}
+
+/// What a value has against a schema, each with its place: also members that the schema lacks.
+fn faults(schema: &Value, value: &Value, place: &str) -> Vec<String> {
+    if let Some(to) = schema["$ref"].as_str() {
+        return faults(OPENAPI.pointer(to.trim_start_matches('#')).unwrap(), value, place);
+    }
+    if let Some(of) = ["oneOf", "anyOf"].iter().find_map(|of| schema[of].as_array()) {
+        let all: Vec<Vec<String>> = of.iter().map(|one| faults(one, value, place)).collect();
+        let best = all.into_iter().min_by_key(Vec::len);
+        return best.unwrap_or_default();
+    }
+    let mut found = own_faults(schema, value, place);
+    let mut known = Vec::new();
+    members(schema, &mut known);
+    if let Value::Object(fields) = value {
+        for (name, value) in fields {
+            let place = format!("{place}.{name}");
+            match known.iter().find(|(known, _)| known == name) {
+                Some((_, schema)) => found.extend(faults(schema, value, &place)),
+                None if known.is_empty() => {}
+                None => found.push(format!("{place} is not in the document")),
+            }
+        }
+    }
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        found.extend(faults(&schema["items"], item, &format!("{place}[{n}]")));
+    }
+    found
+}
+
+/// The faults of a value itself, without its members.
+fn own_faults(schema: &Value, value: &Value, place: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        let part = part["$ref"]
+            .as_str()
+            .map_or(part, |to| OPENAPI.pointer(to.trim_start_matches('#')).unwrap());
+        found.extend(own_faults(part, value, place));
+    }
+    let is = |kind: &str| match kind {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        _ => value.is_object(),
+    };
+    let good = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().any(|kind| is(kind.as_str().unwrap())),
+        Value::String(kind) => is(kind),
+        _ => true,
+    };
+    if !good {
+        found.push(format!("{place} is {value}, not {}", schema["type"]));
+    }
+    if schema["enum"].as_array().is_some_and(|known| !value.is_null() && !known.contains(value)) {
+        found.push(format!("{place} is {value}, which is none of {}", schema["enum"]));
+    }
+    if let (Some(pattern), Some(text)) = (schema["pattern"].as_str(), value.as_str())
+        && !regex::Regex::new(pattern).unwrap().is_match(text)
+    {
+        found.push(format!("{place} is {text:?}, not {pattern}"));
+    }
+    for name in schema["required"].as_array().into_iter().flatten() {
+        if value.is_object() && value.get(name.as_str().unwrap()).is_none() {
+            found.push(format!("{place} lacks {name}"));
+        }
+    }
+    found
+}
+
+/// The members of a schema, with those of all its parts.
+fn members<'a>(schema: &'a Value, found: &mut Vec<(&'a String, &'a Value)>) {
+    if let Some(to) = schema["$ref"].as_str() {
+        return members(OPENAPI.pointer(to.trim_start_matches('#')).unwrap(), found);
+    }
+    for part in schema["allOf"].as_array().into_iter().flatten() {
+        members(part, found);
+    }
+    found.extend(schema["properties"].as_object().into_iter().flatten());
+}
+
+/// The operation that answers a request; `None` if it is not in the document.
+fn operation(method: &str, path: &str) -> Option<&'static Value> {
+    let asked: Vec<&str> = path.split('/').collect();
+    let fits = |template: &str| {
+        let parts: Vec<&str> = template.split('/').collect();
+        parts.len() == asked.len()
+            && parts.iter().zip(&asked).all(|(part, asked)| part.starts_with('{') || part == asked)
+    };
+    let paths = OPENAPI["paths"].as_object().unwrap().iter();
+    let found = paths.filter(|(template, _)| fits(template));
+    let item = found.min_by_key(|(template, _)| template.matches('{').count())?.1;
+    item.get(method.to_lowercase())
+}
+
+/// Checks that an answer is as the document says.
+pub fn check_answer((method, path): (&str, &str), (status, media): (u16, &str), body: &Value) {
+    let Some(operation) = operation(method, path) else { return };
+    let class = format!("{}XX", status / 100);
+    let answers = &operation["responses"];
+    let answer = answers.get(status.to_string()).or_else(|| answers.get(class));
+    let answer = answer.unwrap_or_else(|| panic!("{method} {path}: {status} is not documented"));
+    let media = media.split(';').next().unwrap_or(media);
+    let Some(schema) = answer["content"].get(media).and_then(|content| content.get("schema"))
+    else {
+        assert!(media.is_empty(), "{method} {path} {status}: {media} is not documented");
+        return;
+    };
+    let found = faults(schema, body, "body");
+    assert!(found.is_empty(), "{method} {path} {status}: {found:#?}\n{body:#}");
+}
+
+/// The codes whose problems have schemas of their own.
+pub fn codes_with_members() -> BTreeSet<String> {
+    let schemas = OPENAPI["components"]["schemas"].as_object().unwrap().values();
+    let codes = schemas.filter_map(|schema| {
+        let own = schema["properties"]["code"]["enum"].as_array();
+        own.filter(|codes| codes.len() == 1 && schema["properties"].get("request_id").is_some())
+    });
+    codes.map(|codes| codes[0].as_str().unwrap().to_owned()).collect()
 }

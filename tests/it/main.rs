@@ -49,6 +49,7 @@ mod operator;
 mod payment_faults;
 mod positions;
 mod postgres;
+mod problems;
 mod process;
 mod projections;
 mod provider_contract;

@@ -14,6 +14,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::documents::check_answer;
+
 /// How long a condition may take to come true before a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -105,10 +107,15 @@ impl Site {
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = self.web.execute(request).await.unwrap();
         let status = response.status().as_u16();
+        let media = response.headers().get("content-type").map(|media| media.to_str().unwrap());
+        let media = media.unwrap_or_default().to_owned();
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        check_answer((&method, &path), (status, &media), &body);
         Answer { status, body }
     }
 

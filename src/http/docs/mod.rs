@@ -11,6 +11,7 @@ pub mod error_page;
 mod finish;
 mod links;
 pub mod openapi;
+mod problems;
 pub mod schemas;
 
 const PUBLIC: Access = Access::Public;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use actix_web::http::{Method, header};
 use actix_web::{HttpResponse, web};
-use utoipa::PartialSchema as _;
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -24,13 +23,13 @@ use utoipa::openapi::{
 use utoipa_swagger_ui::Config;
 
 use super::finish::finish;
-use super::{links, schemas};
+use super::problems::OwnMembers;
+use super::{links, problems, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
 use crate::http::edge::if_none_match::public;
 use crate::http::edge::input::IN_PLACE;
 use crate::http::edge::load_shedding::Class;
-use crate::http::edge::problem::{ErrorCode, FieldError};
 use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
 use crate::http::edge::route::{OperationLink, Route, Routes};
 use crate::http::edge::session::COOKIE;
@@ -107,9 +106,7 @@ pub fn document(routes: &Routes) -> OpenApi {
     };
     let mut components =
         document.components.take().unwrap_or_else(|| ComponentsBuilder::new().build());
-    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
-    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
-    components.schemas.insert(ErrorCode::name().into_owned(), ErrorCode::schema());
+    problems::add_schemas(&mut components);
     components.schemas.extend(schemas::all());
     let in_place = |name: &String, _: &mut RefOr<Schema>| name.starts_with(IN_PLACE);
     let in_place = components.schemas.extract_if(.., in_place).collect();
@@ -131,6 +128,7 @@ pub fn document(routes: &Routes) -> OpenApi {
         .flat_map(|list| list.versioned)
         .map(|name| format!("#/components/schemas/{name}"))
         .collect();
+    let own_members = OwnMembers::of(routes);
     for route in routes.all() {
         if LEFT_OUT.contains(&route.operation) {
             document.paths.paths.remove(&plain(route.path));
@@ -139,6 +137,7 @@ pub fn document(routes: &Routes) -> OpenApi {
         let item = document.paths.paths.get_mut(&plain(route.path));
         if let Some(operation) = item.and_then(|item| operation(item, route)) {
             complete(operation, route, &versioned);
+            own_members.refine(operation, route);
             links::add(operation, route.operation, &links);
         }
     }

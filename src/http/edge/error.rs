@@ -10,10 +10,13 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::actors::engine::{host, row_host};
 use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::problem_body::Members;
 use crate::store;
 
 /// Why a request failed.
@@ -89,11 +92,13 @@ impl Error {
         error
     }
 
-    /// Adds a member to the problem body.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.0.extra.insert(name.to_owned(), value);
-        self
+    /// An error whose code has members of its own in the problem body.
+    pub fn of<M: Members>(members: &M, detail: impl Into<Cow<'static, str>>) -> Self {
+        let mut error = Self::new(M::CODE, detail);
+        if let Ok(Value::Object(members)) = serde_json::to_value(members) {
+            error.0.extra = members;
+        }
+        error
     }
 
     /// Adds a header to the answer.
@@ -126,7 +131,7 @@ impl Error {
         &self.0.fields
     }
 
-    /// The members that were added with [`Error::with`].
+    /// The members that only this code has.
     #[must_use]
     pub fn extra(&self) -> &Map<String, Value> {
         &self.0.extra
@@ -238,6 +243,17 @@ fn storage(why: String) -> Error {
     Error::new(code, "the store cannot write; nothing was done").caused_by(Why(why))
 }
 
+/// The members of `version_mismatch`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VersionMismatch {
+    /// The current version; 0 of what does not exist.
+    version: i64,
+}
+
+impl Members for VersionMismatch {
+    const CODE: Code = Code::VersionMismatch;
+}
+
 /// The error for a version that does not match `If-Match`; 0 is the version of what does not exist.
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
@@ -245,7 +261,7 @@ pub fn version_mismatch(version: i64) -> Error {
         0 => "it does not exist yet".to_owned(),
         _ => format!("the current version is {version}"),
     };
-    Error::new(Code::VersionMismatch, detail).with("version", version.into())
+    Error::of(&VersionMismatch { version }, detail)
 }
 
 impl From<store::Error> for Error {

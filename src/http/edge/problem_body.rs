@@ -6,15 +6,18 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::{PartialSchema as _, ToSchema};
 
 use super::error::Error;
+use super::input::string;
 use super::problem::{Code, ErrorCode, FieldError};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// An error (RFC 9457). Some codes add members of their own.
+/// An error (RFC 9457). Codes with members of their own have schemas of their own.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// The URL of the page about this code.
@@ -41,6 +44,53 @@ pub struct Problem {
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Map<String, Value>,
+}
+
+/// The members that the problems of a code have in addition.
+pub trait Members: Serialize + ToSchema {
+    /// The code.
+    const CODE: Code;
+}
+
+/// The schema of the problems of a code with members of its own, and the schemas that it refers to,
+/// each with its name.
+#[must_use]
+pub fn problem_schema<M: Members>() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = Vec::new();
+    M::schemas(&mut schemas);
+    let RefOr::T(Schema::Object(members)) = M::schema() else { return schemas };
+    let mut problem = of_code(M::CODE);
+    for (name, member) in members.properties {
+        problem = problem.property(name, member);
+    }
+    for name in members.required {
+        problem = problem.required(name);
+    }
+    schemas.push((problem_name(M::CODE), problem.into()));
+    schemas
+}
+
+/// The schema of the problems of `invalid_request`, with its name: they have invalid fields.
+#[must_use]
+pub fn invalid_request_schema() -> (String, RefOr<Schema>) {
+    let problem = of_code(Code::InvalidRequest).required("errors");
+    (problem_name(Code::InvalidRequest), problem.into())
+}
+
+/// The name of the schema of the problems of a code, if they have one of their own.
+#[must_use]
+pub fn problem_name(code: Code) -> String {
+    format!("{code:?}{}", Problem::name())
+}
+
+/// The schema of a problem with this code.
+fn of_code(code: Code) -> ObjectBuilder {
+    let one = string().enum_values(Some([code.as_str()]));
+    let problem = match Problem::schema() {
+        RefOr::T(Schema::Object(problem)) => ObjectBuilder::from(problem),
+        _ => ObjectBuilder::new(),
+    };
+    problem.description(Some(code.title())).property("code", one)
 }
 
 /// The answer to a request that failed.

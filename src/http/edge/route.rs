@@ -8,6 +8,7 @@ use utoipa::openapi::OpenApi;
 
 use super::access::Access;
 use super::load_shedding::Class;
+use super::problem::Code;
 
 /// A route.
 pub struct Route {
@@ -45,6 +46,9 @@ pub struct RouteList {
     pub document: fn() -> OpenApi,
     /// The links between operations.
     pub links: &'static [OperationLink],
+    /// Operations, each with the error codes with members of their own that it answers for reasons
+    /// of its own.
+    pub problems: &'static [(&'static str, &'static [Code])],
     /// The names of the schemas that are a resource with a version: an answer with one has an
     /// `ETag`.
     pub versioned: &'static [&'static str],
@@ -110,6 +114,7 @@ macro_rules! routes {
                 }),*],
                 document: <Documented as utoipa::OpenApi>::openapi,
                 links: &[],
+                problems: &[],
                 versioned: &[],
             }
         };

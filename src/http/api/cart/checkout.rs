@@ -5,7 +5,6 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
@@ -15,8 +14,8 @@ use crate::domain::order::{self, CancelCause, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::rejection::UNKNOWN_PROVIDER;
-use crate::http::api::order::rejection::shortages;
-use crate::http::api::order::shape::{OrderLinks, OrderShape};
+use crate::http::api::order::problem::BuyersOrder;
+use crate::http::api::order::shape::OrderShape;
 use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, located};
@@ -93,15 +92,7 @@ pub async fn check_out(
     let order = OrderId(cart.0);
     match placed {
         Ok(placed) => answer(call.secret(), order, &placed, patience),
-        Err(refusal) => {
-            let error = refused(refusal, expected_total);
-            Err(match error.code() {
-                Code::WrongState | Code::OrderCancelled => {
-                    with_next_steps(&call, order, error).await
-                }
-                _ => error,
-            })
-        }
+        Err(refusal) => Err(with_next_steps(&call, order, refused(refusal, expected_total)).await),
     }
 }
 
@@ -134,9 +125,7 @@ pub(super) fn answer(
 ) -> Result<HttpResponse, Error> {
     let token = order_token(secret, order);
     let status = match patience {
-        Some(_) => {
-            outcome(order, placed).map_err(|error| error.with("token", token.clone().into()))?
-        }
+        Some(_) => outcome(order, &token, placed)?,
         None => StatusCode::ACCEPTED,
     };
     let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
@@ -168,28 +157,18 @@ fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
 }
 
 /// The status or the error for a buyer who has waited for the outcome.
-fn outcome(id: OrderId, placed: &PlacedOrder) -> Result<StatusCode, Error> {
+fn outcome(id: OrderId, token: &str, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
-    let here = |code, detail: &'static str| {
-        let error = Error::new(code, detail).with("order", id.to_string().into());
-        error.with("links", json!(OrderLinks::new(id, order)))
-    };
+    let buyers = BuyersOrder { id, token, order: Some(order) };
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
         Phase::AwaitingPayment if order.has_open_reversal() => Ok(StatusCode::ACCEPTED),
-        Phase::AwaitingPayment => {
-            let detail = "the payment did not go through; the order is open for another attempt";
-            let deadline = order.placed().map(|placed| placed.deadline_at.to_string());
-            Err(here(Code::PaymentDeclined, detail)
-                .with("decline_code", order.decline_code().into())
-                .with("payment_deadline_at", deadline.into()))
-        }
+        Phase::AwaitingPayment => Err(buyers.declined()),
         Phase::Cancelling | Phase::Cancelled => match order.cancellation() {
             Some(why) if why.cause() == CancelCause::OutOfStock => {
-                Err(here(Code::OutOfStock, "the order was cancelled: there is not enough stock")
-                    .with("lines", shortages(&why.shortages)))
+                Err(buyers.out_of_stock(&why.shortages))
             }
-            _ => Err(here(Code::OrderCancelled, "the order was cancelled")),
+            _ => Err(buyers.cancelled("the order was cancelled".to_owned())),
         },
         _ => Ok(StatusCode::ACCEPTED),
     }

@@ -8,7 +8,6 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::actors::flows::checkout::CheckoutRefusal;
 use crate::actors::flows::start_over::StartOverRefusal;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Phase};
@@ -18,7 +17,6 @@ use crate::http::api::cart::keyed_id::replacement_id;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::shape::CartShape;
 use crate::http::api::order::shape::OrderShape;
-use crate::http::api::order::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
@@ -67,8 +65,7 @@ pub async fn pay_my_order(
     let checkout = &call.node().flows.checkout;
     match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
         Ok(placed) => checkout::answer(call.secret(), order, &placed, patience),
-        Err(refusal @ CheckoutRefusal::Host(_)) => Err(refused(&call, order, refusal.into()).await),
-        Err(refusal) => Err(refusal.into()),
+        Err(refusal) => Err(with_next_steps(&call, order, refusal.into()).await),
     }
 }
 
@@ -93,7 +90,7 @@ pub async fn cancel_my_order(
     let cancel = async |version| Ok(flow.cancel(order, version, (cause.clone(), patience)).await?);
     let (state, version) = match call.if_match.write(cancel).await {
         Ok(cancelled) => cancelled,
-        Err(error) => return Err(refused(&call, order, error).await),
+        Err(error) => return Err(with_next_steps(&call, order, error).await),
     };
     let free = state.phase() == Phase::Cancelled;
     let status = if free { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -125,19 +122,10 @@ pub async fn replace_my_cart(
     let made = match made {
         Ok(made) => made,
         Err(StartOverRefusal::Order(refusal)) => {
-            return Err(refused(&call, order, refusal.into()).await);
+            return Err(with_next_steps(&call, order, refusal.into()).await);
         }
         Err(StartOverRefusal::Cart(refusal)) => return Err(refusal.into()),
     };
     made.0.open(call.now())?;
     carts::answer(&call, StatusCode::CREATED, cart, made).await
-}
-
-/// A refusal, with what is possible with the order instead, and its token, which the caller has.
-async fn refused(call: &RequestParts, id: OrderId, error: Error) -> Error {
-    if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
-        return error;
-    }
-    let token = order_token(call.secret(), id);
-    with_next_steps(call, id, error).await.with("token", token.into())
 }

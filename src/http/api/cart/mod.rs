@@ -3,6 +3,7 @@
 use crate::http::docs::openapi::CONFLICTS;
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::{Access, Proof, key_if_sent};
+use crate::http::edge::problem::Code;
 use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
@@ -11,6 +12,7 @@ pub mod checkout;
 pub mod declined;
 mod keyed_id;
 mod next_steps;
+pub mod problem;
 mod rejection;
 pub mod requirement;
 pub mod schema;
@@ -46,11 +48,48 @@ routes! {
 
 /// The routes of carts.
 pub const ROUTES: RouteList = RouteList {
-    document: || beside((TABLE.document)(), [schema::all(), requirement::all()].concat()),
+    document: || {
+        let schemas = [schema::all(), requirement::all(), problem::all()];
+        beside((TABLE.document)(), schemas.concat())
+    },
     links: LINKS,
+    problems: PROBLEMS,
     versioned: &["Cart"],
     ..TABLE
 };
+
+/// The codes with members of their own that operations answer.
+const PROBLEMS: &[(&str, &[Code])] = &[
+    ("get_cart", &[Code::CartSpent]),
+    ("update_cart", &[Code::CartSpent]),
+    ("add_lines", &[Code::CartSpent]),
+    ("set_quantity", &[Code::CartSpent]),
+    ("remove_line", &[Code::CartSpent]),
+    (
+        "check_out",
+        &[
+            Code::PaymentDeclined,
+            Code::OutOfStock,
+            Code::CartChanged,
+            Code::CartIncomplete,
+            Code::OrderCancelled,
+            Code::CheckoutInProgress,
+            Code::WrongState,
+        ],
+    ),
+    (
+        "pay_my_order",
+        &[
+            Code::PaymentDeclined,
+            Code::OutOfStock,
+            Code::OrderCancelled,
+            Code::CheckoutInProgress,
+            Code::WrongState,
+        ],
+    ),
+    ("cancel_my_order", &[Code::WrongState]),
+    ("replace_my_cart", &[Code::WrongState, Code::CartSpent]),
+];
 
 const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
 const LINE: &[(&str, &str)] =

@@ -1,18 +1,24 @@
 //! What a buyer can do next with an order that was refused a payment or a cancellation.
 
-use serde_json::json;
-
 use crate::domain::id::OrderId;
+use crate::http::api::order::problem::BuyersOrder;
 use crate::http::api::order::read::read_order;
-use crate::http::api::order::shape::OrderLinks;
+use crate::http::api::order::token::order_token;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
 
-/// A refusal, with the order and what is possible with it.
+/// A refusal because of the order's state, with the order, its token, which the caller has, and what
+/// is possible with it instead; other errors are returned as they are.
 pub async fn with_next_steps(call: &RequestParts, id: OrderId, error: Error) -> Error {
-    let error = error.with("order", id.to_string().into());
-    match read_order(call, id).await {
-        Ok((order, _)) => error.with("links", json!(OrderLinks::new(id, &order))),
-        Err(_) => error,
+    if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
+        return error;
+    }
+    let (token, order) = (order_token(call.secret(), id), read_order(call, id).await.ok());
+    let order = order.as_ref().map(|(order, _)| order);
+    let (order, detail) = (BuyersOrder { id, token: &token, order }, error.detail().to_owned());
+    match error.code() {
+        Code::OrderCancelled => order.cancelled(detail),
+        _ => order.wrong_state(detail),
     }
 }

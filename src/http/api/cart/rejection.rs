@@ -1,12 +1,10 @@
 //! Converts the rejections of carts and the refusals of checkouts to problem responses.
 
-use serde_json::{Value, json};
-
 use crate::actors::flows::checkout::CheckoutRefusal;
 use crate::domain::cart::Rejection;
 use crate::domain::order;
-use crate::http::api::order::rejection::shortages;
-use crate::http::api::shape::Money;
+use crate::http::api::cart::problem::{CartChanged, CartIncomplete, CartSpent};
+use crate::http::api::order::problem::{CheckoutInProgress, not_ordered};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
 
@@ -18,9 +16,7 @@ impl From<Rejection> for Error {
         let detail = rejection.to_string();
         match rejection {
             Rejection::NotFound => Self::new(Code::NotFound, detail),
-            Rejection::Spent { order } => {
-                Self::new(Code::CartSpent, detail).with("order", order.to_string().into())
-            }
+            Rejection::Spent { order } => Self::of(&CartSpent { order: order.to_string() }, detail),
             Rejection::Expired => Self::new(Code::CartExpired, detail),
             Rejection::Exists => Self::new(Code::AlreadyExists, detail),
             Rejection::UnknownLine { .. } => Self::new(Code::NotFound, detail),
@@ -37,22 +33,14 @@ impl From<CheckoutRefusal> for Error {
             CheckoutRefusal::CartExpired => Rejection::Expired.into(),
             CheckoutRefusal::CartSpent { order } => Rejection::Spent { order }.into(),
             CheckoutRefusal::Incomplete(requirements) => {
-                let list: Value = requirements
-                    .iter()
-                    .map(|one| json!({"code": one.code(), "message": one.to_string()}))
-                    .collect();
-                Self::new(Code::CartIncomplete, "the cart cannot be ordered yet")
-                    .with("requirements", list)
+                let requirements = requirements.iter().map(Into::into).collect();
+                Self::of(&CartIncomplete { requirements }, "the cart cannot be ordered yet")
             }
             CheckoutRefusal::Changed { total } => {
-                Self::new(Code::CartChanged, format!("the total is {total}"))
-                    .with("total", json!(Money::from(total)))
+                let detail = format!("the total is {total}");
+                Self::of(&CartChanged { total: total.into() }, detail)
             }
-            CheckoutRefusal::OutOfStock(lines) => {
-                Self::new(Code::OutOfStock, "nothing was ordered; the cart is still open")
-                    .with("order", Value::Null)
-                    .with("lines", shortages(&lines))
-            }
+            CheckoutRefusal::OutOfStock(lines) => not_ordered(&lines),
             CheckoutRefusal::ProviderOff { provider } => Self::new(
                 Code::ProviderOff,
                 format!("{provider} is switched off; nothing was ordered"),
@@ -69,7 +57,7 @@ impl From<CheckoutRefusal> for Error {
                 }],
             ),
             CheckoutRefusal::InProgress { order } => {
-                Self::from(order::Rejection::InProgress).with("order", order.to_string().into())
+                Self::of(&CheckoutInProgress::of(order), order::Rejection::InProgress.to_string())
             }
             CheckoutRefusal::Host(error) => error.into(),
             CheckoutRefusal::Store(error) => error.into(),

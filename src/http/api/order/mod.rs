@@ -12,6 +12,7 @@ use crate::routes;
 pub mod change;
 pub mod list;
 pub mod part;
+pub mod problem;
 pub mod read;
 pub mod rejection;
 pub mod schema;
@@ -45,7 +46,7 @@ pub const ROUTES: RouteList =
 
 /// The OpenAPI document of orders, with the two security schemes for sending an order's token.
 fn document() -> OpenApi {
-    let mut document = beside((TABLE.document)(), schema::all());
+    let mut document = beside((TABLE.document)(), [schema::all(), problem::all()].concat());
     let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
     let about = "The token of one order, from its cart or from the answer to its checkout";
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));

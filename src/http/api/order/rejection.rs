@@ -1,8 +1,6 @@
 //! Converts the rejections of orders to errors of the API.
 
-use serde_json::{Value, json};
-
-use crate::domain::order::{Phase, RefundPart, Rejection, Shortage};
+use crate::domain::order::{Phase, RefundPart, Rejection};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
 
@@ -11,7 +9,8 @@ impl From<Rejection> for Error {
         let detail = rejection.to_string();
         let code = match rejection {
             Rejection::NotFound | Rejection::UnknownFulfillment => Code::NotFound,
-            Rejection::InProgress => Code::CheckoutInProgress,
+            // Of a checkout it is `CheckoutRefusal::InProgress`.
+            Rejection::InProgress => Code::WrongState,
             Rejection::NotPayable { phase } => match phase {
                 Phase::Cancelling | Phase::Cancelled => Code::OrderCancelled,
                 _ => Code::WrongState,
@@ -72,19 +71,4 @@ pub fn at_field(rejection: Rejection, lines: &[u32]) -> Error {
 fn in_line(lines: &[u32], line: u32, part: &str) -> Option<String> {
     let index = lines.iter().position(|one| *one == line)?;
     Some(format!("lines[{index}].{part}"))
-}
-
-/// The member `lines` of an `out_of_stock` error: each SKU with too few units.
-#[must_use]
-pub fn shortages(shortages: &[Shortage]) -> Value {
-    shortages
-        .iter()
-        .map(|one| {
-            json!({
-                "sku": one.sku.as_str(),
-                "requested": one.requested,
-                "available": one.available,
-            })
-        })
-        .collect()
 }

@@ -11,7 +11,6 @@ impl From<Rejection> for Error {
             Rejection::Committed { .. } => Code::StockCommitted,
             Rejection::Changed { .. } => Code::StockChanged,
             Rejection::TooMany => return Self::field("quantity", detail),
-            Rejection::OutOfStock { .. } => Code::OutOfStock,
             _ => Code::WrongState,
         };
         Self::new(code, detail)
