@@ -188,8 +188,20 @@ fn decimal(text: &str, places: usize) -> Result<i64, InvalidMoney> {
 }
 
 /// How halves are rounded; one rule per store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Rounding {
     /// To the even neighbor, so that the errors of many lines cancel out.
     #[default]

@@ -123,7 +123,7 @@ fn faults(schema: &Value, value: &Value, place: &str) -> Vec<String> {
     if let Value::Object(fields) = value {
         for (name, value) in fields {
             let place = format!("{place}.{name}");
-            match known.iter().find(|(known, _)| known == name) {
+            match known.iter().find(|(known, _)| *known == name) {
                 Some((_, schema)) => found.extend(faults(schema, value, &place)),
                 None if known.is_empty() => {}
                 None => found.push(format!("{place} is not in the document")),

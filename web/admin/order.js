@@ -238,11 +238,11 @@ class Page {
   }
 
   #drawTimeline() {
-    const { currency, version } = this.#now;
+    const { version } = this.#now;
     let before = null;
     for (const event of this.#events) {
       if (!this.#items.has(event.seq)) {
-        const item = timelineItem(event, before, currency, () => this.look(event.seq));
+        const item = timelineItem(event, before, () => this.look(event.seq));
         item.open = () => this.#explain(event);
         item.element.addEventListener("pointerenter", item.open, { once: true });
         this.#items.set(event.seq, item);
@@ -278,7 +278,7 @@ const labelled = (name, element) => h("span", { class: "labelled" }, h("span", {
 const callout = (tone, heading, words, todo) =>
   h("div", { class: `callout ${tone}` }, h("b", { text: heading }), h("span", { text: words }), todo ? h("span", { class: "todo", text: todo }) : null);
 
-function timelineItem(event, before, currency, look) {
+function timelineItem(event, before, look) {
   const { cause = {} } = event;
   const gap = before ? Date.parse(event.at) - Date.parse(before.at) : null;
   const reason = reasonOf(event);
@@ -288,11 +288,11 @@ function timelineItem(event, before, currency, look) {
     h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
       h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), data: { paper: exact(event.at) }, text: clock(event.at) }),
       gap === null ? null : h("span", { class: "gap num", text: `+${millis(gap)}` })),
-    h("p", { class: "event-who" }, h("span", { class: "who", title: cause.by, text: people(cause.by, cause.name) }),
-      h("span", { class: "faint mono", text: cause.cmd ?? cause.command ?? "" }),
+    h("p", { class: "event-who" }, h("span", { class: "who", title: cause.by, text: people(cause.by, cause.by_name) }),
+      h("span", { class: "faint mono", text: cause.command ?? "" }),
       reason ? h("q", { text: reason }) : null),
-    h("p", { class: "event-words", text: sentence(event, currency) }), diff,
-    h("details", { class: "raw" }, h("summary", { text: "Event as written" }),
+    h("p", { class: "event-words", text: sentence(event) }), diff,
+    h("details", { class: "raw" }, h("summary", { text: "The whole event" }),
       h("pre", { tabindex: "0", text: JSON.stringify({ kind: event.kind, pos: event.pos, cause, data: event.data }, null, 2) })));
   return { element, diff, button, explained: false };
 }

@@ -31,11 +31,12 @@ const TITLES = {
   step_skipped: "Step skipped",
   alert_raised: "Alert raised",
   alert_cleared: "Alert cleared",
+  unreadable: "An event that cannot be read",
 };
 
 const TONES = {
   payment_unknown: "wait", payment_given_up: "wait", payment_pending: "wait", hold_lapsed: "wait",
-  payment_declined: "bad",
+  payment_declined: "bad", unreadable: "bad",
   stuck: "bad", alert_raised: "bad", cancel_requested: "mute", cancelled: "mute",
   payment_reversed: "mute", payment_voided: "mute", confirmed: "ok", captured: "ok",
   payment_authorized: "ok", fulfilled: "ok", shipped: "ok", refunded: "mute",
@@ -48,9 +49,9 @@ export const eventTitle = (kind) => TITLES[kind] ?? title(kind);
 export const eventTone = (kind) => TONES[kind] ?? "busy";
 
 /** One sentence on what an event says. */
-export function sentence(event, currency) {
+export function sentence(event) {
   const { kind, data = {} } = event;
-  const amount = typeof data.amount === "number" ? money({ amount: data.amount, currency }) : "";
+  const amount = data.amount ? money(data.amount) : "";
   switch (kind) {
     case "placed":
       return `${several(data.lines?.length ?? 0, "line")}, frozen with prices and taxes. Stock is being reserved.`;
@@ -59,7 +60,7 @@ export function sentence(event, currency) {
     case "payment_authorized":
       return `${amount} authorized as ${data.payment}.`;
     case "payment_declined":
-      return `Declined by the provider: ${words(data.code)}. The buyer may try again until the deadline.`;
+      return `Declined by the provider: ${words(data.decline_code)}. The buyer may try again until the deadline.`;
     case "payment_unknown":
       return `The payment may have been made; the call is repeated under the same key. ${data.why ?? ""}`;
     case "confirmed":
@@ -82,6 +83,8 @@ export function sentence(event, currency) {
       return `${stepWords(data.step)} will never be done.`;
     case "alert_raised":
       return alertWords(data.alert);
+    case "unreadable":
+      return `${title(data.stored_kind)}: ${data.why}`;
     case "cancelled":
       return "All money is returned, and all stock is released.";
     default:

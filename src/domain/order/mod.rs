@@ -53,8 +53,20 @@ pub fn entity_id(id: OrderId) -> entity::EntityId {
 }
 
 /// When the money of a confirmed order is captured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum CapturePolicy {
     /// As soon as the order is confirmed.
     #[default]

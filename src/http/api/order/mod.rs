@@ -10,6 +10,7 @@ use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
 pub mod change;
+pub mod event;
 pub mod list;
 pub mod part;
 pub mod problem;

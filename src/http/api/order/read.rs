@@ -3,16 +3,14 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
-use serde_json::Value;
-use utoipa::ToSchema;
 
 use crate::actors::engine::host::{View, decode};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
+use crate::domain::money::Currency;
 use crate::domain::order::{self, Event, Order};
 use crate::domain::time::Timestamp;
-use crate::http::api::order::schema;
+use crate::http::api::order::event::EventShape;
 use crate::http::api::order::shape::{AdminOrder, OrderShape};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
@@ -25,25 +23,6 @@ use crate::store::journal::Record;
 /// The maximum number of events that are folded to show an earlier state of an order.
 const FOLD_MAX: usize = 20_000;
 const PAGE: u32 = 500;
-
-/// An event of an order.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventShape {
-    /// The number of the event in its order, from 1.
-    seq: i64,
-    /// The position of the event in its shard of the journal.
-    pos: i64,
-    #[schema(value_type = schema::OrderEventKind)]
-    kind: String,
-    #[schema(value_type = schemas::Moment)]
-    at: String,
-    /// The cause: the principal, the command and the request.
-    #[schema(value_type = Object)]
-    cause: Value,
-    /// The event's data; payment tokens are masked.
-    #[schema(value_type = Object)]
-    data: Value,
-}
 
 /// Returns an order as its buyer sees it.
 #[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
@@ -102,7 +81,12 @@ pub async fn list_order_events(
     }
     let more = cut(&mut records, limit);
     let last = records.last().map(|record| cursor("events", &record.seq.to_string()));
-    let data = records.iter().map(event).collect();
+    let first = match after {
+        0 => Vec::new(),
+        _ => journal.read_entity(&order::entity_id(order), 0, 1).await?,
+    };
+    let currency = currency(first.first().or(records.first()));
+    let data = records.iter().map(|record| event(record, currency)).collect();
     Ok(HttpResponse::Ok().json(Page::<EventShape> { data, next_cursor: last.filter(|_| more) }))
 }
 
@@ -155,52 +139,20 @@ async fn as_it_was(
     }
 }
 
-fn event(record: &Record) -> EventShape {
-    let mut data: Value = serde_json::from_str(&record.data).unwrap_or_default();
-    if let Some(inner) = data.get_mut(&*record.kind) {
-        data = inner.take();
-    }
-    mask(&mut data);
-    EventShape {
-        seq: record.seq,
-        pos: record.pos,
-        kind: record.kind.to_string(),
-        at: record.at.to_string(),
-        cause: serde_json::from_str(&record.cause).unwrap_or_default(),
-        data,
-    }
+/// An event as the API shows it; `currency` is the order's, which is unknown if the order's first event
+/// cannot be read.
+fn event(record: &Record, currency: Option<Currency>) -> EventShape {
+    let read = decode::<Event>(record).map_err(|error| error.to_string());
+    let unknown =
+        || "the first event of the order, which has its currency, is unreadable".to_owned();
+    let event = currency.ok_or_else(unknown).and(read);
+    EventShape::new(record, event, currency.unwrap_or(Currency::GBP))
 }
 
-/// Hides the payment tokens in an event.
-fn mask(data: &mut Value) {
-    match data {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if name == "token" && value.is_string() {
-                    *value = "***".into();
-                } else {
-                    mask(value);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(mask),
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn tokens_are_masked_wherever_they_are() {
-        let mut data =
-            json!({"method": {"provider": "p", "token": "tok_1"}, "list": [{"token": "t"}]});
-        mask(&mut data);
-        let expected =
-            json!({"method": {"provider": "p", "token": "***"}, "list": [{"token": "***"}]});
-        assert_eq!(data, expected);
+/// The currency of an order, from its first event.
+fn currency(first: Option<&Record>) -> Option<Currency> {
+    match decode::<Event>(first?) {
+        Ok(Event::Placed { placed, .. }) => Some(placed.currency),
+        _ => None,
     }
 }

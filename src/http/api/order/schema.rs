@@ -3,7 +3,7 @@
 use strum::VariantNames as _;
 use utoipa::openapi::schema::ObjectBuilder;
 
-use crate::domain::order;
+use crate::domain::{money, order};
 use crate::http::api::order::part::OrderPart;
 use crate::http::docs::schemas::{one_kind_of, one_of, schemas};
 use crate::http::edge::checked::pattern;
@@ -35,6 +35,11 @@ schemas! {
     AttemptStatus one_kind_of::<order::AttemptState>;
     /// The kind of an event of an order.
     OrderEventKind one_kind_of::<order::Event>;
+    /// How halves of a minor unit are rounded: to the even neighbor, or away from zero.
+    RoundingRule one_of::<money::Rounding>;
+    /// When the money of an order is captured: when it is confirmed, with each fulfillment, or when
+    /// an operator requests it.
+    CaptureTime one_of::<order::CapturePolicy>;
     /// A step of the saga of an order, with the number of its reservation, payment attempt, capture,
     /// refund or fulfillment.
     OrderStep step;

@@ -20,9 +20,9 @@ use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::store;
 
-/// A line of an order.
+/// A line as it was ordered.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct OrderLine {
+pub struct PlacedLine {
     #[schema(value_type = checked::LineId)]
     id: String,
     #[schema(value_type = checked::Sku)]
@@ -34,6 +34,13 @@ pub struct OrderLine {
     tax_rate: String,
     total: Money,
     tax: Money,
+}
+
+/// A line of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderLine {
+    #[serde(flatten)]
+    line: PlacedLine,
     /// Units that were shipped.
     fulfilled: i64,
     /// Units that were refunded.
@@ -448,16 +455,51 @@ impl OrderSummary {
     }
 }
 
+impl PlacedLine {
+    /// A line in a currency.
+    #[must_use]
+    pub fn new(line: &pricing::QuotedLine, currency: Currency) -> Self {
+        Self {
+            id: line.id.to_string(),
+            sku: line.sku.to_string(),
+            name: line.name.clone(),
+            quantity: line.quantity,
+            unit_price: Price::new(line.unit_price, currency),
+            tax_rate: line.tax_rate.to_string(),
+            total: Money::new(line.total, currency),
+            tax: Money::new(line.tax, currency),
+        }
+    }
+}
+
+impl LineUnits {
+    /// Units that were refunded, with their amount.
+    #[must_use]
+    pub fn refunded(line: &order::RefundLine, currency: Currency) -> Self {
+        let amount = Some(Money::new(line.amount, currency));
+        Self { line: line.line.to_string(), quantity: line.quantity(), amount }
+    }
+}
+
+impl From<&order::FulfillmentLine> for LineUnits {
+    fn from(line: &order::FulfillmentLine) -> Self {
+        Self { line: line.line.to_string(), quantity: line.quantity, amount: None }
+    }
+}
+
+impl From<&order::Tracking> for TrackingShape {
+    fn from(tracking: &order::Tracking) -> Self {
+        Self {
+            carrier: named(&tracking.carrier),
+            number: named(&tracking.number),
+            url: tracking.url.clone(),
+        }
+    }
+}
+
 fn order_line(order: &Order, line: &pricing::QuotedLine, placed: &Placed) -> OrderLine {
     OrderLine {
-        id: line.id.to_string(),
-        sku: line.sku.to_string(),
-        name: line.name.clone(),
-        quantity: line.quantity,
-        unit_price: Price::new(line.unit_price, placed.currency),
-        tax_rate: line.tax_rate.to_string(),
-        total: Money::new(line.total, placed.currency),
-        tax: Money::new(line.tax, placed.currency),
+        line: PlacedLine::new(line, placed.currency),
         fulfilled: order.fulfilled(line.id),
         refunded: order.refunded_units(line.id),
     }
@@ -481,29 +523,16 @@ fn refunds(order: &Order, currency: Currency) -> Vec<RefundShape> {
 }
 
 fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
-    let lines = one.lines.iter().map(|line| LineUnits {
-        line: line.line.to_string(),
-        quantity: line.quantity,
-        amount: None,
-    });
     FulfillmentShape {
         id: one.number.to_string(),
-        lines: lines.collect(),
-        tracking: one.tracking.as_ref().map(|tracking| TrackingShape {
-            carrier: named(&tracking.carrier),
-            number: named(&tracking.number),
-            url: tracking.url.clone(),
-        }),
+        lines: one.lines.iter().map(Into::into).collect(),
+        tracking: one.tracking.as_ref().map(Into::into),
         created_at: one.created_at.to_string(),
     }
 }
 
 fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
-    let lines = one.lines.iter().map(|line| LineUnits {
-        line: line.line.to_string(),
-        quantity: line.quantity(),
-        amount: Some(Money::new(line.amount, currency)),
-    });
+    let lines = one.lines.iter().map(|line| LineUnits::refunded(line, currency));
     RefundShape {
         id: one.number.to_string(),
         // A refund of 0 needs no call of the provider.
