@@ -1,18 +1,28 @@
 // A shop front on another origin than the API, on the types that are generated from the API's own
-// document: lists products, fills a cart, buys, follows the order, and tells the page's server what
-// happened.
+// document: lists products, fills a cart, buys (the first card is declined), follows the order, and
+// tells the page's server what happened. `code` narrows a problem to the members of its code.
 
 import createClient from "openapi-fetch";
 import type { components, paths } from "./api";
 
 type Order = components["schemas"]["Order"];
-type Problem = components["schemas"]["Problem"];
+type RequirementCode = components["schemas"]["RequirementCode"];
 
 const api = new URLSearchParams(location.search).get("api") ?? "";
 const shop = createClient<paths>({ baseUrl: api });
 
+/** What the shop front says of each requirement: the compiler knows whether one is missing. */
+const LACKS: Record<RequirementCode, string> = {
+  lines_missing: "The cart is empty.",
+  email_missing: "Your email address, please.",
+  shipping_address_missing: "Your address, please.",
+  delivery_option_missing: "How shall it be delivered?",
+  line_unavailable: "Something is not sold any more.",
+  total_too_large: "This is too much for one order.",
+};
+
 /** The data of an answer; a problem ends the run with its code. */
-function must<T>(answer: { data?: T; error?: Problem; response: Response }): T {
+function must<T>(answer: { data?: T; error?: { code: string }; response: Response }): T {
   if (answer.data === undefined) {
     const code = answer.error?.code ?? "no problem";
     throw new Error(`${answer.response.url}: ${answer.response.status} ${code}`);
@@ -36,7 +46,8 @@ async function fillCart(): Promise<{ id: string; etag: string }> {
     body: { lines: [{ sku: product.sku, quantity: 1 }], delivery_option: option.id },
   });
   const cart = must(made);
-  check(cart.requirements.some((one) => one.code === "email_missing"), "an email is required");
+  const lacks = cart.requirements.map((one) => LACKS[one.code]);
+  check(lacks.includes(LACKS.email_missing), "an email is required");
   const etag = made.response.headers.get("ETag");
   check(made.response.headers.get("Location") === `/v1/store/carts/${cart.id}`, "no Location");
   if (etag === null) throw new Error("a page of another origin cannot read the ETag");
@@ -55,20 +66,53 @@ async function complete(cart: { id: string; etag: string }): Promise<number> {
   const header = { "If-Match": cart.etag };
   const changed = must(await shop.PATCH("/v1/store/carts/{id}", { params: { path, header }, body }));
   const stale = await shop.PATCH("/v1/store/carts/{id}", { params: { path, header }, body });
-  check(stale.error?.code === "version_mismatch", "a stale version is refused");
+  if (stale.error?.code !== "version_mismatch") throw new Error("a stale version is refused");
+  check(stale.error.version === changed.version, "the problem has the version");
   return changed.totals.total.amount;
 }
 
+/** A declined payment: the order, which its buyer can pay again until a deadline. */
+type Declined = { id: string; token: string; deadline: Date };
+
+async function tryToBuy(cart: string, header: { Prefer: string }): Promise<Declined> {
+  const answer = await shop.POST("/v1/store/carts/{id}/checkout", {
+    params: { path: { id: cart }, header: { ...header, "Idempotency-Key": crypto.randomUUID() } },
+    body: { payment: { provider: "sandbox", token: "tok_declined" } },
+  });
+  const problem = answer.error;
+  switch (problem?.code) {
+    case "payment_declined": {
+      const { order, token, links, decline_code, payment_deadline_at } = problem;
+      check(links.pay === `/v1/store/orders/${order}/payments`, `${decline_code} is not the end`);
+      return { id: order, token, deadline: new Date(payment_deadline_at) };
+    }
+    case "out_of_stock":
+      throw new Error(problem.lines.map((line) => `${line.available} ${line.sku}`).join());
+    case "cart_changed":
+      throw new Error(`it costs ${problem.total.amount} now`);
+    case "cart_incomplete":
+      throw new Error(problem.requirements.map((one) => LACKS[one.code]).join(" "));
+    case "order_cancelled":
+    case "checkout_in_progress":
+      throw new Error(`${problem.code}: ${problem.order}`);
+    case "invalid_request":
+      throw new Error(problem.errors.map((one) => `${one.field} ${one.message}`).join());
+    default:
+      throw new Error(`the card is declined: ${problem?.code}`);
+  }
+}
+
 async function buy(cart: string, total: number): Promise<{ order: Order; token: string }> {
-  const order = must(await shop.POST("/v1/store/carts/{id}/checkout", {
-    params: {
-      path: { id: cart },
-      header: { "Idempotency-Key": crypto.randomUUID(), Prefer: "wait=30" },
-    },
+  const header = { Prefer: "wait=30" };
+  const declined = await tryToBuy(cart, header);
+  check(declined.deadline > new Date(), "there is time for another payment");
+  const order = must(await shop.POST("/v1/store/orders/{id}/payments", {
+    params: { path: { id: declined.id }, header: { ...header, "Idempotency-Key": crypto.randomUUID() } },
+    headers: { Authorization: `Bearer ${declined.token}` },
     body: { payment: { provider: "sandbox", token: "tok_ok" } },
   }));
   check(order.total.amount === total, "the order's total is the cart's");
-  if (order.token === undefined) throw new Error("the answer to a checkout has the order's token");
+  if (order.token === undefined) throw new Error("the answer to a payment has the order's token");
   return { order, token: order.token };
 }
 

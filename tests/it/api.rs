@@ -473,7 +473,7 @@ async fn tracking_is_corrected(api: &Api, order: &str, sent: &Value) {
         .unwrap()
         .iter()
         .filter(|event| event["kind"] == "tracking_corrected")
-        .map(|event| (&event["data"]["tracking"]["number"], &event["cause"]["cmd"]))
+        .map(|event| (&event["data"]["tracking"]["number"], &event["cause"]["command"]))
         .collect();
     let command = json!("correct_tracking");
     assert_eq!(kept, [(&json!("JD01"), &command), (&Value::Null, &command)]);
