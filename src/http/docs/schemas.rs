@@ -85,11 +85,16 @@ pub fn number(about: &str, min: i64, max: i64) -> ObjectBuilder {
     number.minimum(Some(min)).maximum(Some(max))
 }
 
+/// The names of all variants.
+#[must_use]
+pub fn names<S: VariantArray + Copy + Into<&'static str>>() -> Vec<&'static str> {
+    S::VARIANTS.iter().map(|one| (*one).into()).collect()
+}
+
 /// The schema of a text that is one of the names of `S`.
 #[must_use]
 pub fn one_of<S: VariantArray + Copy + Into<&'static str>>(about: &str) -> ObjectBuilder {
-    let names = S::VARIANTS.iter().map(|one| (*one).into());
-    string().description(Some(about)).enum_values(Some(names))
+    string().description(Some(about)).enum_values(Some(names::<S>()))
 }
 
 /// The schema of a text that is the name of a variant of `S`, whose variants have fields.

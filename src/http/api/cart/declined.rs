@@ -22,7 +22,6 @@ use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::{Draft, NoBody};
 use crate::http::edge::prefer::Patience;
-use crate::http::edge::problem::Code;
 use crate::http::edge::problem_body::Problem;
 use crate::http::edge::read_your_writes;
 
