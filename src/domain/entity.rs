@@ -77,7 +77,7 @@ pub struct Cause {
     pub by: String,
     /// The name of the principal's key or sign-in link; `None` if it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// The command's name.
     #[serde(rename = "cmd")]
     pub command: String,

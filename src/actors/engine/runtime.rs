@@ -209,7 +209,7 @@ pub struct Author {
     /// The author, in the form that the journal uses for principals, such as `key:…`.
     pub by: String,
     /// The name of the author's key or sign-in link.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// The reason.
     pub reason: String,
     /// The request id.

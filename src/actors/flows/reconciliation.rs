@@ -67,7 +67,7 @@ impl Reconciliation {
                 () = due => {
                     if owned.has(0) {
                         // A sweep that is stopped is continued by the next one.
-                        let swept = stop.run_until_cancelled(self.sweep_all()).await;
+                        let swept = stop.run_until_cancelled(Box::pin(self.sweep_all())).await;
                         if let Some(Err(error)) = swept {
                             tracing::warn!(%error, "a sweep was interrupted");
                         }

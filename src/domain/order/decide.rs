@@ -530,7 +530,8 @@ impl Order {
     fn correct_tracking(&self, number: u32, tracking: Option<&Tracking>) -> Decision {
         let mut all = self.fulfillments.iter();
         let found = all.find(|one| one.number == number).ok_or(Rejection::UnknownFulfillment)?;
-        let (changed, tracking) = (found.tracking.as_ref() != tracking, tracking.cloned());
+        let (changed, tracking) =
+            (found.tracking.as_ref() != tracking, tracking.cloned().map(Box::new));
         Ok(some(changed, Event::TrackingCorrected { fulfillment: number, tracking }))
     }
 

@@ -85,7 +85,7 @@ pub enum Event {
     TrackingCorrected {
         fulfillment: u32,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        tracking: Option<Tracking>,
+        tracking: Option<Box<Tracking>>,
     },
     /// Cancellation is requested.
     CancelRequested {

@@ -214,7 +214,7 @@ impl Order {
             }
             Event::TrackingCorrected { fulfillment, tracking } => {
                 for one in self.fulfillments.iter_mut().filter(|one| one.number == *fulfillment) {
-                    one.tracking.clone_from(tracking);
+                    one.tracking = tracking.as_deref().cloned();
                 }
             }
             _ => {}

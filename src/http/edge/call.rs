@@ -113,7 +113,7 @@ impl RequestParts {
     pub fn cause(&self, digest: u64) -> Cause {
         Cause {
             by: self.principal.by(),
-            name: self.principal.name().map(str::to_owned),
+            name: self.principal.name().map(Arc::from),
             command: String::new(),
             request: Some(self.request_id.to_string()),
             idempotency: self.key.clone().map(|key| Idempotency { key, digest }),

@@ -125,7 +125,7 @@ fn event(record: &Record) -> Result<StockEvent, Error> {
         kind: (&event).into(),
         at: record.at.to_string(),
         by: cause.by,
-        by_name: cause.name,
+        by_name: cause.name.as_deref().map(str::to_owned),
         request_id: cause.request,
         reason,
         order: order(&event).map(ToString::to_string),
