@@ -63,7 +63,7 @@ impl From<Cause> for CauseShape {
     fn from(cause: Cause) -> Self {
         Self {
             by: cause.by,
-            by_name: cause.name,
+            by_name: cause.name.as_deref().map(str::to_owned),
             command: cause.command,
             request_id: cause.request,
             idempotency_key: cause.idempotency.map(|idempotency| idempotency.key),
@@ -367,7 +367,7 @@ fn data(event: Event, currency: Currency) -> EventData {
         }
         Event::TrackingCorrected { fulfillment, tracking } => EventData::TrackingCorrected {
             fulfillment: fulfillment.to_string(),
-            tracking: tracking.as_ref().map(Into::into),
+            tracking: tracking.as_deref().map(Into::into),
         },
         Event::CancelRequested { reason, shortages } => {
             let shortages = shortages.iter().map(Into::into).collect();
