@@ -115,6 +115,15 @@ impl Folder {
     }
 }
 
+/// Creates a new empty file that only its owner may read.
+pub(in crate::store) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Whether a constraint refused the statement, so that the connection is still usable.
 pub(in crate::store) fn refused_by_constraint(error: &sqlx::Error) -> bool {
     // `SQLITE_CONSTRAINT` is 19, in the low byte of each of its extended codes.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::folder::sync_dir;
+use super::folder::{create_private, sync_dir};
 use super::open_error::DATABASE;
 pub use super::sizes::{Check, Sizes};
 use super::{Backend, Error, OpenError, Store, history, open, postgres, startup_checks};
@@ -162,15 +162,6 @@ async fn run_check(
     let mut faults: Vec<String> = sqlx::query_scalar(text).fetch_all(connection).await?;
     faults.retain(|fault| fault != "ok");
     Ok(faults)
-}
-
-/// Creates a new empty file that only its owner may read.
-pub(super) fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// Syncs a file; returns its size in bytes.

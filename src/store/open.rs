@@ -10,8 +10,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::folder::{Folder, WriteConnection, sync_dir};
-use super::maintenance::create_private;
+use super::folder::{Folder, WriteConnection, create_private, sync_dir};
 use super::open_error::{DATABASE, OpenError};
 use super::{Options, Store, migrations, startup_checks};
 
