@@ -7,8 +7,6 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{ComponentsBuilder, OpenApi, Ref, RefOr};
 
-use crate::domain::product::Product;
-use crate::domain::versioned;
 use crate::http::edge::checked::pattern;
 use crate::http::edge::input::string;
 use crate::http::edge::query::LIMIT_MAX;
@@ -57,8 +55,6 @@ schemas! {
     /// a timer, a payment provider, the sweep of payments, or a schedule of jobs.
     PrincipalName |about| pattern(about, r"^(buyer|saga|timer|sweep|(key|session|provider|schedule):.+)$", 300)
         .examples(["key:5f0c"]);
-    /// The kind of an event of a product or a location.
-    RowEventKind one_kind_of::<versioned::Event<Product>>;
     /// A time, RFC 3339.
     Moment |about| ObjectBuilder::new().schema_type(Type::String).description(Some(about))
         .format(Some(date_time()));

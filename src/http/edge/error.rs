@@ -15,8 +15,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::actors::engine::{host, row_host};
-use crate::http::edge::problem::{Code, FieldError};
-use crate::http::edge::problem_body::Members;
+use crate::http::edge::problem::{Code, FieldError, Members};
 use crate::store;
 
 /// Why a request failed.

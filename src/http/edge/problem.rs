@@ -116,6 +116,12 @@ impl Code {
     }
 }
 
+/// The members that the problems of a code have in addition.
+pub trait Members: Serialize + ToSchema {
+    /// The code.
+    const CODE: Code;
+}
+
 /// The OpenAPI schema of a [`Code`].
 #[derive(Debug)]
 pub struct ErrorCode;

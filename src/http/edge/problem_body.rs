@@ -12,7 +12,7 @@ use utoipa::{PartialSchema as _, ToSchema};
 
 use super::error::Error;
 use super::input::string;
-use super::problem::{Code, ErrorCode, FieldError};
+use super::problem::{Code, ErrorCode, FieldError, Members};
 
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
@@ -44,12 +44,6 @@ pub struct Problem {
     #[serde(flatten)]
     #[schema(ignore)]
     pub extra: Map<String, Value>,
-}
-
-/// The members that the problems of a code have in addition.
-pub trait Members: Serialize + ToSchema {
-    /// The code.
-    const CODE: Code;
 }
 
 /// The schema of the problems of a code with members of its own, and the schemas that it refers to,

@@ -7,8 +7,8 @@ use utoipa::openapi::{RefOr, Schema};
 use crate::http::api::cart::requirement::RequirementShape;
 use crate::http::api::shape::Money;
 use crate::http::docs::schemas;
-use crate::http::edge::problem::Code;
-use crate::http::edge::problem_body::{Members, problem_schema};
+use crate::http::edge::problem::{Code, Members};
+use crate::http::edge::problem_body::problem_schema;
 
 /// The members of `cart_spent`.
 #[derive(Debug, Serialize, ToSchema)]

@@ -10,8 +10,8 @@ use crate::http::api::order::shape::OrderLinks;
 use crate::http::docs::schemas;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
-use crate::http::edge::problem::Code;
-use crate::http::edge::problem_body::{Members, problem_schema};
+use crate::http::edge::problem::{Code, Members};
+use crate::http::edge::problem_body::problem_schema;
 
 /// A SKU with too few units.
 #[derive(Debug, Serialize, ToSchema)]

@@ -5,13 +5,16 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 
 use super::shape::ProductInput;
-use crate::http::docs::schemas::{one_of, refer, schemas};
+use crate::domain::product::Event;
+use crate::http::docs::schemas::{one_kind_of, one_of, refer, schemas};
 use crate::http::edge::checked::Sku;
 use crate::store::product::Sort;
 
 schemas! {
     /// The order of a list of products; by SKU by default.
     ProductSort one_of::<Sort>;
+    /// The kind of an event of a product or a location.
+    RowEventKind one_kind_of::<Event>;
     /// A new product, with its SKU.
     NewProduct new_product;
 }
