@@ -95,7 +95,7 @@ mod tests {
     /// The violations if units are reserved after so many hours.
     fn found(books: &mut ForSale, hours: i64) -> usize {
         let data = r#"{"reserved": {"order": "ord_01k8x4m5n6p7q8r9s0t1v2w3x4", "gen": 1,
-            "parts": [{"location": "annex", "quantity": 1}], "until": 1}}"#;
+            "parts": [{"loc": "annex", "qty": 1}], "until": 1}}"#;
         let record = record("sku_LAMP", (2, hours), data);
         let event = serde_json::from_str(data).unwrap();
         books.note_reserved(&record, &event);

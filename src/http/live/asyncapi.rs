@@ -14,6 +14,7 @@ use super::message::{
 };
 use crate::http::edge::error::Error;
 use crate::http::edge::if_none_match::public;
+use crate::http::edge::input::IN_PLACE;
 
 /// A message: its `type`, its description, and the schema of its other fields.
 struct Described {
@@ -67,12 +68,34 @@ fn payload(message: &Described) -> Result<Value, serde_json::Error> {
     Ok(schema)
 }
 
+/// Replaces references to schemas that are written where they are used.
+fn write_in_place(value: &mut Value, in_place: &BTreeMap<String, Value>) {
+    let name = value.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    if let Some(Value::Object(schema)) = name.and_then(|name| in_place.get(name))
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.remove("$ref");
+        for (field, content) in schema {
+            // What is said about the field has precedence over what is said about its schema.
+            fields.entry(field.clone()).or_insert_with(|| content.clone());
+        }
+    }
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| write_in_place(field, in_place));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| write_in_place(item, in_place)),
+        _ => {}
+    }
+}
+
 /// The AsyncAPI document.
 ///
 /// # Errors
 /// A schema cannot be serialized.
 pub fn document() -> Result<Value, serde_json::Error> {
-    let (mut messages, mut schemas) = (Map::new(), BTreeMap::new());
+    let mut messages = Map::new();
+    let mut schemas: BTreeMap<String, Value> = BTreeMap::new();
     let (client, server) = (of_client(), of_server());
     for message in client.iter().chain(&server) {
         let shape = json!({
@@ -86,6 +109,9 @@ pub fn document() -> Result<Value, serde_json::Error> {
             schemas.insert(name.clone(), serde_json::to_value(schema)?);
         }
     }
+    let in_place = schemas.extract_if(.., |name, _| name.starts_with(IN_PLACE)).collect();
+    schemas.values_mut().for_each(|schema| write_in_place(schema, &in_place));
+    messages.values_mut().for_each(|message| write_in_place(message, &in_place));
     let named = |all: &[Described], to: &str| -> Vec<Value> {
         all.iter().map(|one| json!({"$ref": format!("#/{to}/messages/{}", one.kind)})).collect()
     };
