@@ -162,6 +162,7 @@ mod tests {
         let refer = |name: &str| json!({"schema": {"$ref": format!("{SCHEMAS}{name}")}});
         let note = json!({"type": ["string", "null"]});
         let fields = json!({"properties": {"note": note, "size": {"type": "integer"}}});
+        let sent = json!({"description": "A request", "properties": fields["properties"]});
         let mut document = json!({
             "paths": {"/a": {"post": {
                 "parameters": [{"in": "query", "name": "q"}],
@@ -169,7 +170,7 @@ mod tests {
                 "responses": {"200": {"content": {"application/json": refer("Answer")}}},
             }}},
             "components": {"schemas": {
-                "Sent": fields, "Answer": {"allOf": [fields]}, "Unused": {"type": "string"},
+                "Sent": sent, "Answer": {"allOf": [fields]}, "Unused": {"type": "string"},
             }},
         });
         finish(&mut document);
