@@ -129,7 +129,6 @@ pub struct Hello {
 /// A row of a snapshot, by topic.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub enum LiveRow {
     Order(OrderSummary),
     Stock(StockLevel),
@@ -252,7 +251,6 @@ pub struct LocationChangeShape<'a> {
 /// A change, by topic.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are the large one")]
 pub enum ChangeShape<'a> {
     Order(OrderChangeShape<'a>),
     Stock(StockChangeShape<'a>),
