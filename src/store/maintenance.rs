@@ -1,7 +1,7 @@
 //! Maintenance of a store: backup and restore of a data folder, checks and sizes. A database in
 //! PostgreSQL is backed up with its own tools. The content of rows is checked by `verify`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
