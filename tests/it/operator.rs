@@ -277,6 +277,13 @@ fn append(entity: &str, data: Option<&str>, due: i64) -> Append {
     }
 }
 
+/// Starts a site again with an order whose history cannot be read: `ord_bad`.
+pub async fn unreadable_order(site: &mut Site) {
+    site.app.take().unwrap().stop().await;
+    write(&site.config.data.dir, &[append("ord_bad", Some("{}"), 1)]).await;
+    site.app = Some(kontor::app::App::start(&site.config).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn timers_of_unreadable_entities_starve_nobody() {
     let shop = Shop::open().await;
@@ -300,9 +307,7 @@ async fn timers_of_unreadable_entities_starve_nobody() {
 async fn quarantine_and_dead_letters_are_shown_and_tried_again() {
     let mut site = Site::open().await;
     site.sell("LAMP", 500, 5).await;
-    site.app.take().unwrap().stop().await;
-    write(&site.config.data.dir, &[append("ord_bad", Some("{}"), 1)]).await;
-    site.app = Some(kontor::app::App::start(&site.config).await.unwrap());
+    unreadable_order(&mut site).await;
     let cluster = site
         .until_some(async || {
             let cluster = site.admin(Method::GET, "/cluster", None).await.expect(200);

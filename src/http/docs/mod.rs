@@ -8,6 +8,7 @@ use crate::http::edge::access::Access;
 use crate::routes;
 
 pub mod error_page;
+pub mod examples;
 mod finish;
 mod links;
 pub mod openapi;

@@ -24,7 +24,7 @@ use utoipa_swagger_ui::Config;
 
 use super::finish::finish;
 use super::problems::OwnMembers;
-use super::{links, problems, schemas};
+use super::{examples, links, problems, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
 use crate::http::edge::if_none_match::public;
@@ -488,6 +488,7 @@ impl Document {
         }
         let mut made = serde_json::to_value(document(&self.routes))?;
         finish(&mut made);
+        examples::add(&mut made)?;
         let made = made.to_string();
         Ok(self.text.get_or_init(|| made))
     }
