@@ -1,9 +1,11 @@
-//! The admin page in a real browser, on a real server: signing in, orders that come alive, the
-//! history of one, a stuck saga, the keyboard, and whether everybody can use it.
+//! The pages in a real browser, on a real server. The admin page: signing in, orders that come alive,
+//! the history of one, a stuck saga, the keyboard, and whether everybody can use it; its desk and the
+//! documentation are beside this.
 
 mod chrome;
 mod corrections;
 mod desk;
+mod docs;
 
 use chrome::Page;
 use kontor::store::session::LINK_LASTS;

@@ -1,5 +1,5 @@
-//! The documentation of the API: its OpenAPI document, the schemas of single values, and the pages
-//! about error codes.
+//! The documentation of the API: its OpenAPI document with examples, the pages that show it, the
+//! guide, the pages about error codes, the schemas of single values, and a Postman collection.
 //!
 //! The types of requests and answers, their schemas and links are next to the handlers; this module
 //! gets them with the list of routes.
@@ -7,13 +7,14 @@
 use crate::http::edge::access::Access;
 use crate::routes;
 
-pub mod error_page;
+mod error_page;
 pub mod examples;
 mod finish;
 mod links;
 pub mod openapi;
 mod problems;
 pub mod schemas;
+mod swagger;
 
 const PUBLIC: Access = Access::Public;
 
@@ -22,6 +23,6 @@ routes! {
     pub const ROUTES =
     GET "/openapi.json"       PUBLIC Browse openapi::show_openapi;
     GET "/docs/errors/{code}" PUBLIC Browse error_page::explain_error;
-    GET "/docs"               PUBLIC Browse openapi::redirect_to_docs;
-    GET "/docs/{file:.*}"     PUBLIC Browse openapi::show_docs;
+    GET "/docs"               PUBLIC Browse swagger::redirect_to_docs;
+    GET "/docs/{file:.*}"     PUBLIC Browse swagger::show_docs;
 }

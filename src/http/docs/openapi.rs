@@ -1,12 +1,12 @@
 //! The OpenAPI document: the documentation at the handlers, completed from the list of routes with
-//! security, headers and the errors that every operation may answer. Swagger UI, which is embedded
-//! in the binary, shows it at `/docs`.
+//! security, headers, the errors that every operation may answer, and examples. `swagger` shows it
+//! at `/docs`.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use actix_web::http::{Method, header};
+use actix_web::http::Method;
 use actix_web::{HttpResponse, web};
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
@@ -20,7 +20,6 @@ use utoipa::openapi::{
     ComponentsBuilder, ContactBuilder, Content, ContentBuilder, InfoBuilder, License, OpenApi, Ref,
     RefOr, Required, Response, ResponseBuilder, Server,
 };
-use utoipa_swagger_ui::Config;
 
 use super::finish::finish;
 use super::problems::OwnMembers;
@@ -40,8 +39,10 @@ const KEY: &str = "api_key";
 const SESSION: &str = "session";
 
 /// What the document is about.
-const ABOUT: &str = "Carts, stock, orders and payments of a shop. `/docs/` shows this document as \
-                     pages; docs/api.md in the source describes the API in prose. The websocket \
+const ABOUT: &str = "Carts, stock, orders and payments of a shop. What a buyer does needs no key; for \
+                     the rest, make one with `kontor key create --scope admin`. `/docs/` shows this \
+                     document as pages, and `/docs/guide/api` describes the API in prose. \
+                     `/postman.json` is a Postman collection of the examples. The websocket \
                      `/v1/admin/live` is described by `/asyncapi.json`.";
 
 /// The tags of operations, in the order in which a reader needs them.
@@ -500,28 +501,4 @@ impl Document {
 pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse, Error> {
     let text = document.text().map_err(Error::internal)?;
     Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
-}
-
-/// Redirects to the API documentation.
-#[utoipa::path(get, path = "/docs", tag = "docs",
-    responses((status = 308, description = "To /docs/")))]
-pub async fn redirect_to_docs() -> HttpResponse {
-    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
-}
-
-/// Serves the API documentation.
-#[utoipa::path(get, path = "/docs/{file}", tag = "docs",
-    params(("file" = String, Path, description = "A file of the documentation")),
-    responses((status = 200, description = "The file", content_type = "*/*")))]
-pub async fn show_docs(path: web::Path<String>) -> Result<HttpResponse, Error> {
-    let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::from("/openapi.json")));
-    let file = file.map_err(|error| {
-        Error::internal(std::io::Error::other(format!("a page of the API: {error}")))
-    })?;
-    let file = file.ok_or_else(|| Error::not_found("page"))?;
-    let mut response = HttpResponse::Ok();
-    if file.gzpipped {
-        response.insert_header((header::CONTENT_ENCODING, "gzip"));
-    }
-    Ok(response.content_type(file.content_type).body(file.bytes.into_owned()))
 }

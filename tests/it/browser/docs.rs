@@ -1,0 +1,29 @@
+//! The documentation in a browser: the API's page, on which a buyer's request is sent at once, and
+//! the guide, in all themes and sizes.
+
+use super::chrome::Page;
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn docs_open_on_what_a_buyer_does_and_the_first_request_is_answered() {
+    let site = Site::open().await;
+    site.sell("85123A", 295, 9).await;
+    let page = Page::open().await;
+    page.go(&format!("{}/docs", site.url())).await;
+    page.sees(".lead", "kontor key create --scope admin").await;
+    page.until("document.querySelectorAll('.opblock-tag-section.is-open').length === 4").await;
+    let tags = "[...document.querySelectorAll('.opblock-tag-section.is-open .opblock-tag')]\
+                .map((one) => one.dataset.tag).join()";
+    assert_eq!(page.eval(tags).await, "products,carts,checkout,orders");
+    let keyed = "[...document.querySelectorAll('.opblock-summary-path')]\
+                 .some((one) => one.textContent.includes('admin'))";
+    assert_eq!(page.eval(keyed).await, false, "what needs a key is closed");
+    page.click(".opblock.is-open .execute").await;
+    page.sees(".live-responses-table .response-col_status", "200").await;
+    page.sees(".live-responses-table .highlight-code, .live-responses-table code", "85123A").await;
+    // A path has its example, which the demo's shop has.
+    page.click("#operations-products-show_product .opblock-summary-control").await;
+    page.click("#operations-products-show_product .execute").await;
+    page.sees("#operations-products-show_product .response-col_status", "200").await;
+    assert_eq!(page.troubles(""), [""; 0]);
+}
