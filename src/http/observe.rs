@@ -113,10 +113,12 @@ fn add_headers(headers: &mut HeaderMap, id: &str, api: bool, page: bool) {
     if api && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if page {
+    if page && !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         let policy = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; \
                       frame-ancestors 'none'; base-uri 'none'";
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    }
+    if page {
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
 }

@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::page::{answer, escape};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, ErrorCode};
 
@@ -42,18 +43,18 @@ pub async fn explain_error(
             remedy: code.remedy(),
         }));
     }
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page(code)))
+    Ok(page(code))
 }
 
-fn page(code: Code) -> String {
-    let text = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{code}</title>\
-         <h1>{code}</h1><p><strong>{status}</strong> {title}.</p><p>{remedy}</p>\
-         <p><a href=\"/docs/\">The API</a></p></html>\n",
+fn page(code: Code) -> HttpResponse {
+    let main = format!(
+        "<h1><code>{code}</code></h1>\n<p><strong>{status}</strong> {title}.</p>\n<p>{remedy}</p>\n\
+         <p>All codes, and the rules that all answers follow, are in \
+         <a href=\"/docs/guide/api#error-codes\">the HTTP API</a>.</p>\n",
         code = code.as_str(),
         status = code.status(),
-        title = text(code.title()),
-        remedy = text(code.remedy()),
-    )
+        title = escape(code.title()),
+        remedy = escape(code.remedy()),
+    );
+    answer(code.as_str(), "", &main, "")
 }

@@ -10,8 +10,10 @@ use crate::routes;
 mod error_page;
 pub mod examples;
 mod finish;
+mod guide;
 mod links;
 pub mod openapi;
+mod page;
 mod problems;
 pub mod schemas;
 mod swagger;
@@ -23,6 +25,8 @@ routes! {
     pub const ROUTES =
     GET "/openapi.json"       PUBLIC Browse openapi::show_openapi;
     GET "/docs/errors/{code}" PUBLIC Browse error_page::explain_error;
+    GET "/docs/guide"         PUBLIC Browse guide::show_guide;
+    GET "/docs/guide/{page}"  PUBLIC Browse guide::show_guide_page;
     GET "/docs"               PUBLIC Browse swagger::redirect_to_docs;
     GET "/docs/{file:.*}"     PUBLIC Browse swagger::show_docs;
 }

@@ -62,13 +62,15 @@ const TAGS: [(&str, &str); 11] = [
 
 /// Operations that are no part of the API: pages for people, calls between nodes, and the websocket,
 /// which OpenAPI cannot describe.
-pub const LEFT_OUT: [&str; 8] = [
+pub const LEFT_OUT: [&str; 10] = [
     "answer_node",
     "show_start",
     "show_admin",
     "show_admin_file",
     "redirect_to_docs",
     "show_docs",
+    "show_guide",
+    "show_guide_page",
     "explain_error",
     "open_live",
 ];

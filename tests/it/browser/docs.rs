@@ -27,3 +27,35 @@ async fn docs_open_on_what_a_buyer_does_and_the_first_request_is_answered() {
     page.sees("#operations-products-show_product .response-col_status", "200").await;
     assert_eq!(page.troubles(""), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_can_be_read_by_everybody() {
+    let site = Site::open().await;
+    let page = Page::open().await;
+    let all = ["api", "glossary", "admin", "money", "operations", "scaling", "reliability"];
+    let all = all.iter().chain(&["performance", "load"]).map(|name| format!("guide/{name}"));
+    let mut all: Vec<String> = all.collect();
+    all.extend(["guide".to_owned(), "errors/payment_declined".to_owned()]);
+    for (theme, width, height) in [("light", 1440, 900), ("dark", 1440, 900), ("dark", 390, 844)] {
+        page.size(width, height).await;
+        page.theme(theme).await;
+        for name in &all {
+            page.go(&format!("{}/docs/{name}", site.url())).await;
+            page.until("document.readyState === 'complete' && !!document.querySelector('h1')")
+                .await;
+            let styled = "getComputedStyle(document.querySelector('.bar')).display";
+            assert_eq!(page.eval(styled).await, "flex", "{name} has its style");
+            let over = "document.documentElement.scrollWidth > innerWidth";
+            assert_eq!(page.eval(over).await, false, "{name} is too wide at {width}");
+            let barriers = page.barriers().await;
+            assert!(barriers.is_empty(), "{name}, {theme} at {width}: {barriers:#?}");
+        }
+    }
+    // A link leads to the right part of another page.
+    page.go(&format!("{}/docs/guide/money", site.url())).await;
+    page.click("main a[href='/docs/guide/api#after-a-declined-payment']").await;
+    page.until("location.hash === '#after-a-declined-payment' && scrollY > 1000").await;
+    page.click(".bar .home").await;
+    page.until("location.pathname === '/docs/'").await;
+    assert_eq!(page.troubles(""), [""; 0]);
+}
