@@ -25,6 +25,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use kontor::http::Routes;
 use kontor::http::docs::openapi::Document;
+use kontor::http::docs::postman;
 use kontor::http::live::asyncapi;
 use kontor::telemetry::chain;
 use kontor::{app, store};
@@ -76,6 +77,8 @@ enum CliCommand {
     Openapi,
     /// Print the AsyncAPI document of the websocket
     Asyncapi,
+    /// Print a Postman collection of the HTTP API
+    Postman,
     /// Print the bill of materials of this program, as CycloneDX
     Sbom,
     /// Print shell completions
@@ -178,6 +181,11 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         }
         CliCommand::Asyncapi => {
             stdout::line(asyncapi::text().map_err(std::io::Error::other)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        CliCommand::Postman => {
+            let routes = Routes::standard();
+            stdout::line(postman::text(&routes).map_err(std::io::Error::other)?);
             Ok(ExitCode::SUCCESS)
         }
         CliCommand::Sbom => {

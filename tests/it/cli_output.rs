@@ -28,6 +28,7 @@ fn closed_pipe_ends_a_command_quietly() {
     for args in [
         vec!["openapi"],
         vec!["asyncapi"],
+        vec!["postman"],
         vec!["sbom"],
         vec!["completions", "bash"],
         vec!["config"],

@@ -14,6 +14,7 @@ mod guide;
 mod links;
 pub mod openapi;
 mod page;
+pub mod postman;
 mod problems;
 pub mod schemas;
 mod swagger;
@@ -25,6 +26,7 @@ routes! {
     pub const ROUTES =
     GET "/openapi.json"       PUBLIC Browse openapi::show_openapi;
     GET "/docs/errors/{code}" PUBLIC Browse error_page::explain_error;
+    GET "/postman.json"       PUBLIC Browse postman::show_postman;
     GET "/docs/guide"         PUBLIC Browse guide::show_guide;
     GET "/docs/guide/{page}"  PUBLIC Browse guide::show_guide_page;
     GET "/docs"               PUBLIC Browse swagger::redirect_to_docs;

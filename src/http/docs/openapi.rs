@@ -495,6 +495,12 @@ impl Document {
         let made = made.to_string();
         Ok(self.text.get_or_init(|| made))
     }
+
+    /// The routes of the server.
+    #[must_use]
+    pub const fn routes(&self) -> &Routes {
+        &self.routes
+    }
 }
 
 /// Returns the OpenAPI document.
