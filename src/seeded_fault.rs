@@ -85,6 +85,8 @@ pub enum SeededFault {
     ClosedLocationSold,
     /// The page of changes after a full one begins after the change that did not fit.
     PageSkipsChange,
+    /// The text by which an order is found is not written again once the order has a number.
+    SearchTextStays,
     /// A projection does not notice gaps between events.
     CursorSkips,
     /// Writes of a stale owner of a shard are not refused.

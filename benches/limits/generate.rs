@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::order_rows::order_row;
+use kontor::actors::order_search::search_row;
 use kontor::actors::read_models;
 use kontor::actors::stock_rows::stock_rows;
 use kontor::domain::cart::{self, Cart};
@@ -26,6 +27,7 @@ use kontor::domain::stock::{self, Location, Stock};
 use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::{Append, NewEvent, StateSnapshot};
 use kontor::store::list_row;
+use kontor::store::order_search::SearchRow;
 use kontor::store::projection::{Cursor, ProjectionBatch};
 use kontor::store::{self, Store};
 use tokio::sync::mpsc;
@@ -76,6 +78,7 @@ struct Batch {
     appends: Vec<Append>,
     events: usize,
     orders: Vec<store::order::Row>,
+    texts: Vec<SearchRow>,
     stock: Vec<store::stock::Row>,
     snapshots: Vec<StateSnapshot>,
 }
@@ -100,12 +103,13 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
         generator.finish()
     });
     let mut events: i64 = 0;
-    while let Some(Batch { appends, orders, stock, snapshots, .. }) = from.recv().await {
+    while let Some(Batch { appends, orders, texts, stock, snapshots, .. }) = from.recv().await {
         let records = journal.append(&fences, &appends).await?;
         let after = events;
         events = records.last().map_or(events, |record| record.pos);
         let mut rows = list_row::Batch::default();
         orders.into_iter().for_each(|row| rows.put(row));
+        texts.into_iter().for_each(|row| rows.put(row));
         stock.into_iter().for_each(|row| rows.put(row));
         let cursors = [Cursor { shard: 0, after, pos: events }];
         let batch = |projection| ProjectionBatch {
@@ -289,6 +293,7 @@ impl Generator {
             return Err(format!("{order} is not finished").into());
         }
         self.batch.orders.push(order_row(&id, &life.state, life.seq));
+        self.batch.texts.push(search_row(&id, &life.state, life.seq));
         if self.batch.events >= COMMIT { self.hand_over() } else { Ok(()) }
     }
 

@@ -12,6 +12,7 @@ pub mod locations;
 pub mod node;
 pub mod nouns;
 pub mod order_rows;
+pub mod order_search;
 pub mod pricing;
 pub mod read_models;
 pub mod report;

@@ -1,11 +1,13 @@
-//! The projection of orders: their rows in lists, searches and the live feed. The projector decides
-//! when rows are written and published.
+//! The projection of orders: their rows in lists and the live feed, and the texts that are searched.
+//! The projector decides when rows are written and published.
 
 use super::engine::fold::Folded;
 use super::engine::projections::{Happened, LiveList, Projection};
+use super::order_search::search_row;
 use crate::domain::case_folding::fold_case;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order};
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
 use crate::store::row::{Table, TableRow as _};
@@ -25,6 +27,10 @@ impl Projection for OrderRows {
 
     fn rows(&self, entity: &EntityId, folded: &Folded<Order>, batch: &mut Batch) {
         batch.put(order_row(entity, &folded.state, folded.seq));
+        let first = folded.state.number().is_none();
+        if first || !seeded_fault::active(SeededFault::SearchTextStays) {
+            batch.put(search_row(entity, &folded.state, folded.seq));
+        }
     }
 
     fn is_finished(order: &Order) -> bool {

@@ -8,6 +8,7 @@
 mod assembly;
 mod cluster;
 mod jobs;
+mod search_index;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub struct App {
     pub store: Store,
     server: Server,
     jobs: JoinHandle<()>,
+    index: JoinHandle<()>,
     stop: CancellationToken,
     webhook_url: String,
     leave_after: Duration,
@@ -182,7 +184,8 @@ impl App {
         server.set_jobs(queue);
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
-        let app = Self { node, store, server, jobs, stop, webhook_url, leave_after };
+        let index = tokio::spawn(search_index::fill(store.clone(), stop.clone()));
+        let app = Self { node, store, server, jobs, index, stop, webhook_url, leave_after };
         let own = cluster::address(config, app.server.addr()).await;
         app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
@@ -221,6 +224,7 @@ impl App {
         self.server.stop().await;
         // A job that did not finish in time is started again after the next start.
         let _ended = self.jobs.await;
+        let _ended = self.index.await;
         self.node.stop().await;
     }
 

@@ -18,6 +18,7 @@ pub mod order;
 pub mod postal_code;
 pub mod pricing;
 pub mod product;
+pub mod search_text;
 pub mod stock;
 pub mod time;
 pub mod versioned;

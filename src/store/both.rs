@@ -175,6 +175,11 @@ impl Builder {
         self
     }
 
+    /// Puts the statement between two texts.
+    pub(in crate::store) fn enclose(&mut self, before: &str, after: &str) {
+        self.text = format!("{before}{}{after}", self.text);
+    }
+
     /// Adds a text for SQLite only: a hint to its query planner.
     pub(in crate::store) fn hint(&mut self, text: &str) -> &mut Self {
         if self.dialect == Dialect::Sqlite {

@@ -27,6 +27,7 @@ pub mod node;
 mod open;
 mod open_error;
 pub mod order;
+pub mod order_search;
 pub mod postgres;
 pub mod product;
 pub mod projection;

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use super::both::{Builder, Dialect, Readers, fetch_all, fetch_optional};
+use super::both::{Builder, Dialect, Readers, fetch_all};
 use super::found::FoundRow;
 use super::row::{self, TableRow as _, Value};
-use super::{Error, LIST_MAX, Store, projection};
+use super::{Error, LIST_MAX, Store, order_search, projection};
 use crate::domain::case_folding::fold_case;
+use crate::domain::search_text::Search;
 use crate::domain::time::Timestamp;
 
 /// The most statuses in one filter.
 pub const STATUSES_MAX: usize = 16;
-/// A search by email prefix sorts its matches if there are fewer than this. From this number on, it
-/// reads all orders, newest first, until the page is full, which is then cheaper.
-const NARROW_MAX: i64 = 2_000;
+/// The number of orders, in the order of the list, that a search reads without an index: what is
+/// found often is found among them, and the rest is rare enough to be sorted.
+const FIRST: u32 = LIST_MAX;
 
 crate::table_row! {
     /// The row of an order.
@@ -119,9 +120,8 @@ pub struct Filter {
     pub number: Vec<i64>,
     /// Only orders with these references of their buyers.
     pub reference: Vec<String>,
-    /// Only orders that match this search text: it is their id, number or reference, or a prefix of
-    /// their email address in upper or lower case.
-    pub search: Option<String>,
+    /// Only orders whose texts have all words of this search.
+    pub search: Option<Search>,
     /// Only orders placed at this time or later.
     pub placed_from: Option<Timestamp>,
     /// Only orders placed before this time.
@@ -268,35 +268,48 @@ impl Store {
 
 /// Lists orders through the given connections.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
-    let query = match &filter.search {
-        Some(words) => select_found(filter, &finds(from, words).await?, from.dialect()),
-        None => select(filter, from.dialect()),
+    let found = match &filter.search {
+        Some(search) => Box::pin(find(from, filter, search)).await?,
+        None => select(filter, from.dialect()).fetch_all(from).await?,
     };
-    let found = query.fetch_all(from).await?;
     found.iter().map(Row::decode).collect()
 }
 
-/// All ways to interpret a search text.
-async fn finds(from: Readers<'_>, words: &str) -> Result<Vec<Find>, Error> {
-    let words = words.trim();
-    let mut finds = vec![Find::Is("id", words.to_owned()), Find::Is("reference", words.to_owned())];
-    if let Ok(number) = words.trim_start_matches('#').parse() {
-        finds.push(Find::Number(number));
+/// The orders of a list that have all words of a search. Reads the first orders of the list; if
+/// these do not fill the page, the index finds all, to be sorted.
+async fn find(
+    from: Readers<'_>,
+    filter: &Filter,
+    search: &Search,
+) -> Result<Vec<FoundRow>, sqlx::Error> {
+    let found = among_first(filter, search, from.dialect()).fetch_all(from).await?;
+    if found.len() >= filter.limit.min(LIST_MAX) as usize {
+        return Ok(found);
     }
-    let beginning = fold_case(words);
-    // This text sorts after every text with the prefix.
-    let to = format!("{beginning}\u{10ffff}");
-    let text = "SELECT count(*) FROM (SELECT 1 FROM order_row WHERE email_folded >= $1 AND \
-                email_folded < $2 LIMIT +$3) AS found";
-    let there = fetch_optional!(
-        from,
-        sqlx::query(text).bind(beginning.as_str()).bind(to.as_str()).bind(NARROW_MAX)
-    )?;
-    let there: i64 = there.map_or(Ok(0), |there| there.try_get(0))?;
-    if there > 0 {
-        finds.push(Find::Email { from: beginning, to, narrow: there < NARROW_MAX });
-    }
-    Ok(finds)
+    by_index(filter, search, from.dialect()).fetch_all(from).await
+}
+
+/// The statement of a search among the first orders of a list.
+fn among_first(filter: &Filter, search: &Search, dialect: Dialect) -> Builder {
+    let mut query = select(&Filter { limit: FIRST, ..filter.clone() }, dialect);
+    let exists = ") AS first WHERE EXISTS (SELECT 1 FROM order_search AS s WHERE s.id = first.id";
+    query.enclose("SELECT * FROM (", exists);
+    order_search::push_has(&mut query, search);
+    query.push(")");
+    push_order(&mut query, By::Index, filter);
+    query
+}
+
+/// The statement of a search by the index.
+fn by_index(filter: &Filter, search: &Search, dialect: Dialect) -> Builder {
+    let mut query = Builder::new(dialect, &Row::table().select());
+    query.push(" WHERE id IN (");
+    order_search::push_ids(&mut query, search);
+    query.push(")");
+    let way = Way { finder: Finder::Column("id"), by: By::Sort };
+    push_conditions(&mut query, filter, way, None);
+    push_order(&mut query, way.by, filter);
+    query
 }
 
 /// The statement of a filter without a search. For several statuses, one list per status is read
@@ -317,54 +330,6 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
             push_order(&mut query, By::Index, filter);
         }
     }
-    query
-}
-
-/// One way to interpret a search text.
-enum Find {
-    /// A column equals this.
-    Is(&'static str, String),
-    /// The number equals this.
-    Number(i64),
-    /// The case-folded email address is from `from` to before `to`; `narrow` if fewer than
-    /// [`NARROW_MAX`] orders match.
-    Email { from: String, to: String, narrow: bool },
-}
-
-/// The statement of a search: a list for each interpretation, merged, without duplicates.
-fn select_found(filter: &Filter, finds: &[Find], dialect: Dialect) -> Builder {
-    let mut query = Builder::new(dialect, "");
-    for (at, find) in finds.iter().enumerate() {
-        query.push(if at == 0 { "SELECT * FROM (" } else { " UNION SELECT * FROM (" });
-        query.push(Row::table().select()).push(" WHERE ");
-        let way = match find {
-            Find::Is(column, text) => {
-                query.push(column).push(" = ").push_bind(text.clone());
-                Way::column(column, filter.sort)
-            }
-            Find::Number(number) => {
-                query.push("number = ").push_bind(*number);
-                Way { finder: Finder::Column("number"), by: By::Sort }
-            }
-            Find::Email { from, to, narrow } => {
-                let hint = unless(*narrow);
-                query.hint(hint).push("email_folded >= ").push_bind(from.clone()).push(" AND ");
-                query.hint(hint).push("email_folded < ").push_bind(to.clone());
-                let column = Finder::Column("email_folded");
-                let times =
-                    if filter.sort.by_update() { Finder::Updates } else { Finder::Placements };
-                if *narrow {
-                    Way { finder: column, by: By::Sort }
-                } else {
-                    Way { finder: times, by: By::Index }
-                }
-            }
-        };
-        push_conditions(&mut query, filter, way, None);
-        push_order(&mut query, way.by, filter);
-        query.push(") AS found");
-    }
-    push_order(&mut query, By::Index, filter);
     query
 }
 
@@ -536,23 +501,18 @@ mod tests {
                 let steps = plan(&store, select(&filter, Dialect::Sqlite)).await;
                 assert!(steps[0].contains(&format!("INDEX {index}")), "{filter:?}: {steps:?}");
             }
-            let found = |narrow| Find::Email { from: "a".into(), to: "b".into(), narrow };
-            for (find, index) in [
-                (Find::Is("id", "i".into()), "sqlite_autoindex_order_row_1"),
-                (Find::Is("reference", "r".into()), "order_by_reference"),
-                (Find::Number(1), "order_by_number"),
-                (found(true), "order_by_email"),
-                (found(false), "order_by_time"),
-            ] {
-                let filter = Filter { placed_from: moment, ..all.clone() };
-                for filter in [all.clone(), filter] {
-                    let steps = plan(
-                        &store,
-                        select_found(&filter, std::slice::from_ref(&find), Dialect::Sqlite),
-                    );
-                    let steps = steps.await;
-                    let right = |step: &String| step.contains(&format!("INDEX {index}"));
-                    assert!(steps.iter().any(right), "{steps:?}");
+            let search = Search::of("ada 7").unwrap();
+            let filter = Filter { placed_from: moment, status: two.clone(), ..all.clone() };
+            for filter in [all.clone(), filter] {
+                let steps = plan(&store, by_index(&filter, &search, Dialect::Sqlite));
+                let steps = steps.await;
+                for read in [
+                    "INDEX sqlite_autoindex_order_row_1",
+                    "order_search_index VIRTUAL TABLE INDEX 0:M",
+                    "SEARCH s USING INTEGER PRIMARY KEY",
+                    "SCAN t",
+                ] {
+                    assert!(steps.iter().any(|step| step.contains(read)), "{read}: {steps:?}");
                 }
             }
         }

@@ -1,9 +1,12 @@
-//! Reads and lists the rows of products. A search finds a text in the name or SKU, and does not
+//! Reads and lists the rows of products. A search finds words in the name or SKU, and does not
 //! rank its results. Rows are written through `versioned`.
+
+use std::collections::{BTreeSet, HashMap};
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
-use super::both::{Builder, Dialect, Readers, texts};
+use super::both::{Builder, Dialect, Readers, fetch_all, texts};
+use super::found::FoundRow;
 use super::row::Value;
 use super::versioned::{self, VersionedRow as _};
 use super::{Error, LIST_MAX, Store};
@@ -61,8 +64,8 @@ pub struct Filter {
     pub category: Vec<String>,
     /// Only active products, or only inactive ones.
     pub active: Option<bool>,
-    /// Only products with this text in their name or SKU, ignoring case.
-    pub q: Option<String>,
+    /// Only products with each of these case-folded words in their name or SKU.
+    pub words: Vec<String>,
     /// Only products that last changed at this time or later.
     pub updated_from: Option<Timestamp>,
     /// Only products that last changed before this time.
@@ -93,6 +96,17 @@ impl Store {
         list(self.lists(), filter).await
     }
 
+    /// The names of the products with these SKUs.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn product_names(
+        &self,
+        skus: impl IntoIterator<Item = &Sku>,
+    ) -> Result<HashMap<Sku, String>, Error> {
+        names(self.lists(), skus).await
+    }
+
     /// Products in the order of `filter.sort`, never from a replica: a cache must not be filled with stale
     /// products.
     ///
@@ -103,22 +117,46 @@ impl Store {
     }
 }
 
+/// The names of the products with these SKUs.
+pub(in crate::store) async fn names(
+    from: Readers<'_>,
+    skus: impl IntoIterator<Item = &Sku>,
+) -> Result<HashMap<Sku, String>, Error> {
+    let skus: BTreeSet<&str> = skus.into_iter().map(Sku::as_str).collect();
+    let skus: Vec<&str> = skus.into_iter().collect();
+    let found = match from {
+        Readers::Sqlite(_) => {
+            let text =
+                "SELECT sku, name FROM product WHERE sku IN (SELECT value FROM json_each($1))";
+            let skus = serde_json::Value::from(skus).to_string();
+            fetch_all!(from, sqlx::query(text).bind(skus.as_str()))
+        }
+        Readers::Postgres(pool) => {
+            let text = "SELECT sku, name FROM product WHERE sku = ANY($1)";
+            pool.fetch_all(sqlx::query(text).bind(skus)).await
+        }
+    }?;
+    let named = |found: &FoundRow| {
+        let sku: String = found.try_get(0)?;
+        let wrong = |_| Error::Row { table: "product", reason: format!("{sku:?} is no SKU") };
+        Ok((sku.parse().map_err(wrong)?, found.try_get(1)?))
+    };
+    found.iter().map(named).collect()
+}
+
 /// Products from the primary or from a replica.
 async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let limit = filter.limit.min(LIST_MAX);
-    let Some(text) = filter.q.as_deref().map(fold_case) else {
-        return page(from, filter, (None, filter.after.clone(), limit)).await;
-    };
-    // Candidates, which may contain the text, are read until enough of them do contain it.
+    if filter.words.is_empty() {
+        return page(from, filter, (filter.after.clone(), limit)).await;
+    }
+    // Candidates, which may contain the words, are read until enough of them do contain them.
     let (mut found, mut after) = (Vec::new(), filter.after.clone());
     loop {
-        let candidates = page(from, filter, (Some(text.as_str()), after.clone(), LIST_MAX)).await?;
+        let candidates = page(from, filter, (after.clone(), LIST_MAX)).await?;
         let full = candidates.len() == LIST_MAX as usize;
         after = candidates.last().map(|row| (row.updated_at, row.value.sku.clone()));
-        let has = |row: &Row| {
-            let Product { sku, name, .. } = &row.value;
-            fold_case(name).contains(&text) || fold_case(sku.as_str()).contains(&text)
-        };
+        let has = |row: &Row| contains(&filter.words, &row.value.sku, &row.value.name);
         let left = (limit as usize).saturating_sub(found.len());
         found.extend(candidates.into_iter().filter(has).take(left));
         if !full || found.len() >= limit as usize {
@@ -131,9 +169,9 @@ async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
 async fn page(
     from: Readers<'_>,
     filter: &Filter,
-    (text, after, limit): (Option<&str>, Option<(Timestamp, Sku)>, u32),
+    (after, limit): (Option<(Timestamp, Sku)>, u32),
 ) -> Result<Vec<Row>, Error> {
-    let query = select(filter, (text, after, limit), from.dialect());
+    let query = select(filter, (after, limit), from.dialect());
     query.fetch_all(from).await?.iter().map(Row::decode).collect()
 }
 
@@ -141,7 +179,7 @@ async fn page(
 /// change where the page begins.
 fn select(
     filter: &Filter,
-    (text, after, limit): (Option<&str>, Option<(Timestamp, Sku)>, u32),
+    (after, limit): (Option<(Timestamp, Sku)>, u32),
     dialect: Dialect,
 ) -> Builder {
     let (by_update, descending) = (filter.sort.by_update(), filter.sort.descending());
@@ -171,9 +209,7 @@ fn select(
     if let Some(active) = filter.active {
         query.push(" AND active = ").push_bind(Value::Flag(active));
     }
-    if let Some(text) = text {
-        push_search(&mut query, text);
-    }
+    push_search(&mut query, &filter.words);
     let direction = if descending { " DESC" } else { "" };
     let time = if by_update { format!("updated_at{direction}, ") } else { String::new() };
     query.push(format_args!(" ORDER BY {time}sku{direction} LIMIT +"));
@@ -181,18 +217,26 @@ fn select(
     query
 }
 
+/// Whether each of the words is in the SKU or the name.
+pub(in crate::store) fn contains(words: &[String], sku: &Sku, name: &str) -> bool {
+    let (sku, name) = (fold_case(sku.as_str()), fold_case(name));
+    words.iter().all(|word| sku.contains(word) || name.contains(word))
+}
+
 /// Adds the condition that a product is a candidate for a search. The databases fold the case of
 /// ASCII only, so a product is also a candidate if its name has other characters.
-fn push_search(query: &mut Builder, text: &str) {
+pub(in crate::store) fn push_search(query: &mut Builder, words: &[String]) {
     let (finds, characters) = match query.dialect() {
         Dialect::Sqlite => ("instr", "length"),
         Dialect::Postgres => ("strpos", "char_length"),
     };
-    query.push(format_args!(" AND (octet_length(name) > {characters}(name)"));
-    if text.is_ascii() {
-        query.push(format_args!(" OR {finds}(lower(name), ")).push_bind(text.to_owned());
-        query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(text.to_owned());
-        query.push(") > 0");
+    for word in words {
+        query.push(format_args!(" AND (octet_length(name) > {characters}(name)"));
+        if word.is_ascii() {
+            query.push(format_args!(" OR {finds}(lower(name), ")).push_bind(word.clone());
+            query.push(format_args!(") > 0 OR {finds}(lower(sku), ")).push_bind(word.clone());
+            query.push(") > 0");
+        }
+        query.push(")");
     }
-    query.push(")");
 }

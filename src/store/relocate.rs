@@ -23,9 +23,10 @@ use crate::domain::entity::EntityId;
 /// The number of rows that one statement writes.
 const PAGE: u32 = 1_000;
 
-/// Tables that are not copied, in addition to the projected lists: they belong to the projections,
-/// which are rebuilt, or describe nodes and shards, and the target has its own rows of these.
-const NOT_COPIED: [&str; 4] = ["projection", "dead_letter", "node", "shard"];
+/// Tables that are not copied, in addition to the projected lists and to indexes that SQLite stores
+/// as tables: they belong to the projections, which are rebuilt, or describe nodes and shards, and the target has its own rows of these.
+const NOT_COPIED: [&str; 6] =
+    ["projection", "dead_letter", "order_search", "order_search_todo", "node", "shard"];
 /// Tables that are copied by a function of their own.
 const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
 
@@ -59,6 +60,7 @@ async fn copied(
     }
     let columns = "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c \
                    WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' \
+                   AND t.name NOT IN (SELECT name FROM pragma_table_list WHERE type <> 'table') \
                    AND t.name <> '_sqlx_migrations' ORDER BY t.name, c.cid";
     let columns: Vec<(String, String)> = sqlx::query_as(columns).fetch_all(from).await?;
     let mut all: Vec<Copied> = Vec::new();

@@ -31,6 +31,8 @@ pub struct Table {
     name: &'static str,
     columns: &'static [Column],
     key: &'static [&'static str],
+    /// The column without a change of which a stored row is not written again.
+    if_changes: Option<&'static str>,
     put: OnceLock<PutTexts>,
     change: OnceLock<ChangeTexts>,
 }
@@ -82,7 +84,14 @@ impl Table {
             assert!(same(columns[nth].name, key[nth]), "a table's columns begin with its key");
             nth += 1;
         }
-        Self { name, columns, key, put: OnceLock::new(), change: OnceLock::new() }
+        Self { name, columns, key, if_changes: None, put: OnceLock::new(), change: OnceLock::new() }
+    }
+
+    /// The table, whose stored rows are replaced only if this column changes, which is never NULL.
+    #[must_use]
+    pub const fn if_changes(mut self, column: &'static str) -> Self {
+        self.if_changes = Some(column);
+        self
     }
 
     /// Its name.
@@ -121,7 +130,11 @@ impl Table {
         let rest = self.columns.iter().skip(self.key.len());
         let sets: Vec<String> =
             rest.map(|column| format!("{0} = excluded.{0}", column.name)).collect();
-        format!(" ON CONFLICT ({}) DO UPDATE SET {}", self.key.join(", "), sets.join(", "))
+        let name = self.name;
+        let only =
+            self.if_changes.map(|column| format!(" WHERE {name}.{column} <> excluded.{column}"));
+        let (key, sets, only) = (self.key.join(", "), sets.join(", "), only.unwrap_or_default());
+        format!(" ON CONFLICT ({key}) DO UPDATE SET {sets}{only}")
     }
 
     /// An `INSERT` of rows that are bound as one array per column, for PostgreSQL.
@@ -341,8 +354,8 @@ impl RowChange {
 
 /// Declares a row, and implements [`TableRow`](crate::store::row::TableRow), which reads and writes
 /// it. The columns are the fields, in the order of the declaration; `key` repeats the first fields,
-/// which are the key of the table. The type of a field must be
-/// [`Stored`](crate::store::row::Stored).
+/// which are the key of the table. With `if_changes`, a stored row is replaced only if this field
+/// changes. The type of a field must be [`Stored`](crate::store::row::Stored).
 ///
 /// ```
 /// use kontor::store::row::TableRow as _;
@@ -368,7 +381,8 @@ impl RowChange {
 macro_rules! table_row {
     (
         $(#[$about:meta])*
-        $vis:vis struct $Row:ident in $table:literal, key($($key:ident),+) {
+        $vis:vis struct $Row:ident in $table:literal, key($($key:ident),+)
+        $(, if_changes($changes:ident))? {
             $($(#[$about_field:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
         }
     ) => {
@@ -377,18 +391,25 @@ macro_rules! table_row {
             $($(#[$about_field])* $field_vis $field: $type),+
         }
 
-        $crate::table_row! { $Row in $table, key($($key),+) { $($field),+ } }
+        $crate::table_row! {
+            $Row in $table, key($($key),+) $(, if_changes($changes))? { $($field),+ }
+        }
     };
-    ($Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ $(,)? }) => {
+    (
+        $Row:ident in $table:literal, key($($key:ident),+) $(, if_changes($changes:ident))?
+        { $($field:ident),+ $(,)? }
+    ) => {
         impl $crate::store::row::TableRow for $Row {
-            $crate::table_row! { @items $Row in $table, key($($key),+) { $($field),+ } [] }
+            $crate::table_row! {
+                @items $Row in $table, key($($key),+) $(, if_changes($changes))? { $($field),+ } []
+            }
         }
     };
     // The items of the trait, for a table that may have more columns after those of the row
     // (`versioned_row!`).
     (
-        @items $Row:ident in $table:literal, key($($key:ident),+) { $($field:ident),+ }
-        [$($more:expr),*]
+        @items $Row:ident in $table:literal, key($($key:ident),+) $(, if_changes($changes:ident))?
+        { $($field:ident),+ } [$($more:expr),*]
     ) => {
         fn table() -> &'static $crate::store::row::Table {
             static TABLE: $crate::store::row::Table = $crate::store::row::Table::new(
@@ -401,7 +422,7 @@ macro_rules! table_row {
                     $($more),*
                 ],
                 &[$(stringify!($key)),+],
-            );
+            )$(.if_changes(stringify!($changes)))?;
             &TABLE
         }
 

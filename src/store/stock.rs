@@ -6,7 +6,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use super::both::{Builder, Dialect, Readers, fetch_all, texts};
 use super::found::FoundRow;
 use super::row::TableRow as _;
-use super::{Error, LIST_MAX, Store, projection};
+use super::{Error, LIST_MAX, Store, product, projection};
 use crate::domain::id::Sku;
 use crate::domain::time::Timestamp;
 
@@ -53,8 +53,9 @@ pub enum Sort {
 pub struct Filter {
     /// Only of these SKUs.
     pub sku: Vec<Sku>,
-    /// Only SKUs with this prefix.
-    pub prefix: Option<String>,
+    /// Only SKUs of which each of these case-folded words is a part of the SKU or of the product's
+    /// name.
+    pub words: Vec<String>,
     /// Only levels with reserved units.
     pub held: bool,
     /// Only at these locations.
@@ -151,37 +152,55 @@ fn free_units(found: &FoundRow) -> Result<FreeUnits, Error> {
 
 /// Lists levels through the given connections.
 pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
+    if filter.words.is_empty() {
+        return page(from, filter).await;
+    }
+    // Candidates, which may have the words, are read until enough of them do have them.
+    let limit = filter.limit.min(LIST_MAX) as usize;
+    let (mut found, mut next) = (Vec::new(), Filter { limit: LIST_MAX, ..filter.clone() });
+    loop {
+        let candidates = page(from, &next).await?;
+        let full = candidates.len() == LIST_MAX as usize;
+        next.after = candidates.last().map(|row| (row.sku.clone(), row.location.clone()));
+        let names = product::names(from, candidates.iter().map(|row| &row.sku)).await?;
+        let has = |row: &Row| {
+            let name = names.get(&row.sku).map_or("", String::as_str);
+            product::contains(&filter.words, &row.sku, name)
+        };
+        let left = limit.saturating_sub(found.len());
+        found.extend(candidates.into_iter().filter(has).take(left));
+        if !full || found.len() >= limit {
+            return Ok(found);
+        }
+    }
+}
+
+/// A page of levels, or of candidates for a search.
+async fn page(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
     let found = select(filter, from.dialect()).fetch_all(from).await?;
     found.iter().map(Row::decode).collect()
 }
 
 /// The statement of a list. It has only the conditions that the filter sets, so that SQLite chooses
-/// the right index. The index is read from the start of the page, or from the first SKU with the
-/// prefix if that is further in the list, to the last SKU with the prefix. The time of the last
-/// change has no index, which every checkout would have to write.
+/// the right index. The index is read from the start of the page. A search looks for candidates
+/// among the products. The time of the last change has no index, which every checkout would have to
+/// write.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
     if filter.held {
         query.hint(" INDEXED BY stock_held");
     }
     query.push(if filter.held { " WHERE reserved > 0" } else { " WHERE TRUE" });
-    let prefix = filter.prefix.as_deref().unwrap_or("");
     let descending = filter.sort == Sort::LastSku;
-    // The first and the last SKU with the prefix, and the last level of the previous page.
-    let first = (prefix.to_owned(), String::new());
-    let last = (!prefix.is_empty()).then(|| (format!("{prefix}\u{10ffff}"), String::new()));
-    let after = filter.after.as_ref().map(|(sku, location)| (sku.to_string(), location.clone()));
-    let (from, to) = match (descending, after) {
-        (false, after) => (after.into_iter().fold(first, Ord::max), last),
-        (true, after) => (first, after.into_iter().chain(last).min()),
-    };
-    let mut push = |than: &str, (sku, location): (String, String)| {
-        query.push(format_args!(" AND (sku, location) {than} (")).push_bind(sku);
-        query.push(", ").push_bind(location).push(")");
-    };
-    push(">", from);
-    if let Some(to) = to {
-        push("<", to);
+    if let Some((sku, location)) = &filter.after {
+        let than = if descending { "<" } else { ">" };
+        query.push(format_args!(" AND (sku, location) {than} (")).push_bind(sku.to_string());
+        query.push(", ").push_bind(location.clone()).push(")");
+    }
+    if !filter.words.is_empty() {
+        query.push(" AND sku IN (SELECT sku FROM product WHERE TRUE");
+        product::push_search(&mut query, &filter.words);
+        query.push(")");
     }
     query.push_in("", "sku", &texts(&filter.sku));
     query.push_in("", "location", &filter.location);

@@ -11,12 +11,14 @@ use super::{Error, VerifyProgress};
 use crate::actors::engine::fold::Folded;
 use crate::actors::engine::projections::Projection as _;
 use crate::actors::order_rows::{OrderRows, order_row};
+use crate::actors::order_search::search_row;
 use crate::actors::stock_rows::{StockRows, stock_rows};
 use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
 use crate::domain::stock::{self, Stock};
 use crate::store;
+use crate::store::order_search::SearchRow;
 
 impl FoldedRow for store::order::Row {
     type State = Order;
@@ -45,6 +47,50 @@ impl RowKeeper<store::order::Row> for Books {
         entry.row_seen = true;
         let summary = entry.summary();
         let same = summary.is_some_and(|it| rows.iter().all(|row| it.row == row_digest(row)));
+        if entry.broken || same {
+            RowKnowledge::Settled
+        } else {
+            RowKnowledge::Open(Some(entry.last_pos))
+        }
+    }
+
+    fn report(&mut self, entity: &EntityId, positions: &[i64], message: String) {
+        self.findings.add(Invariant::I6, entity, positions, message);
+    }
+}
+
+/// Its version is that of the order when the text was last written.
+impl FoldedRow for SearchRow {
+    type State = Order;
+    const PROJECTION: &'static str = OrderRows::NAME;
+
+    fn entity(&self) -> EntityId {
+        EntityId::new(&self.id)
+    }
+
+    fn version(&self) -> i64 {
+        self.version
+    }
+
+    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
+        vec![search_row(entity, &folded.state, folded.seq)]
+    }
+
+    fn is_behind(&self, later: &Self) -> bool {
+        self.text != later.text
+    }
+}
+
+impl RowKeeper<SearchRow> for Books {
+    fn see(&mut self, entity: &EntityId, rows: &[SearchRow]) -> RowKnowledge {
+        let key = entity.as_str().parse::<OrderId>().map(|id| id.0).ok();
+        let Some(entry) = key.and_then(|key| self.orders.all.get_mut(&key)) else {
+            return RowKnowledge::Open(None);
+        };
+        entry.text_seen = true;
+        let summary = entry.summary();
+        let same =
+            summary.is_some_and(|it| rows.iter().all(|row| it.text == row_digest(&row.text)));
         if entry.broken || same {
             RowKnowledge::Settled
         } else {
@@ -103,6 +149,7 @@ impl RowComparison<'_> {
         progress(VerifyProgress { stage: "rows", done: 0, total });
         self.compare_all::<store::order::Row>(books).await?;
         progress(VerifyProgress { stage: "rows", done: books.checked.order_rows, total });
+        self.compare_all::<SearchRow>(books).await?;
         self.compare_all::<store::stock::Row>(books).await?;
         self.look_for_missing(books);
         for book in &mut books.others {
@@ -119,7 +166,13 @@ impl RowComparison<'_> {
         for (key, entry) in &books.orders.all {
             let id = order::entity_id(OrderId(*key));
             let cursor = self.cursor(OrderRows::NAME, &id);
-            if !entry.row_seen && !entry.broken && entry.first_pos <= cursor {
+            if entry.broken || entry.first_pos > cursor {
+                continue;
+            }
+            if !entry.row_seen {
+                books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
+            } else if !entry.text_seen {
+                let why = "it has no text to be found by";
                 books.findings.add(Invariant::I6, &id, &[entry.first_pos], why);
             }
         }

@@ -13,11 +13,11 @@ use super::order::{OrderEntry, OrderProgress, Summary, closed};
 use super::replay::replay;
 use super::report::Invariant;
 use super::{Error, VerifyProgress};
-use crate::actors::flows::payment::{attempt_reference, parse_reference};
+use crate::actors::flows::payment::parse_reference;
 use crate::domain::entity::EntityId;
 use crate::domain::id::{Key, OrderId};
 use crate::domain::money::Currency;
-use crate::domain::order::{self, Attempt, AttemptState, Order};
+use crate::domain::order::{self, Attempt, AttemptState, Order, attempt_reference};
 use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Provider};
 use crate::store::journal::Journal;
 

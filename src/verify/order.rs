@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use super::report::{Invariant, Violations};
 use crate::actors::order_rows::order_row;
+use crate::actors::order_search::search_row;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, Sku};
 use crate::domain::money::{Currency, Rounding};
@@ -19,7 +20,6 @@ use crate::domain::order::{
 };
 use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
-use crate::store;
 
 /// The number of whole orders in memory beyond which finished ones are reduced to summaries.
 const WHOLE_MAX: usize = 100_000;
@@ -35,6 +35,8 @@ pub(super) struct OrderEntry {
     /// more.
     pub overruled: bool,
     pub row_seen: bool,
+    /// Whether the text by which it is found was seen.
+    pub text_seen: bool,
     pub data: OrderData,
 }
 
@@ -83,6 +85,8 @@ pub(super) struct Summary {
     pub unshipped: Box<[(Sku, i64)]>,
     pub timer: Option<Timestamp>,
     pub row: u128,
+    /// Of the text by which it is found.
+    pub text: u128,
 }
 
 /// A capture or refund that the provider has confirmed.
@@ -143,6 +147,7 @@ impl Summary {
                 .collect(),
             timer: order.timer(),
             row: row_digest(&order_row(id, order, seq)),
+            text: row_digest(&search_row(id, order, seq).text),
         }
     }
 
@@ -319,6 +324,7 @@ impl OrderEntry {
             broken: false,
             overruled: false,
             row_seen: false,
+            text_seen: false,
             data: OrderData::Whole(Box::default()),
         }
     }
@@ -482,8 +488,8 @@ pub(super) fn digest(value: &(impl Hash + ?Sized)) -> u128 {
     half(0) << 64 | half(1)
 }
 
-/// A digest of a row's content.
-pub(super) fn row_digest(row: &store::order::Row) -> u128 {
+/// A digest of a row, or of a column.
+pub(super) fn row_digest(row: &impl fmt::Debug) -> u128 {
     struct Digest(DefaultHasher, DefaultHasher);
     impl fmt::Write for Digest {
         fn write_str(&mut self, text: &str) -> fmt::Result {

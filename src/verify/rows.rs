@@ -46,6 +46,11 @@ pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
 
     /// All rows of an entity, computed from its fold.
     fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
+
+    /// Whether the row lacks later events of its entity, of which `later` is the row.
+    fn is_behind(&self, _later: &Self) -> bool {
+        true
+    }
 }
 
 /// A book of the entities whose rows are compared.
@@ -124,7 +129,7 @@ impl RowComparison<'_> {
         } else if fresh != rows {
             Some((positions, difference(&format!("{rows:?}"), &format!("{fresh:?}"))))
         } else {
-            self.behind(R::PROJECTION, &entity, version).await?
+            self.behind(&entity, &rows, version).await?
         };
         if let Some((positions, message)) = fault {
             keeper.report(&entity, &positions, message);
@@ -133,18 +138,24 @@ impl RowComparison<'_> {
     }
 
     /// Reports rows that lack an event up to their projection's cursor.
-    async fn behind(
+    async fn behind<R: FoldedRow>(
         &self,
-        projection: &str,
         entity: &EntityId,
+        rows: &[R],
         version: i64,
     ) -> Result<RowFault, ReadError> {
-        let next = self.journal.read_entity(entity, version, 1).await?;
-        let cursor = self.cursor(projection, entity);
-        let late = next.first().filter(|record| record.pos <= cursor);
-        Ok(late.map(|record| {
+        let next = self.journal.read_entity(entity, version, LIST_MAX).await?;
+        let cursor = self.cursor(R::PROJECTION, entity);
+        let late: Vec<_> = next.iter().take_while(|record| record.pos <= cursor).collect();
+        let (Some(first), Some(last)) = (late.first(), late.last()) else { return Ok(None) };
+        let Some(folded) = replay::<R::State>(self.journal, entity, last.seq).await? else {
+            return Ok(None);
+        };
+        let later = R::fresh(entity, &folded);
+        let behind = rows.iter().zip(&later).any(|(row, later)| row.is_behind(later));
+        Ok((behind || rows.len() != later.len()).then(|| {
             let why = format!("its row is at event {version}, but the cursor is beyond it");
-            (vec![record.pos], why)
+            (vec![first.pos], why)
         }))
     }
 }

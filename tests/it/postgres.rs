@@ -66,7 +66,10 @@ async fn both_databases_have_the_same_migrations_tables_and_columns() {
         "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c \
          WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%'",
     );
-    let in_sqlite = tables(in_sqlite.fetch_all(&mut sqlite).await.unwrap());
+    let mut in_sqlite = tables(in_sqlite.fetch_all(&mut sqlite).await.unwrap());
+    // PostgreSQL's index of the texts of orders is no table.
+    in_sqlite.retain(|name, _| !name.starts_with("order_search_"));
+    assert!(in_sqlite.get_mut("order_search").unwrap().remove("nth"));
     let url = database();
     connect(&url).await.close().await;
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();

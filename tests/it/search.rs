@@ -1,59 +1,328 @@
-//! Finding orders and stock as an operator's page does it, over HTTP.
+//! Finding orders, products and stock as an operator does it, over HTTP, on both databases.
 
+use kontor::app::App;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
+use crate::servers::database;
 use crate::site::Site;
 
-fn ids(page: &Value, field: &str) -> Vec<String> {
+/// A test for each database.
+macro_rules! on_both_databases {
+    ($($story:ident)*) => {
+        mod sqlite {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::shop(None).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::shop(Some(super::database())).await).await;
+            })*
+        }
+    };
+}
+
+on_both_databases! {
+    orders_are_found_by_any_part_of_what_they_have
+    a_search_is_paged_filtered_and_sorted
+    what_changes_is_found_as_it_is_now
+    orders_of_an_older_store_are_found
+    products_and_stock_are_found_by_any_part_of_sku_and_name
+}
+
+/// A shop, and the address of its database if that is in PostgreSQL.
+type Shop = (Site, Option<String>);
+
+async fn shop(database: Option<String>) -> Shop {
+    let site = Site::with(|config| {
+        if let Some(url) = &database {
+            config.store.url = url.as_str().into();
+        }
+    });
+    (site.await, database)
+}
+
+async fn name(site: &Site, sku: &str, name: &str) {
+    site.sell(sku, 100, 50).await;
+    let name = json!({"name": name});
+    site.admin(Method::PATCH, &format!("/products/{sku}"), Some(name)).await.expect(200);
+}
+
+/// Places an order whose cart has these details; returns its id.
+async fn order(site: &Site, lines: &[(&str, i64)], details: Value) -> String {
+    let cart = site.cart(lines).await;
+    site.store(Method::PATCH, &format!("/carts/{cart}"), Some(details)).await.expect(200);
+    site.checkout(&cart, &cart, "tok_ok", 10).await.expect(201);
+    cart.replace("cart_", "ord_")
+}
+
+fn address(name: &str, phone: Option<&str>) -> Value {
+    json!({
+        "name": name, "line1": "1 High Street", "city": "London", "postal_code": "N1 1AA",
+        "country": "GB", "phone": phone,
+    })
+}
+
+/// The page of a list, which follows all writes so far.
+async fn list(site: &Site, path: &str, q: &str, more: &str) -> Value {
+    let q: String = q.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    site.admin(Method::GET, &format!("/{path}?q={q}{more}"), None).await.expect(200)
+}
+
+fn column(page: &Value, field: &str) -> Vec<String> {
     let rows = page["data"].as_array().unwrap();
     rows.iter().map(|row| row[field].as_str().unwrap().to_owned()).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn orders_are_found_by_id_number_reference_and_email() {
-    let site = Site::open().await;
-    site.sell("A", 100, 50).await;
-    let mut orders = Vec::new();
-    for n in 0..3 {
-        let cart = site.cart(&[("A", 1)]).await;
-        let patch = json!({"reference": format!("PO {n}")});
-        site.store(Method::PATCH, &format!("/carts/{cart}"), Some(patch)).await.expect(200);
-        let order = site.checkout(&cart, &format!("k{n}"), "tok_ok", 10).await.expect(201);
-        orders.insert(0, order);
-    }
-    let find = async |query: &str| {
-        site.admin(Method::GET, &format!("/orders?{query}"), None).await.expect(200)
-    };
-    let all: Vec<String> =
-        orders.iter().map(|order| order["id"].as_str().unwrap().to_owned()).collect();
-    let number = orders[1]["number"].as_i64().unwrap();
-    // Lists follow the journal: the last order's row is the last to be written.
-    let newest = format!("q={}&status=confirmed", all[0]);
-    site.until_some(async || (!ids(&find(&newest).await, "id").is_empty()).then_some(())).await;
-    for (query, expected) in [
-        (format!("q={}", all[2]), &all[2..]),
-        (format!("q={number}"), &all[1..2]),
-        (format!("q=%23{number}"), &all[1..2]),
-        ("q=PO%201".to_owned(), &all[1..2]),
-        ("q=PO".to_owned(), &[]),
-        ("q=ada%40example.com".to_owned(), &all[..]),
-        ("q=Ada".to_owned(), &all[..]),
-        ("q=ADA%40Ex".to_owned(), &all[..]),
-        ("email=ADA%40Example.com".to_owned(), &all[..]),
-        ("q=ada&status=cancelled,stuck".to_owned(), &[]),
-        ("q=nobody".to_owned(), &[]),
-        ("q=+".to_owned(), &all[..]),
+/// Waits until a search finds these orders, the newest first.
+async fn until_found(site: &Site, q: &str, expected: &[&String]) -> Value {
+    site.until_some(async || {
+        let page = list(site, "orders", q, "").await;
+        let found = column(&page, "id");
+        (found.iter().collect::<Vec<_>>() == expected).then_some(page)
+    })
+    .await
+}
+
+/// What the only order that is found was found by.
+fn matched(page: &Value) -> Vec<(&str, &str)> {
+    assert_eq!(page["data"].as_array().unwrap().len(), 1, "{page:#}");
+    let all = page["data"][0]["matched"].as_array().unwrap();
+    all.iter().map(|one| (one["field"].as_str().unwrap(), one["text"].as_str().unwrap())).collect()
+}
+
+async fn orders_are_found_by_any_part_of_what_they_have((site, _): Shop) {
+    name(&site, "SKU-%_01", "Große Müslischale \"50%\" (blau)").await;
+    name(&site, "TV", "Television").await;
+    let first = json!({
+        "email": "Grace.Hopper@Example.com",
+        "reference": "PO 1*",
+        "shipping_address": address("Zoë Straßer", Some("+44 20 7946 0958")),
+        "billing_address": address("Grace B. Hopper", None),
+    });
+    let first = order(&site, &[("SKU-%_01", 1), ("TV", 1)], first).await;
+    let second = order(&site, &[("TV", 2)], json!({"email": "li@example.org"})).await;
+    until_found(&site, "example", &[&second, &first]).await;
+
+    let shown = site.order(&first).await;
+    let (number, payment) = (shown["number"].to_string(), shown["payments"][0]["payment"].as_str());
+    let (ours, payment) = (format!("{first}-p1"), payment.unwrap());
+    let product = "Große Müslischale \"50%\" (blau)";
+    let end = |text: &str| text[text.len() - 12..].to_owned();
+    for (q, found) in [
+        ("hopp", vec![("name", "Grace B. Hopper"), ("email", "Grace.Hopper@Example.com")]),
+        ("STRASSER", vec![("name", "Zoë Straßer")]),
+        ("straß", vec![("name", "Zoë Straßer")]),
+        ("ZOË", vec![("name", "Zoë Straßer")]),
+        ("per@EX", vec![("email", "Grace.Hopper@Example.com")]),
+        ("2079460958", vec![("phone", "+44 20 7946 0958")]),
+        ("+44 7946", vec![("phone", "+44 20 7946 0958")]),
+        ("b.", vec![("name", "Grace B. Hopper")]),
+        ("PO 1*", vec![("reference", "PO 1*")]),
+        ("sku-%_0", vec![("sku", "SKU-%_01")]),
+        ("%_0", vec![("sku", "SKU-%_01")]),
+        ("\"50%", vec![("product", product)]),
+        ("(bla", vec![("product", product)]),
+        ("müsli GROSSE hopper@", vec![("email", "Grace.Hopper@Example.com"), ("product", product)]),
+        (&format!("#{number}"), vec![("number", &*number)]),
+        (&number, vec![("number", &*number)]),
+        (payment, vec![("payment", payment)]),
+        (&payment[3..], vec![("payment", payment)]),
+        (&format!("{}-p1", end(&first)), vec![("payment", &*ours)]),
+        (&end(&first), vec![("id", &*first), ("payment", &*ours)]),
     ] {
-        assert_eq!(ids(&find(&query).await, "id"), expected, "{query}");
+        let page = list(&site, "orders", q, "").await;
+        assert_eq!(column(&page, "id"), [first.as_str()], "{q}");
+        assert_eq!(matched(&page), found, "{q}");
     }
-    let first = find("q=ada&limit=2").await;
-    assert_eq!(ids(&first, "id"), all[..2]);
-    let after = first["next_cursor"].as_str().unwrap();
-    let second = find(&format!("q=ada&limit=2&after={after}")).await;
-    assert_eq!((ids(&second, "id"), &second["next_cursor"]), (all[2..].to_vec(), &Value::Null));
-    let long = format!("/orders?q={}", "x".repeat(255));
-    site.admin(Method::GET, &long, None).await.expect(422);
+    for (q, expected) in [
+        ("tv", vec![&second, &first]),
+        ("TELEVISION", vec![&second, &first]),
+        ("vision example", vec![&second, &first]),
+        ("vision hopper", vec![&first]),
+        (" ", vec![&second, &first]),
+        ("a%b", vec![]),
+        ("h_pper", vec![]),
+        ("hop*", vec![]),
+        ("\"hopper", vec![]),
+        ("hopper OR", vec![]),
+        ("hopper li", vec![]),
+        ("hopper'", vec![]),
+        ("zoe", vec![]),
+        ("t", vec![]),
+        ("#99", vec![]),
+        ("\\", vec![]),
+        ("\u{0}", vec![&second, &first]),
+    ] {
+        let page = list(&site, "orders", q, "").await;
+        assert_eq!(column(&page, "id").iter().collect::<Vec<_>>(), expected, "{q}");
+    }
+    let all = site.admin(Method::GET, "/orders", None).await.expect(200);
+    assert_eq!(all["data"][0].get("matched"), None, "nothing was searched for");
+    for path in ["orders", "products", "stock"] {
+        let long = format!("/{path}?q={}", "x".repeat(255));
+        let refused = site.admin(Method::GET, &long, None).await;
+        let fault = refused.expect(422);
+        assert_eq!(fault["errors"][0]["field"], "q", "{fault}");
+    }
+    site.verify().await;
+}
+
+async fn a_search_is_paged_filtered_and_sorted((site, _): Shop) {
+    name(&site, "CUP", "Cup").await;
+    let mut orders = Vec::new();
+    for n in 0..7 {
+        let details = json!({"email": format!("buyer{}@example.com", n % 2)});
+        orders.insert(0, order(&site, &[("CUP", 1)], details).await);
+    }
+    until_found(&site, "buyer", &orders.iter().collect::<Vec<_>>()).await;
+    let even: Vec<&String> = orders.iter().step_by(2).collect();
+    for (sort, descending) in [("-placed_at", true), ("placed_at", false), ("-updated_at", true)] {
+        for (q, mut expected) in [("buyer", orders.iter().collect()), ("buyer0 cup", even.clone())]
+        {
+            let (mut found, mut after) = (Vec::new(), String::new());
+            loop {
+                let more = format!("&limit=2&sort={sort}&status=confirmed,cancelled{after}");
+                let page = list(&site, "orders", q, &more).await;
+                found.extend(column(&page, "id"));
+                let Some(cursor) = page["next_cursor"].as_str() else { break };
+                after = format!("&after={cursor}");
+            }
+            if !descending {
+                expected.reverse();
+            }
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{q} {sort}");
+        }
+    }
+    let none = list(&site, "orders", "buyer", "&status=cancelled").await;
+    assert_eq!(none["data"], json!([]));
+}
+
+async fn what_changes_is_found_as_it_is_now((site, url): Shop) {
+    name(&site, "CUP", "Cup").await;
+    let id = order(&site, &[("CUP", 2)], json!({"reference": "first"})).await;
+    until_found(&site, "first", &[&id]).await;
+    site.app.as_ref().unwrap().store.index_order_texts(100).await.unwrap();
+    // The status of the order changes, and what it is found by does not.
+    let refund =
+        json!({"lines": [{"line": "1", "quantity": 1}], "reason": "broken", "restock": false});
+    site.admin(Method::POST, &format!("/orders/{id}/refunds"), Some(refund)).await.expect(200);
+    let shipment =
+        json!({"lines": [{"line": "1", "quantity": 1}], "tracking": {"number": "JD-0042"}});
+    site.admin(Method::POST, &format!("/orders/{id}/fulfillments"), Some(shipment))
+        .await
+        .expect(200);
+    let page = until_found(&site, "d-004", &[&id]).await;
+    assert_eq!(matched(&page), [("tracking_number", "JD-0042")]);
+    until_found(&site, "first", &[&id]).await;
+    site.app.as_ref().unwrap().store.index_order_texts(100).await.unwrap();
+    until_found(&site, "d-004 first", &[&id]).await;
+
+    let shown = site.admin(Method::GET, &format!("/orders/{id}"), None).await.expect(200);
+    let path =
+        format!("/orders/{id}/fulfillments/{}", shown["fulfillments"][0]["id"].as_str().unwrap());
+    let right = json!({"tracking": {"number": "JD-0099"}});
+    site.admin(Method::PATCH, &path, Some(right)).await.expect(200);
+    until_found(&site, "jd-0042", &[]).await;
+    until_found(&site, "d-0099", &[&id]).await;
+
+    // As a person is forgotten: what is no longer in the text is not found by an old index entry.
+    site.until_some(async || {
+        let order = site.admin(Method::GET, &format!("/orders/{id}"), None).await.expect(200);
+        let row = list(&site, "orders", "first", "").await["data"][0].take();
+        (row["saga_step"].is_null() && row["version"] == order["version"]).then_some(())
+    })
+    .await;
+    let change = "UPDATE order_search SET text = replace(text, 'first', 'other')";
+    execute(&site, url.as_deref(), change).await;
+    for _ in 0..2 {
+        until_found(&site, "first", &[]).await;
+        until_found(&site, "other d-0099", &[&id]).await;
+        site.app.as_ref().unwrap().store.index_order_texts(100).await.unwrap();
+    }
+    execute(&site, url.as_deref(), "DELETE FROM order_search").await;
+    until_found(&site, "cup", &[]).await;
+}
+
+/// Runs statements in the database of a server behind its back.
+async fn execute(site: &Site, url: Option<&str>, statements: &str) {
+    let statements = sqlx::AssertSqlSafe(statements.to_owned());
+    if let Some(url) = url {
+        let mut there = sqlx::PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut there).await.unwrap();
+    } else {
+        let file = format!("sqlite://{}", site.config.data.dir.join("kontor.db").display());
+        let mut there = sqlx::SqliteConnection::connect(&file).await.unwrap();
+        sqlx::raw_sql(statements).execute(&mut there).await.unwrap();
+    }
+}
+
+async fn orders_of_an_older_store_are_found((mut site, url): Shop) {
+    name(&site, "CUP", "Cup").await;
+    let one = order(&site, &[("CUP", 1)], json!({})).await;
+    let other = order(&site, &[("CUP", 1)], json!({})).await;
+    until_found(&site, "cup", &[&other, &one]).await;
+    site.app.take().unwrap().stop().await;
+    execute(
+        &site,
+        url.as_deref(),
+        "DROP TABLE order_search; DROP TABLE live_ticket; \
+         DELETE FROM _sqlx_migrations WHERE version >= 17",
+    )
+    .await;
+    if url.is_none() {
+        execute(
+            &site,
+            url.as_deref(),
+            "DROP TABLE order_search_todo; DROP TABLE order_search_index",
+        )
+        .await;
+    }
+    site.app = Some(App::start(&site.config).await.unwrap());
+    until_found(&site, "cup", &[&other, &one]).await;
+    site.verify().await;
+}
+
+async fn products_and_stock_are_found_by_any_part_of_sku_and_name((site, _): Shop) {
+    for (sku, called) in [("A-1", "Grüne Tasse"), ("A-2", "Teller 100%"), ("B-1", "Tasse")] {
+        name(&site, sku, called).await;
+    }
+    site.until_some(async || {
+        let all = list(&site, "stock", "", "").await;
+        (all["data"].as_array().unwrap().len() == 3).then_some(())
+    })
+    .await;
+    for (q, expected) in [
+        ("TASSE", &["A-1", "B-1"][..]),
+        ("sse", &["A-1", "B-1"]),
+        ("-1", &["A-1", "B-1"]),
+        ("tasse a-", &["A-1"]),
+        ("GRÜNE tas", &["A-1"]),
+        ("grune", &[]),
+        ("0%", &["A-2"]),
+        ("a-2", &["A-2"]),
+        ("_", &[]),
+        ("tasse teller", &[]),
+        ("", &["A-1", "A-2", "B-1"]),
+    ] {
+        for path in ["products", "stock"] {
+            assert_eq!(column(&list(&site, path, q, "").await, "sku"), expected, "{path} {q}");
+        }
+    }
+    let page = list(&site, "stock", "tasse", "&limit=1").await;
+    assert_eq!(column(&page, "name"), ["Grüne Tasse"]);
+    let after = format!("&limit=1&after={}", page["next_cursor"].as_str().unwrap());
+    let page = list(&site, "stock", "tasse", &after).await;
+    assert_eq!(
+        (column(&page, "sku"), &page["next_cursor"]),
+        (vec!["B-1".to_owned()], &Value::Null)
+    );
+    let none = list(&site, "stock", "tasse", "&held=true").await;
+    assert_eq!(none["data"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +336,7 @@ async fn reserved_stock_is_listed_with_hold_expiry() {
     assert_eq!(declined.status, 402, "{}", declined.body);
     let find = async |query: &str| {
         let page = site.admin(Method::GET, &format!("/stock?{query}"), None).await.expect(200);
-        ids(&page, "sku")
+        column(&page, "sku")
     };
     let held =
         site.until_some(async || Some(find("held=true").await).filter(|all| !all.is_empty()));

@@ -6,16 +6,19 @@ use std::path::Path;
 
 use kontor::domain::entity::EntityId;
 use kontor::domain::id::Sku;
+use kontor::domain::search_text::{Search, search_text, words};
 use kontor::domain::time::Span;
 use kontor::store::journal::Append;
 use kontor::store::list_row::Batch;
 use kontor::store::live_ticket::TicketHolder;
 use kontor::store::maintenance::{Check, restore};
 use kontor::store::node::NodeRow;
+use kontor::store::order_search::SearchRow;
 use kontor::store::projection::{Cursor, DeadLetter, ProjectionBatch};
 use kontor::store::session::LINK_LASTS;
 use kontor::store::webhook::Parked;
 use kontor::store::{DatabaseUrl, Error, OpenError, Options, Store, order, product, stock};
+use sqlx::Connection as _;
 use tempfile::TempDir;
 
 use crate::journal::{append, at, claim, product_row};
@@ -221,14 +224,16 @@ async fn products(store: &Store) {
     let all = product::Filter { limit: 10, ..Default::default() };
     let mugs = product::Filter { category: vec!["mugs".to_owned()], ..all.clone() };
     let inactive = product::Filter { active: Some(false), ..all.clone() };
-    let named = product::Filter { q: Some("TASSE 100%".to_owned()), ..all.clone() };
-    let folded = |q: &str| product::Filter { q: Some(q.to_owned()), ..all.clone() };
-    let coded = product::Filter { q: Some("B".to_owned()), ..all.clone() };
+    let named = product::Filter { words: words("TASSE 100%"), ..all.clone() };
+    let folded = |q: &str| product::Filter { words: words(q), ..all.clone() };
+    let coded = product::Filter { words: words("B"), ..all.clone() };
     let page = product::Filter { after: Some((at(7), sku("a1"))), limit: 1, ..all.clone() };
     for (filter, expected) in [
         (folded("GRÜNE"), &["a1"][..]),
         (folded("grüne t"), &["a1"]),
         (folded("TASSE"), &["a1"]),
+        (folded("a1 tasse"), &["a1"]),
+        (folded("b2 tasse"), &[]),
         (folded("GRUNE"), &[]),
         (folded("PRODUCT"), &["b2", "c3"]),
         (product::Filter { limit: 1, ..folded("product") }, &["b2"]),
@@ -261,7 +266,7 @@ async fn products(store: &Store) {
             product::Filter {
                 sort: product::Sort::LastSku,
                 after: Some((at(7), sku("b2"))),
-                q: Some("e".to_owned()),
+                words: words("e"),
                 ..all.clone()
             },
             &["a1"],
@@ -330,6 +335,18 @@ fn order_row(n: i64, status: &str) -> order::Row {
     }
 }
 
+/// Rows with the texts by which they are found.
+fn with_texts(rows: &[order::Row]) -> Batch {
+    let mut batch = Batch::of(rows.to_vec());
+    for row in rows {
+        let number = row.number.map(|number| format!("#{number} {number}"));
+        let values = [Some(&row.id), Some(&row.email), row.reference.as_ref(), number.as_ref()];
+        let text = search_text(values.into_iter().flatten().map(String::as_str));
+        batch.put(SearchRow { id: row.id.clone(), text, version: row.version });
+    }
+    batch
+}
+
 async fn orders(store: &Store) {
     let mut rows: Vec<order::Row> = (1..=6).map(|n| order_row(n, "pending")).collect();
     rows[1].status = "stuck".to_owned();
@@ -342,14 +359,14 @@ async fn orders(store: &Store) {
     rows[4].captured = 500;
     rows[5].reference = Some("PO-7".to_owned());
     rows[5].fulfillment_status = "fulfilled".to_owned();
-    let orders = Batch::of(rows.to_vec());
+    let orders = with_texts(&rows);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(0, 10)], batch).await);
     assert_eq!(store.order("ord_0005").await.unwrap().as_ref(), Some(&rows[4]));
     assert_eq!(store.order("ord_9999").await.unwrap(), None);
 
     let all = order::Filter { limit: 10, ..Default::default() };
-    let text = |text: &str| Some(text.to_owned());
+    let text = |text: &str| Search::of(text);
     let statuses = vec!["stuck".to_owned(), "confirmed".to_owned()];
     let two = statuses.clone();
     let page =
@@ -408,24 +425,43 @@ async fn a_search_finds_the_newest_of_very_many() {
     }
 }
 
+/// The role of the server may create tables, and no extension.
+#[tokio::test]
+async fn orders_are_found_without_pg_trgm() {
+    let url = database();
+    let role = format!("clerk_of_{}", url.rsplit('/').next().unwrap());
+    let mut owner = sqlx::PgConnection::connect(&url).await.unwrap();
+    let grant = format!("CREATE ROLE \"{role}\" LOGIN; GRANT ALL ON SCHEMA public TO \"{role}\"");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(grant)).execute(&mut owner).await.unwrap();
+    let store = connect(&url.replacen("postgres@", &format!("{role}@"), 1).as_str().into()).await;
+    assert!(store.searches_lack_index().await.unwrap());
+    search(&store).await;
+    let (with, _dir) = fresh().await;
+    assert!(!with.searches_lack_index().await.unwrap());
+    assert!(!connect(&database().as_str().into()).await.searches_lack_index().await.unwrap());
+}
+
 async fn search(store: &Store) {
     let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
-    let orders = Batch::of(rows.to_vec());
+    let orders = with_texts(&rows);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(0, 10)], batch).await);
-    // Half of them each; with "buyer" it is all, and the other way to find them.
-    for (words, ids) in
-        [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("buyer", [2_500, 2_499, 2_498, 2_497])]
-    {
+    // Two that are among the newest, and two that only the index finds, before and after it is filled.
+    let newest =
+        [("buyer1", [2_499, 2_497, 2_495, 2_493]), ("BUYER", [2_500, 2_499, 2_498, 2_497])];
+    let old = [("ord_001", [19, 18, 17, 16]), ("_0020 buyer", [20, 0, 0, 0])];
+    for (words, ids) in newest.into_iter().chain(old).chain(newest).chain(old) {
         let mut found = Vec::new();
-        let search = Some(words.to_owned());
+        let search = Search::of(words);
         let mut filter = order::Filter { search, limit: 2, ..Default::default() };
         for _ in 0..2 {
             let page = store.orders(&filter).await.unwrap();
-            filter.after = page.last().map(|row| (row.placed_at, row.id.clone()));
+            filter.after = page.last().map(|row| (row.placed_at, row.id.clone())).or(filter.after);
             found.extend(page.iter().map(|row| row.total / 100));
         }
+        let ids: Vec<i64> = ids.into_iter().filter(|id| *id > 0).collect();
         assert_eq!(found, ids, "{words}");
+        store.index_order_texts(400).await.unwrap();
     }
 }
 
@@ -456,10 +492,10 @@ async fn stock_levels(store: &Store) {
         stock::Filter { after: Some((sku("a1"), "east".to_owned())), limit: 2, ..all.clone() };
     let east = stock::Filter { location: vec!["east".to_owned()], ..all.clone() };
     let low = stock::Filter { sellable_max: Some(1), ..all.clone() };
-    let begins = |text: &str| stock::Filter { prefix: Some(text.to_owned()), ..all.clone() };
+    let has = |text: &str| stock::Filter { words: words(text), ..all.clone() };
     let held = stock::Filter { held: true, ..all.clone() };
     let held_later = stock::Filter { held: true, ..page.clone() };
-    let behind = stock::Filter { after: Some((sku("c3"), "west".to_owned())), ..begins("b") };
+    let behind = stock::Filter { after: Some((sku("c3"), "west".to_owned())), ..has("b") };
     for (filter, expected) in [
         (all.clone(), &[0, 1, 2, 3][..]),
         (page, &[1, 2]),
@@ -473,7 +509,7 @@ async fn stock_levels(store: &Store) {
             &[1, 3],
         ),
         (stock::Filter { updated_from: Some(at(2)), ..all.clone() }, &[]),
-        (stock::Filter { updated_to: Some(at(2)), ..begins("a") }, &[0, 1]),
+        (stock::Filter { updated_to: Some(at(2)), ..has("a") }, &[0, 1]),
         (stock::Filter { sort: stock::Sort::LastSku, ..all.clone() }, &[3, 2, 1, 0]),
         (
             stock::Filter {
@@ -483,11 +519,15 @@ async fn stock_levels(store: &Store) {
             },
             &[1, 0],
         ),
-        (stock::Filter { sort: stock::Sort::LastSku, ..begins("b") }, &[2]),
-        (begins("a"), &[0, 1]),
-        (begins("b2"), &[2]),
-        (begins("B"), &[]),
-        (stock::Filter { held: true, ..begins("b") }, &[]),
+        (stock::Filter { sort: stock::Sort::LastSku, ..has("b") }, &[2]),
+        (has("a"), &[0, 1]),
+        (has("b2"), &[2]),
+        (has("B2"), &[2]),
+        (has("tasse"), &[0, 1]),
+        (has("GRÜNE 1"), &[0, 1]),
+        (has("product"), &[2, 3]),
+        (has("product a1"), &[]),
+        (stock::Filter { held: true, ..has("b") }, &[]),
         (stock::Filter { sku: vec![sku("a1"), sku("b2")], held: true, ..all.clone() }, &[0, 1]),
         (behind, &[]),
     ] {
@@ -683,6 +723,9 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE live_ticket",
         "DROP TABLE projection",
         "DROP TABLE dead_letter",
+        "DROP TABLE order_search",
+        "DROP TABLE order_search_todo",
+        "DROP TABLE order_search_index",
         "DROP TABLE order_row",
         "DROP TABLE stock_row",
         "DROP TABLE location",

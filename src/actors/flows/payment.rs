@@ -19,7 +19,7 @@ use crate::actors::engine::runtime::SWEEP_MAX_SECS;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
-use crate::domain::order::{Command, Order, ProviderReport, RequiredAction};
+use crate::domain::order::{Command, Order, ProviderReport, RequiredAction, attempt_reference};
 use crate::providers::checked::CheckedProvider;
 use crate::providers::payment::{
     Authorization, AuthorizationStatus, Authorize, Error, Operation, OperationKind, Payment,
@@ -100,12 +100,6 @@ impl Payments {
     fn backoff(&self, clock: &Clock) -> Backoff {
         Backoff::new(Duration::from_millis(self.options.retry_after_ms), clock)
     }
-}
-
-/// Our reference for an attempt, at the provider.
-#[must_use]
-pub fn attempt_reference(order: &EntityId, attempt: u32) -> String {
-    format!("{order}-p{attempt}")
 }
 
 /// Parses our reference for an operation at the provider into the order, the letter of the

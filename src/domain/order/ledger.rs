@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Order, RequiredAction, step};
+use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 
 /// A payment attempt.
@@ -54,6 +55,12 @@ pub enum AttemptState {
     Reversed,
     /// The authorization was voided.
     Voided,
+}
+
+/// Our reference for an attempt, at the provider.
+#[must_use]
+pub fn attempt_reference(order: &EntityId, attempt: u32) -> String {
+    format!("{order}-p{attempt}")
 }
 
 impl Attempt {

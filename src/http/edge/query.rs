@@ -20,6 +20,8 @@ pub const LIMIT_MAX: u32 = 200;
 const LIMIT: u32 = 50;
 /// The most values of one parameter.
 pub const VALUES_MAX: usize = 100;
+/// The maximum length of what is searched for, in characters: that of an email address.
+const SEARCH_MAX: usize = 254;
 
 /// A query string whose parameters are all known.
 #[derive(Debug)]
@@ -78,6 +80,18 @@ impl Query {
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The words in `q` that are searched for; empty without it.
+    ///
+    /// # Errors
+    /// 422 for more than [`SEARCH_MAX`] characters.
+    pub fn search(&self) -> Result<&str, Error> {
+        let text = self.text("q").unwrap_or_default().trim();
+        if text.chars().count() > SEARCH_MAX {
+            return Err(Error::field("q", format!("must have at most {SEARCH_MAX} characters")));
+        }
+        Ok(text)
     }
 
     /// The values of a parameter, parsed: separated by commas, or in several parameters of the same

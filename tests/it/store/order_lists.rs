@@ -1,11 +1,11 @@
 //! Lists of orders on both databases: each filter in each order, page by page.
 
-use kontor::store::list_row::Batch;
+use kontor::domain::search_text::Search;
 use kontor::store::projection::ProjectionBatch;
 use kontor::store::{Store, order};
 use strum::VariantArray as _;
 
-use super::{commit, one_of_each, order_row, to};
+use super::{commit, one_of_each, order_row, to, with_texts};
 use crate::journal::at;
 
 /// Orders whose ids are in another order than the times at which they were placed, three of a time.
@@ -31,13 +31,13 @@ async fn lists(store: &Store) {
             }
         })
         .collect();
-    let orders = Batch::of(rows.to_vec());
+    let orders = with_texts(&rows);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(0, 10)], batch).await);
 
     type Takes = fn(&order::Row) -> bool;
     let all = order::Filter { limit: 4, ..Default::default() };
-    let text = |text: &str| Some(text.to_owned());
+    let text = |text: &str| Search::of(text);
     let status = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     let two = || vec!["buyer1@example.com".to_owned(), "BUYER0@example.com".to_owned()];
     let cases: [(order::Filter, Takes); 17] = [

@@ -9,9 +9,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use strum::VariantArray;
 
 use crate::actors::engine::fold::Folded;
+use crate::actors::order_search;
 use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, Order, OrderStatus, PaymentStatus};
+use crate::domain::search_text::Search;
 use crate::domain::time::Timestamp;
 use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::schema;
@@ -25,8 +27,6 @@ use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes;
 use crate::store::order::{Filter, Row, Sort};
 
-/// The maximum length of a search text, in characters: that of an email address.
-const WORDS_MAX: usize = 254;
 /// The most events of all orders of a page whose parts are shown: a page ends before it has more.
 const EVENTS_MAX: i64 = 20_000;
 /// The most lines of all orders of such a page.
@@ -40,7 +40,7 @@ const LINES_MAX: i64 = 10_000;
         ("fulfillment_status" = inline(Option<Vec<schema::FulfillmentStatus>>), Query, explode = false, max_items = 100),
         ("email" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("number" = Option<Vec<i64>>, Query, explode = false, max_items = 100),
-        ("q" = Option<String>, Query, max_length = 254, description = "An id, a number, a whole reference, or the beginning of an email address"),
+        ("q" = Option<String>, Query, max_length = 254, description = "Words, all of which must be in the order: any part of its number, id, reference, names, companies, email address, telephone numbers, tracking numbers, payment ids, SKUs or product names"),
         ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("stuck" = Option<bool>, Query),
         ("placed_from" = inline(Option<schemas::Moment>), Query),
         ("placed_to" = inline(Option<schemas::Moment>), Query),
@@ -83,7 +83,7 @@ pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<Htt
         email: query.values("email", "must be an email address")?,
         number: query.values("number", "must be an order number")?,
         reference: query.values("reference", "must be a reference")?,
-        search: words(&query)?,
+        search: Search::of(query.search()?),
         placed_from: query.moment("placed_from")?,
         placed_to: query.moment("placed_to")?,
         updated_from: query.moment("updated_from")?,
@@ -99,15 +99,6 @@ where
     S: VariantArray + FromStr + Into<&'static str> + Copy,
 {
     Ok(query.choices::<S>(name)?.into_iter().map(|one| one.into().to_owned()).collect())
-}
-
-/// The search text in `q`, trimmed; `None` if it is empty.
-fn words(query: &Query) -> Result<Option<String>, Error> {
-    let words = query.text("q").map(str::trim).filter(|words| !words.is_empty());
-    if words.is_some_and(|words| words.chars().count() > WORDS_MAX) {
-        return Err(Error::field("q", format!("must have at most {WORDS_MAX} characters")));
-    }
-    Ok(words.map(str::to_owned))
 }
 
 /// The position of the page cursor `after` in a list of orders: the time by which the list is
@@ -158,15 +149,22 @@ pub async fn page(
     let mut rows = call.store().orders(&filter).await?;
     let mut more = cut(&mut rows, limit);
     let mut orders = HashMap::new();
-    if !parts.is_empty() {
+    if !parts.is_empty() || filter.search.is_some() {
         more |= shorten(&mut rows);
+        if !parts.is_empty() && rows.iter().any(|row| row.version > EVENTS_MAX) {
+            return Err(Error::new(Code::BadRequest, "an order has too many events for `expand`"));
+        }
         orders = read_orders(call, &rows).await?;
     }
     let last = rows.last().map(|row| ListPosition(sort.at(row), row.id.clone()));
     let last = last.map(|place| cursor(&sorted_list("orders", sort), &place.to_string()));
     let shape = |row: Row| {
         let order = orders.remove(&row.id);
-        OrderListItem::new(row, order.as_ref(), &parts)
+        let found = filter.search.as_ref().map(|search| {
+            let matches = |order| order_search::matches(search, &EntityId::new(&row.id), order);
+            order.as_ref().map(matches).unwrap_or_default()
+        });
+        OrderListItem::new(row, order.as_ref(), &parts, found)
     };
     let data = rows.into_iter().map(shape).collect::<Result<_, _>>()?;
     let page = Page::<OrderListItem> { data, next_cursor: last.filter(|_| more) };
@@ -187,12 +185,11 @@ fn shorten(rows: &mut Vec<Row>) -> bool {
     rows.len() < count
 }
 
-/// The orders of a page, at the versions of their rows: all read with one statement.
+/// The orders of a page, at the versions of their rows: all read with one statement. An order with
+/// more than [`EVENTS_MAX`] events is left out.
 async fn read_orders(call: &RequestParts, rows: &[Row]) -> Result<HashMap<String, Order>, Error> {
-    if rows.iter().any(|row| row.version > EVENTS_MAX) {
-        return Err(Error::new(Code::BadRequest, "an order has too many events for `expand`"));
-    }
-    let upto: Vec<_> = rows.iter().map(|row| (EntityId::new(&row.id), row.version)).collect();
+    let rows = rows.iter().filter(|row| row.version <= EVENTS_MAX);
+    let upto: Vec<_> = rows.map(|row| (EntityId::new(&row.id), row.version)).collect();
     let records = call.store().journal().read_entities(&upto).await.map_err(Error::internal)?;
     let mut orders: HashMap<String, Folded<Order>> = HashMap::new();
     for record in &records {

@@ -3,6 +3,7 @@
 use strum::VariantNames as _;
 use utoipa::openapi::schema::ObjectBuilder;
 
+use crate::actors::order_search::SearchField;
 use crate::domain::{money, order};
 use crate::http::api::order::part::OrderPart;
 use crate::http::docs::schemas::{one_kind_of, one_of, schemas};
@@ -25,6 +26,8 @@ schemas! {
     CancelReason one_of::<order::CancelCause>;
     /// The order of a list of orders; the newest placed first by default.
     OrderSort one_of::<Sort>;
+    /// What an order is found by.
+    OrderSearchField one_of::<SearchField>;
     /// A part of an order.
     OrderParts one_of::<OrderPart>;
     /// The status of an order.

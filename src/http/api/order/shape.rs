@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::actors::order_search::SearchedValue;
 use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::{
@@ -274,11 +275,25 @@ pub struct OrderSummary {
     version: i64,
 }
 
+/// A value of an order in which a word of a search was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderMatch {
+    #[schema(value_type = schema::OrderSearchField)]
+    field: &'static str,
+    /// The whole value.
+    #[schema(example = "ada@example.com")]
+    text: String,
+}
+
 /// An order in a list, with the parts that the caller asked for by `expand`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OrderListItem {
     #[serde(flatten)]
     row: OrderSummary,
+    /// Only with `q`: what was found in the order, at most 5 values of each field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    matched: Option<Vec<OrderMatch>>,
     /// Only with `expand=lines`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -310,7 +325,7 @@ pub struct OrderListItem {
 }
 
 impl OrderListItem {
-    /// A row of a list with these parts of the order.
+    /// A row of a list with these parts of the order, and what a search found in it.
     ///
     /// # Errors
     /// An internal error for a row with an unknown currency.
@@ -318,7 +333,9 @@ impl OrderListItem {
         row: store::order::Row,
         order: Option<&Order>,
         parts: &BTreeSet<OrderPart>,
+        found: Option<Vec<SearchedValue>>,
     ) -> Result<Self, Error> {
+        let matched = |one: SearchedValue| OrderMatch { field: one.field.into(), text: one.text };
         let order = order.and_then(|order| Some((order, order.placed()?)));
         let part = |part| order.filter(|_| parts.contains(&part));
         let addresses = part(OrderPart::Addresses);
@@ -328,6 +345,7 @@ impl OrderListItem {
         });
         Ok(Self {
             row: OrderSummary::new(row)?,
+            matched: found.map(|found| found.into_iter().map(matched).collect()),
             lines,
             shipping_address: addresses.map(|(_, placed)| (&placed.shipping_address).into()),
             billing_address: addresses

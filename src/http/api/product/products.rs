@@ -12,6 +12,7 @@ use crate::domain::entity::Cause;
 use crate::domain::id::{InvalidSku, Sku};
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::product::{Product, entity_id};
+use crate::domain::search_text::words;
 use crate::domain::time::Timestamp;
 use crate::http::api::product::availability;
 use crate::http::api::product::rejection::refused;
@@ -41,7 +42,7 @@ const KNOWN: [&str; 6] = ["q", "updated_from", "updated_to", "sort", "limit", "a
 /// Lists the active products.
 #[utoipa::path(get, path = "/v1/store/products", tag = "products",
     params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
-        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query),
+        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query, max_length = 254, description = "Words, each of which must be a part of the name or the SKU"),
         ("currency" = inline(Option<Vec<checked::Currency>>), Query, explode = false, max_items = 100, description = "Only products with a price in one of these currencies"),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed at this time or later"),
         ("updated_to" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed before this time"),
@@ -87,7 +88,7 @@ fn lasts(call: &RequestParts) -> Duration {
 /// Lists all products.
 #[utoipa::path(get, path = "/v1/admin/products", tag = "products",
     params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
-        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query),
+        ("category" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("q" = Option<String>, Query, max_length = 254, description = "Words, each of which must be a part of the name or the SKU"),
         ("currency" = inline(Option<Vec<checked::Currency>>), Query, explode = false, max_items = 100, description = "Only products with a price in one of these currencies"),
         ("active" = Option<bool>, Query),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only products that last changed at this time or later"),
@@ -292,7 +293,7 @@ impl Wanted {
             sku: query.values("sku", "must be a SKU")?,
             category: query.values("category", "must be a category")?,
             active,
-            q: query.text("q").map(str::to_owned),
+            words: words(query.search()?),
             updated_from: query.moment("updated_from")?,
             updated_to: query.moment("updated_to")?,
             sort,
@@ -340,11 +341,12 @@ impl Wanted {
     /// The cache key of the page; `None` if it would be too long: then the page is not cached.
     fn key(&self) -> Option<String> {
         let Self { filter, currencies, limit } = self;
-        let Filter { sku, category, q, updated_from, updated_to, sort, after, .. } = filter;
+        let Filter { sku, category, words, updated_from, updated_to, sort, after, .. } = filter;
         let codes: Vec<&str> = currencies.iter().map(|currency| currency.code()).collect();
         let times = (updated_from, updated_to);
-        let key =
-            format!("{sku:?} {category:?} {q:?} {times:?} {sort:?} {after:?} {codes:?} {limit}");
+        let key = format!(
+            "{sku:?} {category:?} {words:?} {times:?} {sort:?} {after:?} {codes:?} {limit}"
+        );
         (key.len() <= KEY_MAX).then_some(key)
     }
 

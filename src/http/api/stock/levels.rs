@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::View;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
+use crate::domain::search_text::words;
 use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
 use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
@@ -154,11 +155,20 @@ pub struct StockLevel {
     updated_at: String,
 }
 
+/// A stock level in a list, with the name of its product.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockListItem {
+    #[serde(flatten)]
+    level: StockLevel,
+    /// The product's name.
+    name: Option<String>,
+}
+
 /// Lists stock levels.
 #[utoipa::path(get, path = "/v1/admin/stock", tag = "stock",
     params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
         ("location" = inline(Option<Vec<LocationInput>>), Query, explode = false, max_items = 100),
-        ("q" = Option<String>, Query, description = "A prefix of the SKU"),
+        ("q" = Option<String>, Query, max_length = 254, description = "Words, each of which must be a part of the SKU or of the product's name"),
         ("held" = Option<bool>, Query, description = "Only levels with reserved units"),
         ("sellable_max" = Option<i64>, Query, description = "Only levels with at most this number of sellable units"),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only levels that last changed at this time or later"),
@@ -166,7 +176,7 @@ pub struct StockLevel {
         ("sort" = inline(Option<StockSort>), Query),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockLevel>)))]
+    responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockListItem>)))]
 pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known =
         ["q", "held", "sellable_max", "updated_from", "updated_to", "sort", "limit", "after"];
@@ -183,7 +193,7 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
     };
     let filter = Filter {
         sku: query.values("sku", "must be a SKU")?,
-        prefix: query.text("q").map(|text| text.trim().to_owned()),
+        words: words(query.search()?),
         held: query.flag("held")?,
         location: query.values("location", "must be a location")?,
         sellable_max: query.read("sellable_max", "must be a number of units")?,
@@ -200,8 +210,11 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor(&list, &format!("{}/{}", row.sku, row.location)));
-    let data = rows.into_iter().map(level_row).collect();
-    let page = Page::<StockLevel> { data, next_cursor: last.filter(|_| more) };
+    let names = call.store().product_names(rows.iter().map(|row| &row.sku)).await?;
+    let named = |row: &Row| names.get(&row.sku).cloned();
+    let item = |row: Row| StockListItem { name: named(&row), level: level_row(row) };
+    let data = rows.into_iter().map(item).collect();
+    let page = Page::<StockListItem> { data, next_cursor: last.filter(|_| more) };
     Ok(seen.mark(HttpResponse::Ok().json(page)))
 }
 
