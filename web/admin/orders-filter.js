@@ -3,6 +3,7 @@
 
 import { COLUMNS } from "./orders-row.js";
 import { empty } from "./parts.js";
+import { ORDERS_FOUND_BY } from "./search.js";
 
 export const STATUSES = ["pending", "awaiting_payment", "confirmed", "partially_fulfilled", "fulfilled", "completed", "refunded", "cancelled", "stuck"];
 export const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized", "partially_captured", "captured", "partially_refunded", "refunded", "voided"];
@@ -43,17 +44,21 @@ function moment(day, after = 0) {
   return new Date(year, month - 1, date + after).toISOString();
 }
 
-/** The same as the server is asked for it, but for the sort. */
-export function wanted({ q, status, payment_status, fulfillment_status, from, to }) {
-  return { q, status: status.join(","), payment_status, fulfillment_status, placed_from: moment(from), placed_to: moment(to, 1) };
+/** What the server sorts by, by its name in the address. */
+const SERVER_SORTS = { "": "", placed: "placed_at" };
+
+/** Whether the server sorts all orders, so that not many must be read to be sorted here. */
+export const sortedByServer = ({ sort }) => sort in SERVER_SORTS;
+
+/** The same as the server is asked for it. */
+export function wanted({ q, status, payment_status, fulfillment_status, from, to, sort }) {
+  return { q, status: status.join(","), payment_status, fulfillment_status, placed_from: moment(from), placed_to: moment(to, 1), sort: SERVER_SORTS[sort] ?? "" };
 }
 
-/** Whether an order that matches the statuses is one that is searched for, as the server does it. */
-export function fits(filter, { id, number, email, reference, placed_at: placed }) {
-  const q = filter.q.toLowerCase();
+/** Whether an order was placed on one of the days that are asked for. */
+export function inTime(filter, { placed_at: placed }) {
   const [from, to] = [moment(filter.from), moment(filter.to, 1)];
-  if ((from && Date.parse(placed) < Date.parse(from)) || (to && Date.parse(placed) >= Date.parse(to))) return false;
-  return !q || id === q || String(number) === q.replace(/^#/, "") || email.toLowerCase().startsWith(q) || reference?.toLowerCase() === q;
+  return !((from && Date.parse(placed) < Date.parse(from)) || (to && Date.parse(placed) >= Date.parse(to)));
 }
 
 /** Whether anything is searched for or filtered. */
@@ -62,6 +67,6 @@ export const filtered = ({ q, status, payment_status, fulfillment_status, from, 
 
 /** Why a list is empty. */
 export function nothing(filter) {
-  if (filter.q) return empty(`Nothing found for “${filter.q}”`, "Search by the order's number, its whole id, the beginning of an email address, or the buyer's reference.");
+  if (filter.q) return empty(`Nothing found for “${filter.q}”`, ORDERS_FOUND_BY);
   return filtered(filter) ? empty("No order matches the filter", "Orders appear here as soon as they match the filter.") : empty("No orders yet", "New orders appear here automatically.");
 }

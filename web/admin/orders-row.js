@@ -1,9 +1,10 @@
 // One row of the list of orders: its cells, its columns, and how rows are sorted by each.
 
-import { attr, h, text } from "./dom.js";
+import { attr, fill, h, text } from "./dom.js";
 import { money, orderName } from "./format.js";
 import { badge, pips, reached, setBadge, setPips, setWhen } from "./parts.js";
 import { link } from "./router.js";
+import { findings } from "./search.js";
 
 const age = ({ placed_at: placed, id }) => `${placed} ${id}`;
 const status = (name) => (row) => row[name];
@@ -20,9 +21,6 @@ export const COLUMNS = [
   { name: "Total", kind: "end c-total", id: "total", by: (row) => row.total.amount },
   { name: "Placed", kind: "end c-time", id: "placed", by: age },
 ];
-
-/** The time of an order, exact even where several were placed at once. */
-export const ageOf = age;
 
 /** Compares rows by a sort such as `total` or `-total`; without one the newest come first. */
 export function sorter(sort) {
@@ -42,6 +40,7 @@ export function makeRow(choose) {
     payment: badge("none"),
     goods: badge("unfulfilled"),
     who: h("span", { class: "clip" }),
+    found: h("span", { class: "found", hidden: true }),
     items: h("td", { class: "end num c-items" }),
     total: h("td", { class: "end num strong c-total" }),
     time: h("time", {}),
@@ -54,7 +53,7 @@ export function makeRow(choose) {
     h("td", { class: "c-status" }, parts.status),
     h("td", { class: "c-payment" }, parts.payment),
     h("td", { class: "c-goods" }, parts.goods),
-    h("td", { class: "c-who" }, parts.who),
+    h("td", { class: "c-who" }, parts.who, parts.found),
     parts.items, parts.total,
     h("td", { class: "end faint c-time" }, parts.time));
   parts.element.addEventListener("click", (event) => {
@@ -63,8 +62,8 @@ export function makeRow(choose) {
   return parts;
 }
 
-/** Writes an order into a row. */
-export function writeRow({ row, parts, gone }, chosen) {
+/** Writes an order into a row, with what was found in it by a search. */
+export function writeRow({ row, parts, gone }, chosen, q) {
   parts.id = row.id;
   parts.box.checked = chosen;
   attr(parts.box, "aria-label", `Select ${orderName(row)}`);
@@ -77,6 +76,10 @@ export function writeRow({ row, parts, gone }, chosen) {
   setBadge(parts.payment, row.payment_status);
   setBadge(parts.goods, row.fulfillment_status);
   text(parts.who, row.country ? `${row.email} · ${row.country}` : row.email);
+  const found = JSON.stringify([q, q && row.matched]);
+  if (parts.wrote !== found) fill(parts.found, q ? findings(row.matched ?? [], q) : []);
+  parts.wrote = found;
+  parts.found.hidden = !q || !row.matched?.length;
   text(parts.items, row.item_count);
   text(parts.total, money(row.total));
   setWhen(parts.time, row.placed_at);

@@ -6,8 +6,8 @@ import { count, several, title, words } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { exportCsv, MANY_MAX, packing, shipAll, sums } from "./orders-desk.js";
-import { asQuery, DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, fits, FULFILLMENTS, nothing, PAYMENTS, STATUSES, wanted } from "./orders-filter.js";
-import { ageOf as age, COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
+import { asQuery, DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, inTime, nothing, PAYMENTS, sortedByServer, STATUSES, wanted } from "./orders-filter.js";
+import { COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
 import { failed, flashAll, icon, loading } from "./parts.js";
 import { link, restate } from "./router.js";
 
@@ -19,6 +19,8 @@ const NEW_MAX = 1000;
 /** The most orders that are read to be sorted by another column, and how many at a time. */
 const SORTED_MAX = 1000;
 const SORTED_PAGE = 200;
+/** The most changed orders of which the server is asked whether a search finds them. */
+const ASKED_MAX = 100;
 /** What is sorted by where there is no room for the columns. */
 const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
 
@@ -49,6 +51,8 @@ class List {
   #pool = [];
   #new = new Map();
   #dirty = new Set();
+  /** Changed orders that the search may find. */
+  #unsure = new Set();
   #cursor = null;
   #paged = false;
   #cut = false;
@@ -62,6 +66,7 @@ class List {
   #subscription = null;
   #write = perFrame(() => this.#paint());
   #flush = atMost(500, () => this.#settle());
+  #seek = atMost(500, () => this.#askForUnsure());
   #typed = atMost(250, () => this.#change({ q: this.search.value.trim() }));
 
   constructor(filter) {
@@ -71,7 +76,7 @@ class List {
   }
 
   #build() {
-    this.search = h("input", { type: "search", id: "orders-search", placeholder: "Number, id, email or reference", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" });
+    this.search = h("input", { type: "search", id: "orders-search", placeholder: "Name, email, product, tracking number…", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" });
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === "ArrowDown") this.body.querySelector("a.row-link")?.focus();
@@ -225,9 +230,9 @@ class List {
     this.allBox.indeterminate = chosen.length > 0 && chosen.length < rows.length;
   }
 
-  /** Whether another column than the time decides the order. */
+  /** Whether a column decides the order that the server cannot sort by. */
   get #sorted() {
-    return Boolean(this.#filter.sort);
+    return !sortedByServer(this.#filter);
   }
 
   #change(part) {
@@ -289,6 +294,7 @@ class List {
     this.#loading?.abort();
     this.#loading = null;
     this.#new.clear();
+    this.#unsure.clear();
     this.#pool.push(...[...this.#rows.values()].map((one) => one.parts).filter(Boolean));
     this.#rows.clear();
     [this.#cursor, this.#paged, this.#cut, this.#problem, this.#behind] = [null, false, false, null, false];
@@ -357,13 +363,13 @@ class List {
 
   /** Rows were let go at the end of the list: reads on from its beginning until they are back. */
   async #fillUp(signal) {
-    const last = this.#oldest();
+    const [last, compare] = [this.#last(), sorter(this.#filter.sort)];
     let after = null;
     for (let pages = 0; pages < 6; pages += 1) {
       const page = await get(this.#ask(after), { signal });
       for (const row of page.data) this.#put(row, true);
       after = page.next_cursor;
-      if (!after || age(page.data.at(-1)) <= last) break;
+      if (!after || !last || compare(page.data.at(-1), last) >= 0) break;
     }
     this.#cursor = after;
     [this.#cut, this.#paged] = [false, true];
@@ -393,10 +399,27 @@ class List {
         if (version <= known.row.version) continue;
         known.gone = !matches;
         this.#put(row, true);
-      } else if (matches && fits(this.#filter, row)) this.#put(row, false);
-      else this.#new.delete(order);
+      } else if (!matches || !inTime(this.#filter, row) || this.#isBeyond(row)) this.#new.delete(order);
+      else if (!this.#filter.q) this.#put(row, false);
+      else if (this.#unsure.size < ASKED_MAX) this.#unsure.add(order);
     }
+    if (this.#unsure.size) this.#seek();
     this.#flush();
+  }
+
+  /** Asks which of the changed orders the search finds: only the server knows all that it reads. */
+  async #askForUnsure() {
+    const [ids, asked] = [[...this.#unsure], this.#filter];
+    this.#unsure.clear();
+    if (ids.length === 0) return;
+    try {
+      const page = await get(path("/v1/admin/orders", { ...wanted(asked), id: ids.join(","), limit: ASKED_MAX }));
+      if (asked !== this.#filter) return;
+      for (const row of page.data) this.#put(row, false);
+      this.#flush();
+    } catch {
+      // They are found when the list is read again.
+    }
   }
 
   #put(row, shown) {
@@ -404,13 +427,13 @@ class List {
     if (known) {
       if (row.version < known.row.version) return;
       if (row.version > known.row.version) known.changed = true;
-      known.row = row;
+      known.row = { matched: known.row.matched, ...row };
       this.#dirty.add(row.id);
       this.#write();
     } else if (shown) {
       // A change may have overtaken the page that the row is in.
       const told = this.#new.get(row.id);
-      this.#rows.set(row.id, { row: told?.version > row.version ? told : row, parts: null });
+      this.#rows.set(row.id, { row: told?.version > row.version ? { matched: row.matched, ...told } : row, parts: null });
       this.#dirty.add(row.id);
       this.#new.delete(row.id);
     } else {
@@ -447,9 +470,7 @@ class List {
 
   #admit() {
     for (const [id, one] of this.#rows) if (one.gone) this.#drop(id);
-    const oldest = this.#cursor && !this.#sorted ? this.#oldest() : "";
-    for (const [id, row] of this.#new) {
-      if (age(row) <= oldest) continue;
+    for (const [id, row] of [...this.#new].filter(([, one]) => !this.#isBeyond(one))) {
       this.#rows.set(id, { row, parts: null, changed: true });
       this.#dirty.add(id);
     }
@@ -469,9 +490,14 @@ class List {
     return [...this.#rows.values()].sort((one, other) => compare(one.row, other.row));
   }
 
-  #oldest() {
-    const last = this.#ordered().at(-1);
-    return last ? age(last.row) : "";
+  #last() {
+    return this.#ordered().at(-1)?.row;
+  }
+
+  /** Whether an order belongs behind the rows that were read so far. */
+  #isBeyond(row) {
+    const last = this.#cursor && !this.#sorted ? this.#last() : null;
+    return Boolean(last) && sorter(this.#filter.sort)(row, last) > 0;
   }
 
   #drop(id) {
@@ -487,7 +513,7 @@ class List {
     for (const one of ordered) {
       const fresh = !one.parts;
       if (fresh) one.parts = this.#pool.pop() ?? makeRow((id, on) => this.#choose([id], on));
-      if (fresh || this.#dirty.has(one.row.id)) writeRow(one, this.#chosen.has(one.row.id));
+      if (fresh || this.#dirty.has(one.row.id)) writeRow(one, this.#chosen.has(one.row.id), this.#filter.q);
     }
     this.#dirty.clear();
     arrange(this.body, ordered.map((one) => one.parts.element));
@@ -518,6 +544,6 @@ class List {
     this.#loading?.abort();
     this.watch.disconnect();
     removeEventListener("scroll", this.scrolled);
-    for (const one of [this.#write, this.#flush, this.#typed]) one.cancel();
+    for (const one of [this.#write, this.#flush, this.#seek, this.#typed]) one.cancel();
   }
 }

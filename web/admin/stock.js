@@ -7,6 +7,7 @@ import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
+import { marked } from "./search.js";
 
 /** What few means in the filter for what runs out. */
 const FEW = 5;
@@ -33,37 +34,14 @@ export function stock(root, { query }) {
   };
 }
 
-/** How many products are read at once while searching, and how many calls run at a time. */
-const FOUND = 25;
-const AT_ONCE = 6;
-/** Names of products by SKU. They hardly change: the page keeps them. */
-const names = new Map();
-const NAMES_MAX = 5000;
-
-function learn(products) {
-  for (const { sku, name } of products) names.set(sku, name);
-  while (names.size > NAMES_MAX) names.delete(names.keys().next().value);
-}
-
-/** Runs `run` for each of a list, a few at a time. */
-async function each(list, run) {
-  const left = [...list];
-  const worker = async () => {
-    for (let one = left.shift(); one !== undefined; one = left.shift()) await run(one);
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
-}
-
 class Shelf {
   #rows = new Map();
-  #prefix;
+  #q;
   #only;
   #cursor = null;
   #loading = null;
   #problem = null;
   #opened = false;
-  #naming = false;
-  #closed = false;
   #focus = null;
   /** Changes of rows that are being read. */
   #early = new Map();
@@ -73,13 +51,13 @@ class Shelf {
   #typed = atMost(200, () => this.#change(this.search.value.trim(), this.#only));
 
   constructor(root, query) {
-    this.#prefix = query.get("q") ?? "";
+    this.#q = query.get("q") ?? "";
     this.#only = known(query.get("only") ?? "");
     this.search = h("input", { type: "search", id: "stock-search", placeholder: "SKU or product name", autocomplete: "off", spellcheck: "false" });
-    this.search.value = this.#prefix;
+    this.search.value = this.#q;
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", (event) => event.key === "Enter" && this.body.querySelector("a.row-link")?.focus());
-    this.chips = Object.keys(FILTERS).map((name) => h("button", { class: "chip", type: "button", text: LABELS[name], data: { name }, onclick: () => this.#change(this.#prefix, name) }));
+    this.chips = Object.keys(FILTERS).map((name) => h("button", { class: "chip", type: "button", text: LABELS[name], data: { name }, onclick: () => this.#change(this.#q, name) }));
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
     this.table = h("table", { class: "list stock-table" }, h("caption", { class: "unseen", text: "Levels by SKU and location" }),
@@ -131,21 +109,21 @@ class Shelf {
   sleep() {
     this.#typed.cancel();
     this.#focus = this.element.contains(document.activeElement) ? document.activeElement : null;
-    return link(["stock"], { q: this.#prefix, only: this.#only });
+    return link(["stock"], { q: this.#q, only: this.#only });
   }
 
   /** Is shown again; whether it is as it was left. */
   wake(query) {
-    const same = (query.get("q") ?? "") === this.#prefix && known(query.get("only") ?? "") === this.#only;
+    const same = (query.get("q") ?? "") === this.#q && known(query.get("only") ?? "") === this.#only;
     if (same) this.#focus?.focus({ preventScroll: true });
     else this.reask(query);
     return same;
   }
 
-  #change(prefix, only) {
-    if (prefix === this.#prefix && only === this.#only) return;
-    [this.#prefix, this.#only] = [prefix, only];
-    restate(["stock"], { q: prefix, only });
+  #change(q, only) {
+    if (q === this.#q && only === this.#only) return;
+    [this.#q, this.#only] = [q, only];
+    restate(["stock"], { q, only });
     this.#open();
   }
 
@@ -165,15 +143,9 @@ class Shelf {
     this.#problem = null;
     this.#write();
     try {
-      if (this.#prefix) {
-        // Products whose levels the filter leaves out are passed over.
-        do await this.#search(doing.signal);
-        while (this.#cursor && this.#rows.size === 0);
-      } else {
-        const page = await get(path("/v1/admin/stock", { ...FILTERS[this.#only], limit: 100, after: this.#cursor }), { signal: doing.signal });
-        this.#cursor = page.next_cursor;
-        for (const row of page.data) this.#put(row, true);
-      }
+      const page = await get(path("/v1/admin/stock", { ...FILTERS[this.#only], q: this.#q, limit: 100, after: this.#cursor }), { signal: doing.signal });
+      this.#cursor = page.next_cursor;
+      for (const row of page.data) this.#put(row, true);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#problem = problem;
@@ -183,50 +155,17 @@ class Shelf {
       this.#early.clear();
     }
     this.#write();
-    this.#name();
-  }
-
-  /** Finds products by a part of their SKU or name, then what is in stock of each. */
-  async #search(signal) {
-    const page = await get(path("/v1/admin/products", { q: this.#prefix, limit: FOUND, after: this.#cursor }), { signal });
-    learn(page.data);
-    const found = new Map();
-    await each(page.data, async ({ sku }) => {
-      found.set(sku, (await get(path("/v1/admin/stock", { sku, ...FILTERS[this.#only] }), { signal })).data);
-    });
-    this.#cursor = page.next_cursor;
-    for (const { sku } of page.data) for (const row of found.get(sku)) this.#put(row, true);
-  }
-
-  /** Reads the names that rows lack: those of the first products at once, others one by one. */
-  async #name() {
-    const unknown = () => [...new Set([...this.#rows.values()].map((one) => one.row.sku))].filter((sku) => !names.has(sku));
-    if (this.#naming || unknown().length === 0) return;
-    this.#naming = true;
-    try {
-      if (names.size === 0) learn((await get(path("/v1/admin/products", { limit: 200 }))).data);
-      await each(unknown(), async (sku) => {
-        if (this.#closed) return;
-        const product = await get(`/v1/admin/products/${encodeURIComponent(sku)}`).catch(() => null);
-        learn([product ?? { sku, name: "" }]);
-      });
-    } catch {
-      // Rows without a name are understood by their SKU; the next page tries again.
-    }
-    this.#naming = false;
-    for (const key of this.#rows.keys()) this.#dirty.add(key);
-    this.#write();
   }
 
   #put(row, fresh) {
     const key = `${row.sku}/${row.location}`;
     const known = this.#rows.get(key);
     if (known && row.version <= known.row.version) return;
-    if (known) known.row = row;
+    if (known) known.row = { name: known.row.name, ...row };
     else if (fresh) {
       // A change may have overtaken the page that the row is in.
       const told = this.#early.get(key);
-      this.#rows.set(key, { row: told?.version > row.version ? told : row, parts: null });
+      this.#rows.set(key, { row: told?.version > row.version ? { name: row.name, ...told } : row, parts: null });
     } else {
       if (this.#loading) this.#early.set(key, row);
       return;
@@ -241,7 +180,7 @@ class Shelf {
     for (const [key, one] of this.#rows) {
       const fresh = !one.parts;
       if (fresh) one.parts = makeRow();
-      if (fresh || this.#dirty.has(key)) writeRow(one.parts, one.row);
+      if (fresh || this.#dirty.has(key)) writeRow(one.parts, one.row, this.#q);
       if (one.changed) news.push(one.parts.element);
       one.changed = false;
     }
@@ -253,7 +192,7 @@ class Shelf {
     this.more.hidden = none || !this.#cursor;
     if (this.#problem) fill(this.state, failed(this.#problem, () => this.#load()));
     else if (none && (this.#loading || !this.#opened)) this.state.firstElementChild?.matches(".bones") || fill(this.state, loading(10));
-    else if (none && this.#prefix) fill(this.state, empty(`Nothing found for “${this.#prefix}”`, "Search by any part of a SKU or of a product's name."));
+    else if (none && this.#q) fill(this.state, empty(`Nothing found for “${this.#q}”`, "Search by any part of a SKU or of a product's name; of several words, each must be in one of them."));
     else if (none && this.#only === "held") fill(this.state, empty("No units are reserved", "Units are reserved while their order is being paid, for 15 minutes at most."));
     else if (none && this.#only) fill(this.state, empty("No SKU is low", `Every SKU has more than ${FEW} sellable units.`));
     else if (none) fill(this.state, empty("No stock yet", "Add units by an import, or with PUT /v1/admin/stock/{sku}/{location}."));
@@ -261,7 +200,6 @@ class Shelf {
   }
 
   close() {
-    this.#closed = true;
     this.subscription.close();
     this.#loading?.abort();
     this.watch.disconnect();
@@ -291,11 +229,11 @@ function makeRow() {
   return parts;
 }
 
-function writeRow(parts, row) {
+function writeRow(parts, row, q) {
   attr(parts.link, "href", link(["stock", row.sku]));
-  text(parts.link, row.sku);
-  text(parts.name, names.get(row.sku) ?? "");
-  attr(parts.name, "title", names.get(row.sku) || null);
+  fill(parts.link, marked(row.sku, q));
+  fill(parts.name, marked(row.name ?? "", q));
+  attr(parts.name, "title", row.name);
   text(parts.place, row.location);
   setBar(parts.bar, row);
   const numbers = { sellable: row.sellable, reserved: row.reserved, allocated: row.allocated, hand: row.on_hand, incoming: row.incoming, sold: row.sold };

@@ -396,3 +396,49 @@ async fn what_was_not_answered_is_read_as_soon_as_there_is_a_connection() {
     page.sees(".order-title h2", "Order #1").await;
     page.until("document.querySelector('#banner').hidden").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_row_shows_what_a_search_found_in_it() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let carts = [site.sold("key-1").await, site.sold("key-2").await];
+    let ship = async |cart: &str, number: &str| {
+        let path = format!("/orders/{}/fulfillments", cart.replace("cart_", "ord_"));
+        let body = json!({"tracking": {"number": number}});
+        site.admin(Method::POST, &path, Some(body)).await.expect(200);
+    };
+    ship(&carts[0], "RM-0042").await;
+    let page = site.browser("#/orders").await;
+    let rows = |order: &str| {
+        format!(
+            "[...document.querySelectorAll('.row-link')].map((one) => one.textContent).join() === '{order}'"
+        )
+    };
+    page.until(&rows("#2,#1")).await;
+    page.press("/").await;
+    page.write("duct ADA@").await;
+    page.sees(".found", "Email ada@example.com").await;
+    page.sees(".found", "Product Product LAMP").await;
+    let marks = "[...document.querySelectorAll('tr[data-row]:first-child mark')]";
+    page.until(&format!("{marks}.map((one) => one.textContent).join() === 'ada@,duct'")).await;
+    assert!(page.barriers().await.is_empty());
+    page.eval("document.activeElement.select()").await;
+    page.write("rm-00").await;
+    page.until(&rows("#1")).await;
+    page.sees(".found", "Tracking number RM-0042").await;
+    // An order that gets what is searched for while the list is shown.
+    ship(&carts[1], "RM-0077").await;
+    page.until(&rows("#2,#1")).await;
+    page.sees(".found", "RM-0077").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("rm-01").await;
+    page.sees(".list-state", "any part of a name, company, email address").await;
+    page.button("Clear").await;
+    page.until(&rows("#2,#1")).await;
+    page.until("document.querySelectorAll('.found:not([hidden])').length === 0").await;
+    page.click("th.c-time button").await;
+    page.until("location.hash === '#/orders?sort=placed'").await;
+    page.until(&rows("#1,#2")).await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
