@@ -102,7 +102,7 @@ impl Player {
         let route = routes.all().find(|route| route.operation == step.operation);
         let route = route.unwrap_or_else(|| panic!("no operation {}", step.operation));
         let text = |value: &Value| match value.as_str() {
-            Some("{{guid}}") => uuid::Uuid::now_v7().to_string(),
+            Some("{{guid}}") => format!("{:032x}", rand::random::<u128>()),
             _ => plain_text(&fill(value, &self.values)),
         };
         let mut path = plain(route.path);
