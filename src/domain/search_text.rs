@@ -12,6 +12,8 @@ use crate::domain::case_folding::fold_case;
 pub const SEARCH_TEXT_MAX: usize = 65_536;
 /// Shorter words are found only as whole words, because an index has no shorter parts.
 const PART_MIN: usize = 3;
+/// A phone number with fewer digits is searched for as it is written.
+const PHONE_DIGITS_MIN: usize = 6;
 
 /// The case-folded words of a text, which white space and control characters separate.
 #[must_use]
@@ -74,10 +76,23 @@ impl Search {
 }
 
 fn needle(word: String) -> String {
+    if let Some(digits) = phone_digits(&word) {
+        return digits;
+    }
     let digits = word.strip_prefix('#').unwrap_or_default();
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let is_short = word.chars().nth(PART_MIN - 1).is_none();
     if is_number || is_short { format!("\n{word}\n") } else { word }
+}
+
+/// The digits of a word that is a phone number: it begins with `+` or `(` and has nothing but digits
+/// and the signs between them.
+fn phone_digits(word: &str) -> Option<String> {
+    let is_sign = |c: char| matches!(c, '+' | '(' | ')' | '-' | '.' | '/');
+    let is_phone = word.starts_with(['+', '(']);
+    let digits: String = word.chars().filter(char::is_ascii_digit).collect();
+    let only = word.chars().all(|c| c.is_ascii_digit() || is_sign(c));
+    (is_phone && only && digits.len() >= PHONE_DIGITS_MIN).then_some(digits)
 }
 
 /// The parts of three characters of a needle, in order.
@@ -122,6 +137,14 @@ mod tests {
     fn short_words_and_numbers_are_whole_words() {
         let search = Search::of("12 #1001 1001 #po 12 é").unwrap();
         assert_eq!(search.needles(), ["\n12\n", "\n#1001\n", "1001", "#po", "\né\n"]);
+    }
+
+    #[test]
+    fn a_phone_number_is_searched_for_by_its_digits() {
+        let needles = |q: &str| Search::of(q).unwrap().needles().join(" ");
+        assert_eq!(needles("+442079460000"), "442079460000");
+        assert_eq!(needles("(020)7946-0000"), "02079460000");
+        assert_eq!(needles("+44 1234-5678 +PO-123456"), "+44 1234-5678 +po-123456");
     }
 
     #[test]

@@ -223,21 +223,28 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), OpenError> {
 /// are. SQLite gives its log the mode of the database file.
 fn keep_private(dir: &Path) -> Result<(), OpenError> {
     #[cfg(unix)]
+    for entry in
+        fs::read_dir(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| OpenError::Io { path, source }
-        };
-        for entry in fs::read_dir(dir).map_err(io(dir))? {
-            let path = entry.map_err(io(dir))?.path();
-            let ours = path.file_name().and_then(|name| name.to_str());
-            let found = fs::metadata(&path).map_err(io(&path))?;
-            let open = found.is_file() && found.permissions().mode() & 0o077 != 0;
-            if open && ours.is_some_and(|name| name.starts_with("kontor.")) {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
+        let path = entry.map_err(|source| OpenError::Io { path: dir.to_owned(), source })?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with("kontor.")) {
+            match make_private(&path) {
+                // Another process closes the store at this moment, and SQLite deletes its log.
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+                made => made.map_err(|source| OpenError::Io { path, source })?,
             }
         }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let found = fs::metadata(path)?;
+    if found.is_file() && found.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     }
     Ok(())
 }

@@ -151,6 +151,8 @@ async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
         assert_eq!(refused(what, body.clone()).await, expected, "{what} {body}");
     }
     let twice = json!([{"line": "1", "quantity": 1}, {"line": "1", "quantity": 1}]);
+    let (code, field, _) = refused("fulfillments", json!({"lines": twice})).await;
+    assert_eq!((&*code, &*field), ("invalid_request", "lines[1].line"));
     let (code, field, rule) = refused("refunds", json!({"lines": twice})).await;
     assert_eq!(
         (&*code, &*field, &*rule),

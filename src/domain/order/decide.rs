@@ -380,7 +380,7 @@ impl Order {
             .ok_or_else(|| too_large(limit, &lines, request))?;
         if amount == 0 && lines.is_empty() {
             return Err(Rejection::Nothing {
-                what: "must have lines, delivery or an amount".into(),
+                what: "must have units, unless delivery or amount is above 0".into(),
             });
         }
         Ok(vec![Event::RefundRequested {

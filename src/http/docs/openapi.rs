@@ -77,6 +77,8 @@ pub const LEFT_OUT: [&str; 10] = [
 
 /// Lists without a version that have an `ETag`, because caches may keep them.
 const CACHED: [&str; 2] = ["browse_products", "list_delivery_options"];
+/// Writes that take `If-Match`, besides those that answer with a resource that has a version.
+const MATCHED: [&str; 2] = ["put_setting", "delete_location"];
 /// The pattern of an `ETag`.
 const TAG: &str = r#"^"[!#-~]*"$"#;
 
@@ -177,8 +179,9 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
         parameters.push(idempotency_key(route.operation).into());
     }
     let all = &mut operation.responses.responses;
-    if route.method != Method::GET
-        && all.get("200").is_some_and(|answer| has_version(answer, versioned))
+    if MATCHED.contains(&route.operation)
+        || route.method != Method::GET
+            && all.get("200").is_some_and(|answer| has_version(answer, versioned))
     {
         parameters.push(if_match().into());
     }

@@ -257,7 +257,7 @@ impl Members for VersionMismatch {
 #[must_use]
 pub fn version_mismatch(version: i64) -> Error {
     let detail = match version {
-        0 => "it does not exist yet".to_owned(),
+        0 => "the current version is 0: it does not exist, or was never changed".to_owned(),
         _ => format!("the current version is {version}"),
     };
     Error::of(&VersionMismatch { version }, detail)

@@ -73,7 +73,7 @@ codes! {
     IdempotencyKeyMissing 422 "This request needs an idempotency key", "Send `Idempotency-Key` with a new random value, and the same value with each retry.";
     IdempotencyKeyReused 422 "The idempotency key was used for another request", "Use a new key for a new request; send a retry unchanged.";
     IdempotencyInFlight 409 "The first request with this key is still in progress", "Send the request again after a second to get the outcome of the first one.";
-    PaymentDeclined 402 "The payment was declined", "Pay in another way: send the same checkout with a new payment token, under a new key.";
+    PaymentDeclined 402 "The payment was declined", "Pay in another way until `payment_deadline_at`, with a new payment token, under a new key. `links` has the paths to pay again, to cancel the order, and to go on with a new cart, with the token in `token`.";
     WrongState 409 "Not allowed in the current state", "Read the resource again; `detail` gives the reason.";
     StockCommitted 409 "These units are reserved or allocated", "Keep at least the number of promised units, or cancel orders first.";
     StockChanged 409 "The stock has changed", "Read the stock again, and repeat with the current number in `change_from`.";
@@ -105,9 +105,11 @@ impl Code {
     #[must_use]
     pub const fn retry_after_secs(self) -> Option<u32> {
         match self {
-            Self::TooManyRequests | Self::RateLimited | Self::TryAgain | Self::Overloaded => {
-                Some(1)
-            }
+            Self::TooManyRequests
+            | Self::RateLimited
+            | Self::TryAgain
+            | Self::Overloaded
+            | Self::IdempotencyInFlight => Some(1),
             Self::ShuttingDown => Some(2),
             Self::StorageFull | Self::ImportsClosed | Self::CheckoutClosed => Some(30),
             Self::TooManyTries => Some(30),

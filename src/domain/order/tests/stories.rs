@@ -386,7 +386,7 @@ fn refunds_are_capped_whatever_is_asked() {
     }
     let rest = "at most 1750 minor units can be refunded";
     refused(paid(), refund(&[], 499, i64::MAX), rest);
-    refused(paid(), refund(&[], 0, 0), "must have lines, delivery or an amount");
+    refused(paid(), refund(&[], 0, 0), "must have units, unless delivery or amount is above 0");
     refused(paid(), refund(&[(9, 1)], 0, 0), "the order has no line 9");
     refused(paid(), refund(&[(1, 1), (1, 1)], 0, 0), "each line may be named only once");
     refused(paid(), refund(&[(1, i64::MAX)], 0, 0), "line 1: at most 3 units are left for this");

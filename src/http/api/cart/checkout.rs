@@ -71,7 +71,7 @@ pub struct CheckoutInput {
         (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
         (status = 402, description = "`payment_declined`; `links` has what the buyer can do next", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "`out_of_stock`, `cart_changed`, `order_cancelled`, `checkout_in_progress`",
+        (status = 409, description = "`out_of_stock`, `cart_changed`, `cart_spent`, `order_cancelled`, `checkout_in_progress`",
             body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
 pub async fn check_out(
     call: RequestParts,

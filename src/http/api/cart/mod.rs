@@ -72,6 +72,7 @@ const PROBLEMS: &[(&str, &[Code])] = &[
             Code::OutOfStock,
             Code::CartChanged,
             Code::CartIncomplete,
+            Code::CartSpent,
             Code::OrderCancelled,
             Code::CheckoutInProgress,
             Code::WrongState,

@@ -238,13 +238,9 @@ pub async fn refund_order(
     let currency = currency(&call, &path).await?;
     let mut minor = |amount: &MoneyInput, field: &str| minor(amount, currency, field, &mut faults);
     let mut lines = Vec::with_capacity(input.lines.len());
-    let mut twice = Vec::new();
     for (index, line) in input.lines.iter().enumerate() {
         let field = format!("lines[{index}].amount");
         let amount = line.amount.as_ref().map(|amount| minor(amount, &field));
-        if lines.iter().any(|other: &RefundLineRequest| other.line == number(&line.line)) {
-            twice.push(index);
-        }
         lines.push(RefundLineRequest {
             line: number(&line.line),
             quantity: line.quantity.get(),
@@ -261,9 +257,8 @@ pub async fn refund_order(
         restock: input.restock,
         reason: input.reason.into(),
     };
-    for index in twice {
-        faults.invalid(format!("lines[{index}].line"), "must be named only once");
-    }
+    let numbers: Vec<u32> = request.lines.iter().map(|line| line.line).collect();
+    each_once(&numbers, &mut faults);
     faults.check()?;
     change(&call, &path, patience, Command::Refund(request), cause).await
 }
@@ -299,10 +294,13 @@ pub async fn fulfill_order(
     call: RequestParts,
     path: web::Path<String>,
     patience: Patience,
-    body: Json<FulfillmentInput>,
+    body: Draft<FulfillmentInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let FulfillmentInput { lines, tracking } = body.value;
+    let Draft { value: FulfillmentInput { lines, tracking }, mut faults, .. } = body;
+    let numbers: Vec<u32> = lines.iter().map(|line| number(&line.line)).collect();
+    each_once(&numbers, &mut faults);
+    faults.check()?;
     let request = FulfillmentRequest {
         lines: lines.iter().map(|line| (number(&line.line), line.quantity.get())).collect(),
         tracking: tracking.map(tracking_of).transpose()?,
@@ -404,6 +402,15 @@ async fn change(
     let (state, version) = now;
     let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
     Ok(read_your_writes::wrote(response, entity, version))
+}
+
+/// Adds a fault for each line that a request names again.
+fn each_once(lines: &[u32], faults: &mut RequestFaults) {
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| **line > 0) {
+        if lines[..index].contains(line) {
+            faults.invalid(format!("lines[{index}].line"), "must be named only once");
+        }
+    }
 }
 
 /// The lines that a request names, in its order.

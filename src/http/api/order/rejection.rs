@@ -44,7 +44,7 @@ pub fn at_field(rejection: Rejection, lines: &[u32]) -> Error {
         ),
         Rejection::RefundTooLarge { limit, part } => (
             match part {
-                RefundPart::Sum => None,
+                RefundPart::Sum => (!lines.is_empty()).then(|| "lines".to_owned()),
                 RefundPart::Delivery => Some("delivery.amount".to_owned()),
                 RefundPart::Free => Some("amount.amount".to_owned()),
                 RefundPart::Line(line) => in_line(lines, *line, "amount.amount"),

@@ -12,7 +12,7 @@ use crate::http::edge::input::string;
 use crate::store::order::Sort;
 
 schemas! {
-    /// Server-sent events named `order`: the id is the order's version, the data is the order as JSON.
+    /// Server-sent events named `order`: the id is opaque, the data is the order as JSON.
     OrderEvents |about| string().description(Some(about));
     /// The payment status of an order.
     PaymentStatus one_of::<order::PaymentStatus>;
