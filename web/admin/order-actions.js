@@ -280,10 +280,12 @@ function refund(order) {
       REASON,
     ],
     sum(values, now) {
-      const all = parts(values, now);
+      const [all, delivery] = [parts(values, now), minor(values.delivery, currency) ?? 0];
+      if (delivery > deliveryLeft(now)) return h("span", { class: "over", text: `At most ${some(deliveryLeft(now))} of the delivery can be refunded` });
+      if (all > rest(now)) return h("span", { class: "over", text: `At most ${some(rest(now))} can be refunded in all` });
       // Units that were neither shipped nor paid yet are not charged: they come to less.
       const open = now.captured.amount < now.total.amount ? "up to " : "";
-      return [h("span", { text: "To refund" }), h("b", { class: all > rest(now) ? "num over" : "num", text: `${open}${some(all)}` }),
+      return [h("span", { text: "To refund" }), h("b", { class: "num", text: `${open}${some(all)}` }),
         h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded` })];
     },
     act: (values, key, now) => {

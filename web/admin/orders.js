@@ -445,7 +445,8 @@ class List {
   /** Whether somebody is at the list: then nothing moves in it. */
   #held() {
     const pointer = matchMedia("(hover: hover)").matches && this.table.matches(":hover");
-    return this.#asleep || pointer || scrollY > 8 || this.body.contains(document.activeElement) || this.#paged;
+    const chosen = this.#chosen.size > 0 || document.querySelector("dialog[open]") !== null;
+    return this.#asleep || pointer || chosen || scrollY > 8 || this.body.contains(document.activeElement) || this.#paged;
   }
 
   #settle() {
@@ -480,7 +481,7 @@ class List {
 
   #trim() {
     if (this.#sorted || this.#rows.size <= LIVE_ROWS) return;
-    const old = this.#ordered().slice(LIVE_ROWS);
+    const old = this.#ordered().slice(LIVE_ROWS).filter(({ row }) => !this.#chosen.has(row.id));
     for (const { row } of old) this.#drop(row.id);
     this.#cut = true;
   }

@@ -13,6 +13,8 @@ async fn what_is_no_number_is_told_at_its_field_and_counts_in_no_sum() {
     let order = site.sold("key-1").await.replace("cart_", "ord_");
     let page = site.browser(&format!("#/orders/{order}")).await;
     page.button("Refund…").await;
+    page.fill("amount", "100").await;
+    page.sees("dialog .sum", "At most £20.00 can be refunded in all").await;
     page.fill("amount", "5").await;
     page.sees("dialog .sum", "£5.00").await;
     page.fill("amount", "five").await;
@@ -22,6 +24,7 @@ async fn what_is_no_number_is_told_at_its_field_and_counts_in_no_sum() {
     // The delivery cost nothing: of it, nothing can be refunded, and 0 asks for nothing.
     page.fill("amount", "1.50").await;
     page.fill("delivery", "5").await;
+    page.sees("dialog .sum", "At most £0.00 of the delivery can be refunded").await;
     page.press_control("Enter").await;
     page.sees("dialog .field-error", "Delivery, GBP: nothing is left of it").await;
     page.fill("delivery", "0").await;

@@ -39,6 +39,26 @@ async fn dialogs_and_messages_belong_to_their_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_selection_holds_the_list_of_orders() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    site.sold("key-1").await;
+    let page = site.browser("#/orders").await;
+    let rows = |count| format!("document.querySelectorAll('tbody .c-box').length === {count}");
+    let tick = "(() => { document.querySelector('tbody .c-box input').click(); \
+                document.activeElement.blur(); })()";
+    page.until(&rows(1)).await;
+    page.eval(tick).await;
+    page.sees(".desk", "1 order selected").await;
+    site.sold("key-2").await;
+    page.until("!document.querySelector('.pill').hidden").await;
+    assert_eq!(page.eval(&rows(1)).await, true);
+    page.eval(tick).await;
+    site.sold("key-3").await;
+    page.until(&rows(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dialog_says_what_changed_under_it_and_gives_the_focus_back() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;
@@ -182,7 +202,7 @@ async fn a_refund_is_priced_before_it_is_sent_and_errors_stand_at_their_fields()
     page.write("1").await;
     page.sees("dialog .sum", "£10.00").await;
     page.fill("amount", "30").await;
-    page.sees("dialog .sum", "£40.00").await;
+    page.sees("dialog .sum", "At most £20.00 can be refunded in all").await;
     page.press_control("Enter").await;
     page.sees("dialog .field-error", "can be at most £20.00").await;
     assert!(page.barriers().await.is_empty());
