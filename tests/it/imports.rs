@@ -11,26 +11,7 @@ use kontor_lab::import;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::servers::database;
 use crate::site::Site;
-
-/// A test for each database.
-macro_rules! on_both_databases {
-    ($($story:ident)*) => {
-        mod sqlite {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::Shop::open(None).await).await;
-            })*
-        }
-        mod postgres {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::Shop::open(Some(super::database())).await).await;
-            })*
-        }
-    };
-}
 
 on_both_databases! {
     a_price_without_a_currency_is_in_the_shops
@@ -51,6 +32,10 @@ struct Shop {
 struct Cli {
     #[command(flatten)]
     args: import::Args,
+}
+
+async fn shop(database: Option<String>) -> Shop {
+    Shop::open(database).await
 }
 
 impl Shop {

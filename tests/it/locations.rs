@@ -6,26 +6,7 @@ use kontor::domain::stock;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::servers::database;
 use crate::site::{Answer, Site};
-
-/// A test for each database.
-macro_rules! on_both_databases {
-    ($($story:ident)*) => {
-        mod sqlite {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::shop(None).await).await;
-            })*
-        }
-        mod postgres {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::shop(Some(super::database())).await).await;
-            })*
-        }
-    };
-}
 
 on_both_databases! {
     an_unknown_location_is_refused_wherever_it_is_named

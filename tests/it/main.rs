@@ -2,6 +2,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+/// Tests for each database: of stories that get what the module's function `shop` opens, in SQLite
+/// or in the database with this address.
+macro_rules! on_both_databases {
+    ($($story:ident)*) => {
+        mod sqlite {
+            $(#[actix_web::test]
+            async fn $story() {
+                super::$story(super::shop(None).await).await;
+            })*
+        }
+        mod postgres {
+            $(#[actix_web::test]
+            async fn $story() {
+                let database = crate::servers::database();
+                super::$story(super::shop(Some(database)).await).await;
+            })*
+        }
+    };
+}
+
 mod api;
 mod availability;
 mod browser;

@@ -5,26 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::servers::database;
 use crate::site::Site;
-
-/// A test for each database.
-macro_rules! on_both_databases {
-    ($($story:ident)*) => {
-        mod sqlite {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::shop(None).await).await;
-            })*
-        }
-        mod postgres {
-            $(#[actix_web::test]
-            async fn $story() {
-                super::$story(super::shop(Some(super::database())).await).await;
-            })*
-        }
-    };
-}
 
 on_both_databases! {
     orders_are_found_by_any_part_of_what_they_have

@@ -47,8 +47,11 @@ pub trait ListTopic: Send + Sync + 'static {
     /// Whether a filter matches an entity after a change.
     fn matches_after(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
 
-    /// Whether a filter matched an entity before a change.
-    fn matches_before(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
+    /// Whether a filter matched an entity before a change: as after it, unless the filter is about
+    /// values that change.
+    fn matches_before(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool {
+        self.matches_after(filter, change)
+    }
 
     /// The approximate size of a change in its frame, in bytes. `known`: the frame already has a
     /// change of this entity, with which this one is merged.

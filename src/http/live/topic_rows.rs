@@ -55,10 +55,6 @@ impl ListTopic for ProductsTopic {
         filter.as_ref().is_none_or(|sku| *sku == change.shown.row.value.sku)
     }
 
-    fn matches_before(&self, filter: &Option<Sku>, change: &Change<RowList<Product>>) -> bool {
-        self.matches_after(filter, change)
-    }
-
     fn bytes(&self, change: &Change<RowList<Product>>, _: bool) -> usize {
         CHANGE_BYTES + EVENT_BYTES * change.events.len() + change.shown.bytes
     }
@@ -106,10 +102,6 @@ impl ListTopic for LocationsTopic {
     }
 
     fn matches_after(&self, (): &(), _: &Change<RowList<StockLocation>>) -> bool {
-        true
-    }
-
-    fn matches_before(&self, (): &(), _: &Change<RowList<StockLocation>>) -> bool {
         true
     }
 

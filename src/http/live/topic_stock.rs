@@ -47,10 +47,6 @@ impl ListTopic for StockTopic {
         filter.as_ref().is_none_or(|sku| *sku == change.shown.sku)
     }
 
-    fn matches_before(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
-        self.matches_after(filter, change)
-    }
-
     fn bytes(&self, change: &Change<StockRows>, _: bool) -> usize {
         CHANGE_BYTES + ROW_BYTES * change.shown.rows.len()
     }
