@@ -21,6 +21,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long a condition may take to come true in a page.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(40);
+/// What the browser says of a command whose page was left before it was answered.
+const PAGE_LEFT: &str = "Inspected target navigated or closed";
 const AXE: &str = include_str!("../../browser/axe.min.js");
 const CONTRAST: &str = include_str!("../../browser/contrast.js");
 /// All that axe finds, and what it cannot decide; but contrasts, and headings that were drawn anew
@@ -100,7 +102,8 @@ impl Chrome {
         Self { sink: AsyncMutex::new(sink), heard, next: Mutex::new(1), child, _dir: dir }
     }
 
-    async fn ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+    /// The result of a command, or nothing if the page that it was for has been left meanwhile.
+    async fn ask(&self, session: Option<&str>, method: &str, parameters: Value) -> Option<Value> {
         let id = {
             let mut next = self.next.lock().unwrap();
             *next += 1;
@@ -115,8 +118,11 @@ impl Chrome {
         self.sink.lock().await.send(Message::text(message.to_string())).await.unwrap();
         let answer = tokio::time::timeout(PATIENCE, receiver).await;
         let answer = answer.unwrap_or_else(|_| panic!("no answer to {method}")).unwrap();
+        if answer["error"]["message"] == PAGE_LEFT {
+            return None;
+        }
         assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-        answer["result"].clone()
+        Some(answer["result"].clone())
     }
 }
 
@@ -167,9 +173,10 @@ impl Page {
     pub async fn open() -> Self {
         let chrome = Chrome::start().await;
         let target = chrome.ask(None, "Target.createTarget", json!({"url": "about:blank"})).await;
+        let target = target.unwrap();
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let attached = chrome.ask(None, "Target.attachToTarget", attach).await;
-        let session = attached["sessionId"].as_str().unwrap().to_owned();
+        let session = attached.unwrap()["sessionId"].as_str().unwrap().to_owned();
         let page = Self { chrome, session };
         for domain in ["Page", "Runtime", "Log"] {
             page.ask(&format!("{domain}.enable"), json!({})).await;
@@ -179,7 +186,8 @@ impl Page {
     }
 
     async fn ask(&self, method: &str, parameters: Value) -> Value {
-        self.chrome.ask(Some(&self.session), method, parameters).await
+        let answer = self.chrome.ask(Some(&self.session), method, parameters).await;
+        answer.unwrap_or_else(|| panic!("the page was left before it answered {method}"))
     }
 
     pub async fn go(&self, url: &str) {
@@ -196,14 +204,23 @@ impl Page {
         answer["result"]["value"].clone()
     }
 
+    /// Does what may leave the page, which then gives no answer.
+    async fn act(&self, expression: &str) {
+        let ask = json!({"expression": expression});
+        if let Some(answer) = self.chrome.ask(Some(&self.session), "Runtime.evaluate", ask).await {
+            let wrong = &answer["exceptionDetails"];
+            assert!(wrong.is_null(), "{expression:.300}: {wrong}");
+        }
+    }
+
     /// Waits until an expression is true.
     pub async fn until(&self, expression: &str) {
         let started = Instant::now();
         loop {
-            // While a page is being left, its context is gone: that is no answer.
+            // A page that is being left gives no answer: the next one is asked.
             let ask = json!({"expression": expression, "returnByValue": true});
-            let answer = self.ask("Runtime.evaluate", ask).await;
-            if answer["result"]["value"] == true {
+            let answer = self.chrome.ask(Some(&self.session), "Runtime.evaluate", ask).await;
+            if answer.is_some_and(|answer| answer["result"]["value"] == true) {
                 return;
             }
             if started.elapsed() > PATIENCE {
@@ -229,7 +246,7 @@ impl Page {
         let selector = json!(selector);
         self.until(&format!("document.querySelector({selector})?.checkVisibility() === true"))
             .await;
-        self.eval(&format!("document.querySelector({selector}).click()")).await;
+        self.act(&format!("document.querySelector({selector}).click()")).await;
     }
 
     /// Presses a key: a letter or sign, or a key's name.
@@ -270,7 +287,7 @@ impl Page {
             json!(text)
         );
         self.until(&format!("{find} !== undefined")).await;
-        self.eval(&format!("(() => {{ const one = {find}; one.focus(); one.click(); }})()")).await;
+        self.act(&format!("(() => {{ const one = {find}; one.focus(); one.click(); }})()")).await;
     }
 
     /// Writes into a field of the open dialog, by its name, in place of what is there.
