@@ -114,7 +114,8 @@ async fn orders_are_sorted_and_found_by_time_of_change_and_by_many_values() {
 async fn a_pick_list_is_one_call() {
     let site = Site::open().await;
     let orders = three_orders(&site).await;
-    let page = list(&site, "/orders?expand=lines,addresses,payments&sort=placed_at&limit=2").await;
+    let expand = "expand=lines,addresses,payments,fulfillments";
+    let page = list(&site, &format!("/orders?{expand}&sort=placed_at&limit=2")).await;
     assert!(page["next_cursor"].is_string());
     assert_eq!(page["data"].as_array().unwrap().len(), 2);
     for (row, order) in page["data"].as_array().unwrap().iter().zip(&orders) {
@@ -126,6 +127,7 @@ async fn a_pick_list_is_one_call() {
             "payments",
             "captures",
             "refunds",
+            "fulfillments",
         ] {
             let shown = order.get(part).filter(|part| !part.is_null());
             assert_eq!(row.get(part), shown, "{part}");
@@ -133,6 +135,18 @@ async fn a_pick_list_is_one_call() {
         assert_eq!(row["version"], order["version"]);
     }
     assert_eq!(page["data"][0]["lines"][1]["fulfilled"], 1);
+    let open = |row: &Value| [0, 1].map(|line| row["lines"][line]["open"].as_i64().unwrap());
+    assert_eq!((open(&page["data"][0]), open(&page["data"][1])), ([0, 0], [1, 2]));
+    let second = orders[1]["id"].as_str().unwrap();
+    let back = json!({"lines": [{"line": "2", "quantity": 1}], "reason": "too many"});
+    let path = format!("/orders/{second}/refunds");
+    let order = site.admin(Method::POST, &path, Some(back)).await.expect(200);
+    assert_eq!(open(&order), [1, 1], "what is refunded before it is shipped is not picked");
+    let third = orders[2]["id"].as_str().unwrap();
+    let gone = Some(json!({"reason": "wrong"}));
+    let path = format!("/orders/{third}/cancel");
+    let order = site.admin(Method::POST, &path, gone).await.expect(200);
+    assert_eq!(open(&order), [0, 0], "nothing is left to ship of a cancelled order");
     let lines = list(&site, "/orders?expand=lines").await;
     assert!(lines["data"][0].get("lines").is_some() && lines["data"][0].get("payments").is_none());
     let plain = list(&site, "/orders").await;

@@ -340,6 +340,15 @@ impl Order {
         quantity - self.fulfilled(line) - moved
     }
 
+    /// Units of a line that are left to ship; none once the order is being cancelled.
+    #[must_use]
+    pub fn open_units(&self, line: u32) -> i64 {
+        match self.phase {
+            super::Phase::Cancelling | super::Phase::Cancelled => 0,
+            _ => self.unshipped(line).max(0),
+        }
+    }
+
     /// Units of a line that were shipped and did not come back.
     #[must_use]
     pub(super) fn away(&self, line: u32) -> i64 {

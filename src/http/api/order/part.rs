@@ -8,10 +8,12 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum OrderPart {
-    /// The lines, with the units that were shipped and refunded.
+    /// The lines, with the units that were shipped, refunded and are left to ship.
     Lines,
     /// The addresses, and the delivery.
     Addresses,
     /// The payments, captures and refunds.
     Payments,
+    /// The fulfillments, with their tracking data.
+    Fulfillments,
 }

@@ -46,6 +46,9 @@ pub struct OrderLine {
     fulfilled: i64,
     /// Units that were refunded.
     refunded: i64,
+    /// Units that are left to ship: not shipped, not refunded before they were, and of no cancelled
+    /// order.
+    open: i64,
 }
 
 /// Units of a line that were shipped or refunded.
@@ -322,6 +325,10 @@ pub struct OrderListItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     refunds: Option<Vec<RefundShape>>,
+    /// Only with `expand=fulfillments`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    fulfillments: Option<Vec<FulfillmentShape>>,
 }
 
 impl OrderListItem {
@@ -354,6 +361,7 @@ impl OrderListItem {
             payments: payments.map(|(order, placed)| attempts(order, placed.currency)),
             captures: payments.map(|(order, placed)| captures(order, placed.currency)),
             refunds: payments.map(|(order, placed)| refunds(order, placed.currency)),
+            fulfillments: part(OrderPart::Fulfillments).map(|(order, _)| fulfillments(order)),
         })
     }
 }
@@ -377,7 +385,7 @@ impl OrderContent {
             total: money(order.total()),
             captured: money(order.captured()),
             refunded: money(order.refunded()),
-            fulfillments: order.fulfillments().iter().map(fulfillment).collect(),
+            fulfillments: fulfillments(order),
             refunds: refunds(order, placed.currency),
             placed_at: order.placed_at().to_string(),
             payment_deadline_at: placed.deadline_at.to_string(),
@@ -520,6 +528,7 @@ fn order_line(order: &Order, line: &pricing::QuotedLine, placed: &Placed) -> Ord
         line: PlacedLine::new(line, placed.currency),
         fulfilled: order.fulfilled(line.id),
         refunded: order.refunded_units(line.id),
+        open: order.open_units(line.id),
     }
 }
 
@@ -538,6 +547,10 @@ fn captures(order: &Order, currency: Currency) -> Vec<CaptureShape> {
 
 fn refunds(order: &Order, currency: Currency) -> Vec<RefundShape> {
     order.refunds().iter().map(|one| refund(one, currency)).collect()
+}
+
+fn fulfillments(order: &Order) -> Vec<FulfillmentShape> {
+    order.fulfillments().iter().map(fulfillment).collect()
 }
 
 fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
