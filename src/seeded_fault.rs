@@ -83,6 +83,8 @@ pub enum SeededFault {
     WebhookNotKept,
     /// Orders reserve units at locations that are not for sale.
     ClosedLocationSold,
+    /// The deletion of a location is recorded as an update.
+    DeletedAsUpdated,
     /// The page of changes after a full one begins after the change that did not fit.
     PageSkipsChange,
     /// The text by which an order is found is not written again once the order has a number.

@@ -38,6 +38,7 @@ pub struct Locations {
 struct Known {
     rows: BTreeMap<Location, Row<StockLocation>>,
     closed: Arc<[Location]>,
+    deleted: Arc<[Location]>,
 }
 
 impl Locations {
@@ -73,8 +74,11 @@ impl Locations {
             }
         }
         let shut = |row: &&Row<StockLocation>| row.value.deleted || !row.value.for_sale;
-        let closed = rows.values().filter(shut).map(|row| row.value.id.clone()).collect();
-        let known = Arc::new(Known { rows, closed });
+        let ids = |of: &dyn Fn(&&Row<StockLocation>) -> bool| {
+            rows.values().filter(of).map(|row| row.value.id.clone()).collect()
+        };
+        let (closed, deleted) = (ids(&shut), ids(&|row| row.value.deleted));
+        let known = Arc::new(Known { rows, closed, deleted });
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
@@ -103,6 +107,12 @@ impl Locations {
     #[must_use]
     pub fn closed(&self) -> Arc<[Location]> {
         self.known().closed.clone()
+    }
+
+    /// The locations that were deleted.
+    #[must_use]
+    pub fn deleted_ids(&self) -> Arc<[Location]> {
+        self.known().deleted.clone()
     }
 
     /// The location of an import that names none: the first of the settings that was not deleted.

@@ -1,8 +1,10 @@
 //! The projection of stock: one row per SKU and location, for lists and the live feed. The
 //! projector decides when rows are written and published.
 
+use std::sync::{Arc, OnceLock};
+
 use super::engine::fold::Folded;
-use super::engine::projections::{LiveList, Projection};
+use super::engine::projections::{Happened, LiveList, Projection};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::Sku;
 use crate::domain::stock::{Level, Location, Stock};
@@ -38,22 +40,46 @@ pub struct SkuLevels {
     pub sku: Sku,
     /// One row per location.
     pub rows: Vec<Row>,
+    /// What is shown with the rows and is not of the stock.
+    pub beside: OnceLock<BesideLevels>,
+}
+
+/// What lists of stock show beside the units, as it was when a change was published.
+#[derive(Clone, Debug, Default)]
+pub struct BesideLevels {
+    /// The name of the SKU's product.
+    pub name: Option<String>,
+    /// The locations that were deleted: without units, they are not listed.
+    pub deleted: Arc<[Location]>,
+}
+
+impl SkuLevels {
+    /// The rows that lists have, and the name of their product.
+    #[must_use]
+    pub fn listed(&self) -> (Vec<Row>, Option<String>) {
+        let beside = self.beside.get().cloned().unwrap_or_default();
+        let gone = |row: &Row| beside.deleted.iter().any(|id| id.as_str() == row.location);
+        let listed = |row: &&Row| row.on_hand != 0 || row.incoming != 0 || !gone(row);
+        (self.rows.iter().filter(listed).cloned().collect(), beside.name)
+    }
 }
 
 impl LiveList for StockRows {
     type Shown = SkuLevels;
     type Facets = ();
-    type Happened = ();
+    type Happened = Happened;
 
     fn shown(&self, entity: &EntityId, folded: &Folded<Stock>) -> Option<SkuLevels> {
         let sku = entity.key().parse().ok()?;
         let rows = stock_rows(entity, &folded.state, folded.seq, folded.at);
-        Some(SkuLevels { sku, rows })
+        Some(SkuLevels { sku, rows, beside: OnceLock::new() })
     }
 
     fn facets(&self, _: &Stock) {}
 
-    fn happened(&self, _: &Record) {}
+    fn happened(&self, record: &Record) -> Happened {
+        Happened::of(record)
+    }
 }
 
 /// The stock rows of a SKU, one per location.

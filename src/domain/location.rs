@@ -44,4 +44,8 @@ impl Versioned for StockLocation {
     fn key(&self) -> &Location {
         &self.id
     }
+
+    fn is_deleted(&self) -> bool {
+        self.deleted
+    }
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::entity::{self, EntityId};
+use crate::seeded_fault::{self, SeededFault};
 
 /// A plain row with a version: the type that implements this trait is the row's content.
 pub trait Versioned:
@@ -30,6 +31,11 @@ pub trait Versioned:
     /// The row's key.
     fn key(&self) -> &Self::Key;
 
+    /// Whether the row stands for something that was deleted.
+    fn is_deleted(&self) -> bool {
+        false
+    }
+
     /// The journal's id for the row with this key.
     #[must_use]
     fn entity_id(key: &Self::Key) -> EntityId {
@@ -49,14 +55,30 @@ pub enum Event<T> {
     Created(T),
     /// The row was changed.
     Updated(T),
+    /// What the row stands for was deleted; the row stays, and says so.
+    Deleted(T),
 }
 
 impl<T> Event<T> {
     /// The content of the row after the event.
     #[must_use]
     pub fn into_value(self) -> T {
-        let (Self::Created(value) | Self::Updated(value)) = self;
+        let (Self::Created(value) | Self::Updated(value) | Self::Deleted(value)) = self;
         value
+    }
+}
+
+impl<T: Versioned> Event<T> {
+    /// The event by which a row gets a new content; `before` is its content before, if it had any.
+    #[must_use]
+    pub fn of(before: Option<&T>, value: T) -> Self {
+        if value.is_deleted() && !seeded_fault::active(SeededFault::DeletedAsUpdated) {
+            return Self::Deleted(value);
+        }
+        match before {
+            Some(before) if !before.is_deleted() => Self::Updated(value),
+            _ => Self::Created(value),
+        }
     }
 }
 

@@ -161,7 +161,13 @@ impl BooksWatch {
 
     fn take_location(&mut self, record: &Record, world: &World) -> Finding {
         let event = decode::<versioned::Event<StockLocation>>(record);
-        let location = event.map_err(|error| unreadable(&error))?.into_value();
+        let event = event.map_err(|error| unreadable(&error))?;
+        let deletion = matches!(event, versioned::Event::Deleted(_));
+        let location = event.into_value();
+        if deletion != location.deleted {
+            let what = format!("{} of {} is its deletion: {deletion}", record.kind, location.id);
+            return Err(("a deletion is an event of its own", what));
+        }
         if location.for_sale && !location.deleted {
             self.closed.remove(&location.id);
         } else {

@@ -1,6 +1,9 @@
 //! Rows of stock levels, one per SKU and location: a projection. Decisions about stock are made by
 //! the SKU's stock entity, never from these rows.
 
+use std::fmt;
+use std::str::FromStr;
+
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::both::{Builder, Dialect, Readers, fetch_all, texts};
@@ -45,10 +48,62 @@ pub enum Sort {
     /// By SKU and location, the last first.
     #[strum(serialize = "-sku")]
     LastSku,
+    /// By the time of the last change, the first changed first.
+    #[strum(serialize = "updated_at")]
+    FirstUpdated,
+    /// By the time of the last change, the last changed first.
+    #[strum(serialize = "-updated_at")]
+    LastUpdated,
+}
+
+impl Sort {
+    const fn by_update(self) -> bool {
+        matches!(self, Self::FirstUpdated | Self::LastUpdated)
+    }
+
+    const fn descending(self) -> bool {
+        matches!(self, Self::LastSku | Self::LastUpdated)
+    }
+}
+
+/// The place of a level in lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// When it last changed, which counts only in lists that are sorted by it.
+    pub updated_at: Timestamp,
+    /// Its SKU.
+    pub sku: Sku,
+    /// Its location.
+    pub location: String,
+}
+
+impl From<&Row> for ListPlace {
+    fn from(row: &Row) -> Self {
+        Self { updated_at: row.updated_at, sku: row.sku.clone(), location: row.location.clone() }
+    }
+}
+
+impl fmt::Display for ListPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.updated_at.millis(), self.sku, self.location)
+    }
+}
+
+impl FromStr for ListPlace {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.splitn(3, '/');
+        let mut part = || parts.next().ok_or(());
+        let updated_at = Timestamp::from_millis(part()?.parse().map_err(|_| ())?);
+        let sku = part()?.parse().map_err(|_| ())?;
+        Ok(Self { updated_at, sku, location: part()?.to_owned() })
+    }
 }
 
 /// The filter of a list of levels. A filter with several values matches levels that have one of
-/// them; an empty one matches all.
+/// them; an empty one matches all. A level at a deleted location is listed only while it has units,
+/// or incoming ones.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Only of these SKUs.
@@ -68,8 +123,8 @@ pub struct Filter {
     pub updated_to: Option<Timestamp>,
     /// The order of the list.
     pub sort: Sort,
-    /// Only levels after this SKU and location, which are the last of the previous page.
-    pub after: Option<(Sku, String)>,
+    /// Only levels after this one, which is the last of the previous page.
+    pub after: Option<ListPlace>,
     /// At most this many levels, up to [`LIST_MAX`].
     pub limit: u32,
 }
@@ -161,7 +216,7 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
     loop {
         let candidates = page(from, &next).await?;
         let full = candidates.len() == LIST_MAX as usize;
-        next.after = candidates.last().map(|row| (row.sku.clone(), row.location.clone()));
+        next.after = candidates.last().map(ListPlace::from);
         let names = product::names(from, candidates.iter().map(|row| &row.sku)).await?;
         let has = |row: &Row| {
             let name = names.get(&row.sku).map_or("", String::as_str);
@@ -191,11 +246,19 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
         query.hint(" INDEXED BY stock_held");
     }
     query.push(if filter.held { " WHERE reserved > 0" } else { " WHERE TRUE" });
-    let descending = filter.sort == Sort::LastSku;
-    if let Some((sku, location)) = &filter.after {
+    query.push(
+        " AND (on_hand <> 0 OR incoming <> 0 \
+         OR location NOT IN (SELECT id FROM location WHERE deleted))",
+    );
+    let (by_update, descending) = (filter.sort.by_update(), filter.sort.descending());
+    if let Some(ListPlace { updated_at, sku, location }) = &filter.after {
         let than = if descending { "<" } else { ">" };
-        query.push(format_args!(" AND (sku, location) {than} (")).push_bind(sku.to_string());
-        query.push(", ").push_bind(location.clone()).push(")");
+        let time = if by_update { "updated_at, " } else { "" };
+        query.push(format_args!(" AND ({time}sku, location) {than} ("));
+        if by_update {
+            query.push_bind(updated_at.millis()).push(", ");
+        }
+        query.push_bind(sku.to_string()).push(", ").push_bind(location.clone()).push(")");
     }
     if !filter.words.is_empty() {
         query.push(" AND sku IN (SELECT sku FROM product WHERE TRUE");
@@ -213,7 +276,8 @@ fn select(filter: &Filter, dialect: Dialect) -> Builder {
         query.push(" AND on_hand - reserved - allocated <= ").push_bind(max);
     }
     let direction = if descending { " DESC" } else { "" };
-    query.push(format_args!(" ORDER BY sku{direction}, location{direction} LIMIT +"));
+    let time = if by_update { format!("updated_at{direction}, ") } else { String::new() };
+    query.push(format_args!(" ORDER BY {time}sku{direction}, location{direction} LIMIT +"));
     query.push_bind(i64::from(filter.limit.min(LIST_MAX)));
     query
 }

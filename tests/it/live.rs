@@ -357,16 +357,26 @@ async fn all_topics_are_served() {
     client.say(json!({"type": "subscribe", "id": "s", "topic": "stock", "filter": filter})).await;
     let snapshot = client.next().await;
     assert_eq!(snapshot["data"][0]["sellable"], 50);
+    assert!(snapshot["data"][0]["name"].is_string(), "{snapshot:#}");
     let mut version = snapshot["data"][0]["version"].as_i64().unwrap();
     buy(&site, 1).await;
     let allocated = site.level("LAMP").await;
+    let (first, mut events) = (version, Vec::new());
     while version < allocated["version"].as_i64().unwrap() {
         let changes = client.next().await;
         let change = &changes["data"][0];
         assert_eq!(change["after"], version, "{changes:#}");
         version = change["version"].as_i64().unwrap();
-        assert_eq!(change["rows"][0]["location"], "main");
+        let row = &change["rows"][0];
+        assert_eq!(
+            (&row["location"], &row["name"]),
+            (&json!("main"), &snapshot["data"][0]["name"])
+        );
+        events.extend(change["events"].as_array().unwrap().iter().cloned());
     }
+    let seqs: Vec<_> = events.iter().map(|event| event["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, (first + 1..=version).collect::<Vec<_>>());
+    assert_eq!((&events[0]["kind"], &events[0]["by"]), (&json!("reserved"), &json!("saga")));
     for topic in ["sagas", "stats", "cluster"] {
         let mut client = Client::open(&site).await;
         client.say(json!({"type": "subscribe", "id": "t", "topic": topic})).await;

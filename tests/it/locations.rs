@@ -43,6 +43,13 @@ async fn ids(site: &Site) -> Vec<String> {
     rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// The locations of the levels in the list of stock.
+async fn listed(site: &Site, query: &str) -> Vec<String> {
+    let page = admin(site, "GET", &format!("/stock?{query}"), Value::Null).await.expect(200);
+    let rows = page["data"].as_array().unwrap();
+    rows.iter().map(|row| row["location"].as_str().unwrap().to_owned()).collect()
+}
+
 async fn an_unknown_location_is_refused_wherever_it_is_named(site: Site) {
     for (method, path, body) in [
         ("PUT", "/stock/LAMP/mian", json!({"on_hand": 5})),
@@ -101,6 +108,18 @@ async fn a_location_is_described_and_deleted(mut site: Site) {
     assert_eq!(admin(&site, "DELETE", "/locations/attic", Value::Null).await.status, 204);
     assert_eq!(admin(&site, "GET", "/locations/attic", Value::Null).await.status, 404);
     assert_eq!(admin(&site, "DELETE", "/locations/attic", Value::Null).await.status, 404);
+    let main = async || (listed(&site, "").await == ["main"]).then_some(());
+    site.until_some(main).await;
+    let item = admin(&site, "GET", "/stock/LAMP", Value::Null).await.expect(200);
+    let levels = item["levels"].as_array().unwrap();
+    assert_eq!((levels.len(), &levels[0]["location"]), (1, &json!("main")));
+    let moved = |location: &str| format!("/stock/LAMP/events?location={location}");
+    let at_main = admin(&site, "GET", &moved("main"), Value::Null).await.expect(200);
+    let kinds: Vec<_> =
+        at_main["data"].as_array().unwrap().iter().map(|one| &one["kind"]).collect();
+    assert_eq!(kinds, ["transferred", "transferred", "adjusted"]);
+    let unknown = admin(&site, "GET", &moved("mian"), Value::Null).await;
+    assert_eq!((unknown.status, fields(&unknown)), (422, vec!["location"]));
     let gone = admin(&site, "PUT", "/stock/LAMP/attic", json!({"on_hand": 1})).await;
     assert_eq!((gone.status, fields(&gone)), (422, vec!["location"]));
     site.restart().await;

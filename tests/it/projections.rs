@@ -598,7 +598,7 @@ impl Listener {
 
     fn take(&mut self, changed: &Changed) {
         for change in changed.of::<StockRows>() {
-            let SkuLevels { sku, rows } = &change.shown;
+            let SkuLevels { sku, rows, .. } = &change.shown;
             let version = self.versions.entry(sku.clone()).or_insert(0);
             assert_eq!(*version, change.after, "{sku} is told without a gap or a double");
             *version = change.version;

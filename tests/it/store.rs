@@ -427,7 +427,7 @@ async fn stock_levels(store: &Store) {
         allocated: 1,
         incoming: 0,
         sold: 3,
-        updated_at: at(1),
+        updated_at: at(if name == "b2" { 2 } else { 1 }),
         version: 4,
     };
     let rows = [
@@ -441,14 +441,15 @@ async fn stock_levels(store: &Store) {
     assert!(commit(store, "stock", &[to(0, 4)], batch).await);
     assert_eq!(store.stock(&sku("a1")).await.unwrap(), rows[..2]);
     let all = stock::Filter { limit: 10, ..Default::default() };
-    let page =
-        stock::Filter { after: Some((sku("a1"), "east".to_owned())), limit: 2, ..all.clone() };
+    let place = |row: &stock::Row| Some(stock::ListPlace::from(row));
+    let page = stock::Filter { after: place(&rows[0]), limit: 2, ..all.clone() };
+    let by = |sort| stock::Filter { sort, ..all.clone() };
     let east = stock::Filter { location: vec!["east".to_owned()], ..all.clone() };
     let low = stock::Filter { sellable_max: Some(1), ..all.clone() };
     let has = |text: &str| stock::Filter { words: words(text), ..all.clone() };
     let held = stock::Filter { held: true, ..all.clone() };
     let held_later = stock::Filter { held: true, ..page.clone() };
-    let behind = stock::Filter { after: Some((sku("c3"), "west".to_owned())), ..has("b") };
+    let behind = stock::Filter { after: place(&rows[3]), ..has("b") };
     for (filter, expected) in [
         (all.clone(), &[0, 1, 2, 3][..]),
         (page, &[1, 2]),
@@ -461,15 +462,15 @@ async fn stock_levels(store: &Store) {
             stock::Filter { location: vec!["west".to_owned(), "x".to_owned()], ..all.clone() },
             &[1, 3],
         ),
-        (stock::Filter { updated_from: Some(at(2)), ..all.clone() }, &[]),
+        (stock::Filter { updated_from: Some(at(2)), ..all.clone() }, &[2]),
         (stock::Filter { updated_to: Some(at(2)), ..has("a") }, &[0, 1]),
+        (by(stock::Sort::FirstUpdated), &[0, 1, 3, 2]),
+        (by(stock::Sort::LastUpdated), &[2, 3, 1, 0]),
+        (stock::Filter { after: place(&rows[2]), ..by(stock::Sort::LastUpdated) }, &[3, 1, 0]),
+        (stock::Filter { after: place(&rows[0]), ..by(stock::Sort::FirstUpdated) }, &[1, 3, 2]),
         (stock::Filter { sort: stock::Sort::LastSku, ..all.clone() }, &[3, 2, 1, 0]),
         (
-            stock::Filter {
-                sort: stock::Sort::LastSku,
-                after: Some((sku("b2"), "east".to_owned())),
-                ..all.clone()
-            },
+            stock::Filter { sort: stock::Sort::LastSku, after: place(&rows[2]), ..all.clone() },
             &[1, 0],
         ),
         (stock::Filter { sort: stock::Sort::LastSku, ..has("b") }, &[2]),

@@ -259,20 +259,16 @@ impl<T: VersionedRow> RowHost<T> {
         let version = there.as_ref().map_or(0, |row| row.version) + 1;
         let row = Row { value, version, updated_at: self.base.clock.now() };
         let asked = Instant::now();
-        self.write(&row, cause).await?;
+        self.write(there.as_ref().map(|there| &there.value), &row, cause).await?;
         self.keep(Arc::new(row.clone()), asked);
         // Reads after the answer find the new row, on any node.
         self.base.cache.drop_space(T::PLURAL).await;
         Ok((row, if version == 1 { WriteOutcome::Created } else { WriteOutcome::Updated }))
     }
 
-    async fn write(&self, row: &Row<T>, mut cause: Cause) -> Result<(), Error> {
+    async fn write(&self, before: Option<&T>, row: &Row<T>, mut cause: Cause) -> Result<(), Error> {
         let storage = |error: serde_json::Error| Error::Storage(error.to_string());
-        let event = if row.version == 1 {
-            Event::Created(row.value.clone())
-        } else {
-            Event::Updated(row.value.clone())
-        };
+        let event = Event::of(before, row.value.clone());
         cause.command = T::PUT.into();
         let entity = T::entity_id(row.value.key());
         let lane = self.base.lanes.of_entity(&entity);

@@ -69,6 +69,12 @@ pub struct Level {
 }
 
 impl Level {
+    /// Whether there are units, or some on their way.
+    #[must_use]
+    pub const fn has_units(&self) -> bool {
+        self.on_hand != 0 || self.incoming != 0
+    }
+
     /// Units that are available to sell.
     #[must_use]
     pub const fn sellable(&self) -> i64 {

@@ -36,7 +36,7 @@ use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::schema::RowEventKind;
 use crate::http::api::product::shape::ProductShape;
 use crate::http::api::shape::LocationInput;
-use crate::http::api::stock::levels::{StockLevel, level_row};
+use crate::http::api::stock::levels::StockListItem;
 use crate::http::api::stock::schema::StockEventKind;
 use crate::http::docs::schemas::{self, one_of, schemas};
 use crate::http::edge::call::RequestParts;
@@ -145,6 +145,8 @@ pub struct ChangeEvent<K> {
     at: String,
     #[schema(value_type = schemas::PrincipalName)]
     by: String,
+    /// The name of the principal's key or sign-in link, if it has one.
+    by_name: Option<String>,
     #[serde(skip)]
     #[schema(ignore)]
     kinds: PhantomData<K>,
@@ -157,6 +159,7 @@ impl<K> ChangeEvent<K> {
             kind: event.kind.to_string(),
             at: event.at.to_string(),
             by: event.by.to_string(),
+            by_name: event.by_name.as_deref().map(str::to_owned),
             kinds: PhantomData,
         };
         events.iter().map(shape).collect()
@@ -238,7 +241,7 @@ pub struct ChangedStock {
     version: i64,
     events: Vec<ChangeEvent<StockEventKind>>,
     /// The current level at each location, which may already show later changes.
-    rows: Vec<StockLevel>,
+    rows: Vec<StockListItem>,
 }
 
 /// A page of the feed of changes.
@@ -430,15 +433,17 @@ async fn product_rows(
 async fn stock_rows(
     store: &Store,
     sku: Vec<Sku>,
-) -> Result<HashMap<String, Vec<StockLevel>>, Error> {
-    let mut all: HashMap<String, Vec<StockLevel>> = HashMap::new();
+) -> Result<HashMap<String, Vec<StockListItem>>, Error> {
+    let mut all: HashMap<String, Vec<StockListItem>> = HashMap::new();
+    let names = store.product_names(&sku).await?;
     let mut filter = stock::Filter { sku, limit: LIST_MAX, ..stock::Filter::default() };
     while !filter.sku.is_empty() {
         let (rows, _) = store.stock_levels_at(&filter, StockRows::NAME).await?;
-        let last = rows.last().map(|row| (row.sku.clone(), row.location.clone()));
+        let last = rows.last().map(stock::ListPlace::from);
         let full = rows.len() == usize::try_from(LIST_MAX).unwrap_or(usize::MAX);
         for row in rows {
-            all.entry(row.sku.to_string()).or_default().push(level_row(row));
+            let name = names.get(&row.sku).cloned();
+            all.entry(row.sku.to_string()).or_default().push(StockListItem::new(row, name));
         }
         match last.filter(|_| full) {
             Some(last) => filter.after = Some(last),

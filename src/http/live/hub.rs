@@ -30,6 +30,7 @@ use super::refusal::Wrong;
 use super::ring::Ring;
 use super::snapshot::{self, Past, RangesInMemory, SnapshotQuery, TakenSnapshot};
 use super::subscription::Subscription;
+use super::topic_stock::read_beside;
 use crate::actors::engine::changes::Changed;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Principal;
@@ -219,16 +220,23 @@ impl Hub {
         // The next batch of changes begins at these positions, or later; the ring detects such a
         // gap.
         self.ring.begin_at(self.live.node.changes.heads());
-        let changes = futures_util::stream::unfold(receiver, |mut receiver| async move {
-            loop {
-                match receiver.recv().await {
-                    Ok(changed) => return Some((changed, receiver)),
-                    // The next batch of changes begins after a gap, which the ring detects.
-                    Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => return None,
+        let node = Arc::clone(&self.live.node);
+        let changes =
+            futures_util::stream::unfold((receiver, node), |(mut receiver, node)| async {
+                loop {
+                    match receiver.recv().await {
+                        Ok(changed) => {
+                            if let Err(error) = read_beside(&node, &changed).await {
+                                tracing::warn!(%error, "cannot read the products of live changes");
+                            }
+                            return Some((changed, (receiver, node)));
+                        }
+                        // The next batch of changes begins after a gap, which the ring detects.
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return None,
+                    }
                 }
-            }
-        });
+            });
         self.listening = Some(ctx.add_stream(changes));
     }
 

@@ -16,7 +16,8 @@ use crate::http::api::order::shape::OrderSummary;
 use crate::http::api::product::schema::RowEventKind;
 use crate::http::api::product::shape::ProductShape;
 use crate::http::api::shape::LocationInput;
-use crate::http::api::stock::levels::StockLevel;
+use crate::http::api::stock::levels::StockListItem;
+use crate::http::api::stock::schema::StockEventKind;
 use crate::http::docs::schemas;
 use crate::http::edge::checked;
 use crate::http::edge::faults::RequestFaults;
@@ -66,6 +67,9 @@ pub struct FilterInput {
     /// The stock of this SKU, or the product.
     #[schema(value_type = Option<checked::Sku>)]
     pub sku: Option<String>,
+    /// The stock at this location.
+    #[schema(value_type = Option<LocationInput>)]
+    pub location: Option<String>,
 }
 
 /// Subscribes to a topic: to the changes from now on, or to those since a token.
@@ -131,7 +135,7 @@ pub struct Hello {
 #[serde(untagged)]
 pub enum LiveRow {
     Order(OrderSummary),
-    Stock(StockLevel),
+    Stock(StockListItem),
     Product(ProductShape),
     Location(StockLocationShape),
 }
@@ -153,7 +157,7 @@ pub struct Snapshot<'a, R = LiveRow> {
 /// An event, without its data. `K` is the schema of its kind.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HappenedShape<'a, K> {
-    /// The number of the event in its order, product or location, from 1.
+    /// The number of the event in its order, stock, product or location, from 1.
     pub seq: i64,
     /// The kind of the event.
     #[schema(value_type = K)]
@@ -164,6 +168,8 @@ pub struct HappenedShape<'a, K> {
     /// The principal that caused the event.
     #[schema(value_type = schemas::PrincipalName)]
     pub by: &'a str,
+    /// The name of the principal's key or sign-in link, if it has one.
+    pub by_name: Option<&'a str>,
     #[serde(skip)]
     #[schema(ignore)]
     kinds: PhantomData<K>,
@@ -178,6 +184,7 @@ impl<'a, K> HappenedShape<'a, K> {
             kind: &event.kind,
             at: event.at.to_string(),
             by: &event.by,
+            by_name: event.by_name.as_deref(),
             kinds: PhantomData,
         };
         events.iter().copied().flatten().map(shape).collect()
@@ -212,8 +219,10 @@ pub struct StockChangeShape<'a> {
     pub after: i64,
     /// The stock's version after the change.
     pub version: i64,
+    /// The events of the change, oldest first.
+    pub events: Vec<HappenedShape<'a, StockEventKind>>,
     /// The current stock level at each location.
-    pub rows: Vec<StockLevel>,
+    pub rows: Vec<StockListItem>,
 }
 
 /// A change of a product.

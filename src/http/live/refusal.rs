@@ -71,11 +71,19 @@ pub(in crate::http) fn by_sku(input: &Value) -> Result<Option<Sku>, Wrong> {
     if let Err(rule) = &sku {
         faults.invalid("filter.sku", rule.to_string());
     }
-    let fields = input.as_object().into_iter().flatten();
-    for name in fields.map(|(name, _)| name).filter(|name| *name != "sku") {
-        let rule = "is not a filter of this topic: its filter is sku";
-        faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
-    }
+    only(&["sku"], input, &mut faults);
     faults.check()?;
     Ok(sku.ok().flatten())
+}
+
+/// Adds a fault for each filter of other topics.
+pub(in crate::http) fn only(known: &[&str], input: &Value, faults: &mut RequestFaults) {
+    let fields = input.as_object().into_iter().flatten();
+    for name in fields.map(|(name, _)| name).filter(|name| !known.contains(&name.as_str())) {
+        let rule = match known {
+            [one] => format!("is not a filter of this topic: its filter is {one}"),
+            _ => format!("is not a filter of this topic: its filters are {}", known.join(" and ")),
+        };
+        faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
+    }
 }

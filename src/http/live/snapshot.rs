@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Live;
 use super::topic::{SnapshotPage, SnapshotRows, TopicQuery};
+use super::topic_stock::read_beside;
 use crate::actors::engine::changes::{self, Bounds, Changed, distance};
 use crate::http::edge::error::Error;
 
@@ -193,6 +194,9 @@ pub async fn past(live: &Live, from: Arc<[i64]>, until: Arc<[i64]>) -> Result<Pa
     else {
         return found(JournalRangeLookup::TooMuch);
     };
+    for changed in &changed {
+        read_beside(&live.node, changed).await?;
+    }
     let upto = from.iter().zip(until.iter()).map(|(from, until)| *from.max(until)).collect();
     found(JournalRangeLookup::All(Arc::new(JournalRange { changed, from, upto })))
 }

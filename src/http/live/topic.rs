@@ -57,8 +57,13 @@ pub trait ListTopic: Send + Sync + 'static {
     /// change of this entity, with which this one is merged.
     fn bytes(&self, change: &Change<Self::List>, known: bool) -> usize;
 
-    /// The wire format of the merged changes of one entity; `None` if they cannot be shown.
-    fn change<'a>(&self, merged: &Merged<'a, Self::List>) -> Option<Self::Change<'a>>;
+    /// The wire format of the merged changes of one entity, for a filter that matches it; `None` if
+    /// they cannot be shown.
+    fn change<'a>(
+        &self,
+        filter: &Self::Filter,
+        merged: &Merged<'a, Self::List>,
+    ) -> Option<Self::Change<'a>>;
 
     /// The first rows that match a filter, at most `limit`, and the cursor of the list's projection
     /// in each shard, or the end of the journal for a list of plain rows, read in the same
@@ -275,7 +280,7 @@ impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
             if !matches && !topic.matches_before(filter, merged.first) {
                 return None;
             }
-            topic.change(&Merged { matches, ..merged })
+            topic.change(filter, &Merged { matches, ..merged })
         };
         let data: Vec<T::Change<'a>> = self.merged.into_iter().filter_map(shape).collect();
         let changes = |data| ListMessage::Changes(Changes { id, token: token(), data });
@@ -285,9 +290,12 @@ impl<'a, T: ListTopic> Gather<'a> for Gathered<'a, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use serde_json::json;
 
     use super::*;
+    use crate::actors::engine::projections::Happened;
     use crate::actors::stock_rows::{SkuLevels, StockRows};
     use crate::domain::id::Sku;
     use crate::domain::stock;
@@ -332,7 +340,7 @@ mod tests {
             if known { 1 } else { 10 }
         }
 
-        fn change<'a>(&self, merged: &Merged<'a, StockRows>) -> Option<Value> {
+        fn change<'a>(&self, _: &i64, merged: &Merged<'a, StockRows>) -> Option<Value> {
             let Merged { first, last, events, matches } = merged;
             let events: usize = events.iter().map(|events| events.len()).sum();
             Some(json!([last.shown.sku, first.after, last.version, events, matches]))
@@ -361,13 +369,17 @@ mod tests {
             updated_at: Timestamp::default(),
             version: after + 1,
         };
+        let by = "operator".into();
+        let kind = "adjusted".into();
+        let at = Timestamp::default();
+        let happened = Happened { seq: after + 1, kind, at, by, by_name: None };
         Change {
             entity: stock::entity_id(&sku),
             after,
             version: after + 1,
             before: None,
-            shown: SkuLevels { sku, rows: vec![row] },
-            events: vec![()],
+            shown: SkuLevels { sku, rows: vec![row], beside: OnceLock::new() },
+            events: vec![happened],
         }
     }
 

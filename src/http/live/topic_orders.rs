@@ -79,8 +79,7 @@ impl ListTopic for OrdersTopic {
 
     fn filter(&self, input: Value) -> Result<FilterInput, Wrong> {
         let (filter, mut faults) = read_filter(&input)?;
-        let FilterInput { status, payment_status, fulfillment_status, order, email, sku, .. } =
-            &filter;
+        let FilterInput { status, payment_status, fulfillment_status, order, email, .. } = &filter;
         let mut wrong = |field: &str, rule: &str| faults.invalid(format!("filter.{field}"), rule);
         if status.len() > STATUSES_MAX
             || status.iter().any(|one| OrderStatus::from_str(one).is_err())
@@ -108,10 +107,12 @@ impl ListTopic for OrdersTopic {
         if email.as_ref().is_some_and(|one| one.is_empty() || one.chars().count() > EMAIL_MAX) {
             wrong("email", "must have 1 to 254 characters");
         }
-        if sku.is_some() {
-            let rule = "is not a filter of this topic: its filters are status, payment_status, \
-                        fulfillment_status, order, email and stuck";
-            faults.add(Code::UnknownFilter, "filter.sku", rule);
+        for (name, other) in [("sku", &filter.sku), ("location", &filter.location)] {
+            if other.is_some() {
+                let rule = "is not a filter of this topic: its filters are status, payment_status, \
+                            fulfillment_status, order, email and stuck";
+                faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
+            }
         }
         faults.check()?;
         Ok(filter)
@@ -143,7 +144,11 @@ impl ListTopic for OrdersTopic {
         row + EVENT_BYTES * change.events.len()
     }
 
-    fn change<'a>(&self, merged: &Merged<'a, OrderRows>) -> Option<ChangeShape<'a>> {
+    fn change<'a>(
+        &self,
+        _: &FilterInput,
+        merged: &Merged<'a, OrderRows>,
+    ) -> Option<ChangeShape<'a>> {
         let row = &merged.last.shown;
         let shown = OrderSummary::new(row.clone());
         let shown =

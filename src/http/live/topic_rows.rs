@@ -59,7 +59,11 @@ impl ListTopic for ProductsTopic {
         CHANGE_BYTES + EVENT_BYTES * change.events.len() + change.shown.bytes
     }
 
-    fn change<'a>(&self, merged: &Merged<'a, RowList<Product>>) -> Option<ChangeShape<'a>> {
+    fn change<'a>(
+        &self,
+        _: &Option<Sku>,
+        merged: &Merged<'a, RowList<Product>>,
+    ) -> Option<ChangeShape<'a>> {
         let (first, last) = (merged.first, merged.last);
         Some(ChangeShape::Product(ProductChangeShape {
             sku: last.shown.row.value.sku.as_str(),
@@ -109,7 +113,11 @@ impl ListTopic for LocationsTopic {
         CHANGE_BYTES + EVENT_BYTES * change.events.len() + change.shown.bytes
     }
 
-    fn change<'a>(&self, merged: &Merged<'a, RowList<StockLocation>>) -> Option<ChangeShape<'a>> {
+    fn change<'a>(
+        &self,
+        (): &(),
+        merged: &Merged<'a, RowList<StockLocation>>,
+    ) -> Option<ChangeShape<'a>> {
         let (first, last) = (merged.first, merged.last);
         let row = &last.shown.row;
         Some(ChangeShape::Location(LocationChangeShape {

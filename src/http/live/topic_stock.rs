@@ -3,31 +3,64 @@
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::message::{ChangeShape, LiveRow, StockChangeShape, Topic};
-use super::refusal::{Wrong, by_sku};
+use super::message::{ChangeShape, HappenedShape, LiveRow, StockChangeShape, Topic};
+use super::refusal::{Wrong, only, read_filter};
 use super::topic::{ListTopic, Merged};
-use crate::actors::engine::changes::Change;
+use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::engine::projections::Projection as _;
-use crate::actors::stock_rows::StockRows;
+use crate::actors::node::Node;
+use crate::actors::stock_rows::{BesideLevels, SkuLevels, StockRows};
 use crate::domain::id::Sku;
-use crate::http::api::stock::levels::level_row;
+use crate::domain::stock::Location;
+use crate::http::api::stock::levels::StockListItem;
 use crate::http::edge::error::Error;
 use crate::http::edge::principal::Scope;
-use crate::store::{Store, stock};
+use crate::store::{self, Store, stock};
 
-/// The approximate size of a change without its rows, in bytes.
+/// The approximate size of a change without its rows and its events, in bytes.
 const CHANGE_BYTES: usize = 100;
 /// The approximate size of a row, in bytes.
-const ROW_BYTES: usize = 250;
+const ROW_BYTES: usize = 300;
+/// The approximate size of an event, in bytes.
+const EVENT_BYTES: usize = 100;
 
 /// The topic of stock.
 pub(super) struct StockTopic;
 
+/// Reads what is shown beside the levels of a batch of changes, unless it was read before.
+///
+/// # Errors
+/// The store's.
+pub(super) async fn read_beside(node: &Node, changed: &Changed) -> Result<(), store::Error> {
+    for change in changed.of::<StockRows>() {
+        let SkuLevels { sku, beside, .. } = &change.shown;
+        if beside.get().is_none() {
+            let product = node.catalog.get(sku).await?;
+            let name = product.map(|product| product.value.name.clone());
+            let deleted = node.locations.deleted_ids();
+            // An error means that another reader was faster.
+            let _known = beside.set(BesideLevels { name, deleted });
+        }
+    }
+    Ok(())
+}
+
+/// Which levels a subscription is about: each condition that is not set matches all.
+pub(super) struct StockFilter {
+    sku: Option<Sku>,
+    location: Option<Location>,
+}
+
+impl StockFilter {
+    fn is_at(&self, row: &stock::Row) -> bool {
+        self.location.as_ref().is_none_or(|location| location.as_str() == row.location)
+    }
+}
+
 #[async_trait]
 impl ListTopic for StockTopic {
     type List = StockRows;
-    /// One SKU, or all.
-    type Filter = Option<Sku>;
+    type Filter = StockFilter;
     type Row = LiveRow;
     type Change<'a> = ChangeShape<'a>;
 
@@ -39,37 +72,66 @@ impl ListTopic for StockTopic {
         Scope::StockRead
     }
 
-    fn filter(&self, input: Value) -> Result<Option<Sku>, Wrong> {
-        by_sku(&input)
+    fn filter(&self, input: Value) -> Result<StockFilter, Wrong> {
+        let (filter, mut faults) = read_filter(&input)?;
+        let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
+        if let Err(rule) = &sku {
+            faults.invalid("filter.sku", rule.to_string());
+        }
+        let location = filter.location.as_deref().map(str::parse::<Location>).transpose();
+        if let Err(rule) = &location {
+            faults.invalid("filter.location", rule.to_string());
+        }
+        only(&["sku", "location"], &input, &mut faults);
+        faults.check()?;
+        Ok(StockFilter { sku: sku.ok().flatten(), location: location.ok().flatten() })
     }
 
-    fn matches_after(&self, filter: &Option<Sku>, change: &Change<StockRows>) -> bool {
-        filter.as_ref().is_none_or(|sku| *sku == change.shown.sku)
+    fn matches_after(&self, filter: &StockFilter, change: &Change<StockRows>) -> bool {
+        filter.sku.as_ref().is_none_or(|sku| *sku == change.shown.sku)
+            && (filter.location.is_none() || change.shown.rows.iter().any(|row| filter.is_at(row)))
     }
 
-    fn bytes(&self, change: &Change<StockRows>, _: bool) -> usize {
-        CHANGE_BYTES + ROW_BYTES * change.shown.rows.len()
+    fn bytes(&self, change: &Change<StockRows>, known: bool) -> usize {
+        let rows = if known { 0 } else { CHANGE_BYTES + ROW_BYTES * change.shown.rows.len() };
+        rows + EVENT_BYTES * change.events.len()
     }
 
-    fn change<'a>(&self, merged: &Merged<'a, StockRows>) -> Option<ChangeShape<'a>> {
+    fn change<'a>(
+        &self,
+        filter: &StockFilter,
+        merged: &Merged<'a, StockRows>,
+    ) -> Option<ChangeShape<'a>> {
         let (first, last) = (merged.first, merged.last);
+        let (rows, name) = last.shown.listed();
+        let rows = rows.into_iter().filter(|row| filter.is_at(row));
         Some(ChangeShape::Stock(StockChangeShape {
             sku: last.shown.sku.as_str(),
             after: first.after,
             version: last.version,
-            rows: last.shown.rows.iter().cloned().map(level_row).collect(),
+            events: HappenedShape::all(&merged.events),
+            rows: rows.map(|row| StockListItem::new(row, name.clone())).collect(),
         }))
     }
 
     async fn snapshot(
         &self,
         store: &Store,
-        sku: &Option<Sku>,
+        filter: &StockFilter,
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
-        let filter =
-            stock::Filter { sku: sku.iter().cloned().collect(), limit, ..stock::Filter::default() };
+        let filter = stock::Filter {
+            sku: filter.sku.iter().cloned().collect(),
+            location: filter.location.iter().map(ToString::to_string).collect(),
+            limit,
+            ..stock::Filter::default()
+        };
         let (rows, cursors) = store.stock_levels_at(&filter, StockRows::NAME).await?;
-        Ok((rows.into_iter().map(|row| LiveRow::Stock(level_row(row))).collect(), cursors))
+        let names = store.product_names(rows.iter().map(|row| &row.sku)).await?;
+        let row = |row: stock::Row| {
+            let name = names.get(&row.sku).cloned();
+            LiveRow::Stock(StockListItem::new(row, name))
+        };
+        Ok((rows.into_iter().map(row).collect(), cursors))
     }
 }

@@ -58,6 +58,7 @@ async fn products_are_followed(several: bool) {
     let event = &one["events"][0];
     assert_eq!((&event["seq"], &event["kind"]), (&json!(2), &json!("updated")));
     assert!(event["by"].as_str().unwrap().starts_with("key:"), "{event}");
+    assert_eq!(event["by_name"], "test");
     let row = site.admin(Method::GET, "/products/LAMP", None).await.expect(200);
     assert_eq!(one["row"], row);
     rename(other, "MUG", "Mug").await;
@@ -123,10 +124,9 @@ async fn locations_are_followed_until_they_are_deleted() {
     assert_eq!((&one["row"], &one["events"][0]["seq"]), (&annex, &json!(2)));
     site.admin(Method::DELETE, "/locations/annex", None).await;
     let change = next(&mut client, "locations").await;
-    assert_eq!(
-        (&change["data"][0]["row"], &change["data"][0]["version"]),
-        (&Value::Null, &json!(3))
-    );
+    let one = &change["data"][0];
+    assert_eq!((&one["row"], &one["version"]), (&Value::Null, &json!(3)));
+    assert_eq!(one["events"][0]["kind"], "deleted");
     client.say(subscribe("locations", json!({}))).await;
     let again = client.until(|message| message["type"] == "snapshot").await;
     assert_eq!(again["data"], json!([]));
@@ -134,8 +134,65 @@ async fn locations_are_followed_until_they_are_deleted() {
     let page = site.admin(Method::GET, "/changes?topic=locations", None).await.expect(200);
     let listed = &page["data"][0];
     assert_eq!((&listed["location"], &listed["row"]), (&json!("annex"), &Value::Null));
-    let events = listed["events"].as_array().unwrap().len();
-    assert_eq!((events, &listed["version"]), (3, &json!(3)));
+    let kinds = |listed: &Value| {
+        let events = listed["events"].as_array().unwrap();
+        assert!(events.iter().all(|event| event["by_name"] == "test"), "{listed:#}");
+        events.iter().map(|event| event["kind"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(listed), ["created", "updated", "deleted"]);
+    put("Annex again").await.expect(201);
+    let page = site.admin(Method::GET, "/changes?topic=locations", None).await.expect(200);
+    assert_eq!(kinds(&page["data"][0])[3..], ["created"], "what was deleted can be created again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_of_one_location_is_followed_until_the_location_is_deleted() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 5).await;
+    let annex = json!({"name": "Annex"});
+    site.admin(Method::PUT, "/locations/annex", Some(annex)).await.expect(201);
+    let transfer = async |from: &str, to: &str| {
+        let body = json!({"from": from, "to": to, "quantity": 2});
+        site.admin(Method::POST, "/stock/LAMP/transfers", Some(body)).await.expect(200)
+    };
+    transfer("main", "annex").await;
+    let there = async || {
+        let listed = site.admin(Method::GET, "/stock?location=annex", None).await.expect(200);
+        (listed["data"][0]["on_hand"] == 2).then_some(listed["data"].clone())
+    };
+    let listed = site.until_some(there).await;
+    let mut client = Client::open(&site).await;
+    let about = json!({"filter": {"location": "annex"}});
+    client.say(subscribe("stock", about.clone())).await;
+    assert_eq!(next(&mut client, "stock").await["data"], listed);
+    transfer("annex", "main").await;
+    let change = next(&mut client, "stock").await;
+    let one = &change["data"][0];
+    assert_eq!(one["rows"].as_array().unwrap().len(), 1, "{one:#}");
+    assert_eq!(
+        (&one["rows"][0]["location"], &one["rows"][0]["on_hand"]),
+        (&json!("annex"), &json!(0))
+    );
+    let event = &one["events"][0];
+    assert_eq!((&event["kind"], &event["by_name"]), (&json!("transferred"), &json!("test")));
+    let gone = site.admin(Method::DELETE, "/locations/annex", None).await;
+    assert_eq!(gone.status, 204);
+    let counted = Some(json!({"on_hand": 9}));
+    site.admin(Method::PUT, "/stock/LAMP/main", counted).await.expect(200);
+    let change = next(&mut client, "stock").await;
+    assert_eq!(
+        (&change["data"][0]["sku"], &change["data"][0]["rows"]),
+        (&json!("LAMP"), &json!([]))
+    );
+    let pages = site.admin(Method::GET, "/changes?topic=stock", None).await.expect(200);
+    let changed = pages["data"].as_array().unwrap().last().unwrap();
+    assert_eq!(changed["rows"].as_array().unwrap().len(), 1, "{changed:#}");
+    assert!(changed["rows"][0]["name"].is_string(), "{changed:#}");
+    client.say(subscribe("stock", json!({"filter": {"location": "An nex", "order": "x"}}))).await;
+    let refused = client.until(|message| message["type"] == "error").await;
+    let fields: Vec<_> =
+        refused["errors"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
+    assert_eq!(fields, ["filter.location", "filter.order"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::news::Notes;
 use super::runner::{Runner, RunningProjection};
 use crate::actors::engine::fold::{Fold, Folded};
-use crate::domain::entity::{EntityId, Record};
+use crate::domain::entity::{Cause, EntityId, Record};
 use crate::domain::time::Timestamp;
 use crate::store::list_row::Batch;
 use crate::store::row::Table;
@@ -111,14 +111,17 @@ pub struct Happened {
     pub at: Timestamp,
     /// Who caused it.
     pub by: Arc<str>,
+    /// The name of the cause's key or sign-in link, if it has one.
+    pub by_name: Option<Arc<str>>,
 }
 
 impl Happened {
     /// The event of a record.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let (kind, by) = (Arc::clone(&record.kind), record.cause().by.into());
-        Self { seq: record.seq, kind, at: record.at, by }
+        let Cause { by, name, .. } = record.cause();
+        let kind = Arc::clone(&record.kind);
+        Self { seq: record.seq, kind, at: record.at, by: by.into(), by_name: name }
     }
 }
 

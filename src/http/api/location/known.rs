@@ -12,6 +12,7 @@ use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::problem::Code;
+use crate::http::edge::query::Query;
 
 /// The rule of a location in a request.
 pub const UNKNOWN: &str = "must be a location of the shop; GET /v1/admin/locations lists them";
@@ -71,6 +72,18 @@ pub async fn checked(
     let location = read(call, field, text, &mut faults).await?;
     faults.check()?;
     location.ok_or_else(|| Error::field(field, UNKNOWN))
+}
+
+/// The locations that the filter `location` of a list names.
+///
+/// # Errors
+/// 422 if the shop does not have one of them; the store's errors.
+pub async fn of_filter(call: &RequestParts, query: &Query) -> Result<Vec<String>, Error> {
+    let named: Vec<String> = query.values("location", "must be a location")?;
+    for location in &named {
+        checked(call, "location", location, RequestFaults::default()).await?;
+    }
+    Ok(named)
 }
 
 /// Waits until the rows of stock show everything that was committed before.

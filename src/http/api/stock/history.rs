@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::decode;
 use crate::domain::id::OrderId;
 use crate::domain::stock::{self, Event, Location, LocationUnits};
+use crate::http::api::location::known;
 use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
 use crate::http::api::stock::schema::StockEventKind;
@@ -68,6 +69,7 @@ pub struct StockEvent {
 #[utoipa::path(get, path = "/v1/admin/stock/{sku}/events", tag = "stock",
     params(("sku" = inline(checked::Sku), Path),
         ("kind" = inline(Option<Vec<StockEventKind>>), Query, explode = false, description = "Only events of these kinds: a page may then have fewer rows than its limit"),
+        ("location" = inline(Option<Vec<LocationInput>>), Query, explode = false, max_items = 100, description = "Only events that changed the level at one of these locations: a page may then have fewer rows than its limit"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of events, the newest first", body = Page<StockEvent>)))]
 pub async fn list_stock_events(
@@ -75,8 +77,9 @@ pub async fn list_stock_events(
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of_list(&request, &["limit", "after"], &["kind"])?;
+    let query = Query::of_list(&request, &["limit", "after"], &["kind", "location"])?;
     let kinds = kinds(&query)?;
+    let locations = known::of_filter(&call, &query).await?;
     let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
     let entity = stock::entity_id(&find(&call, &path).await?.value.sku);
     let before: Option<i64> = query.after("stock-events")?;
@@ -93,7 +96,11 @@ pub async fn list_stock_events(
         while let Some(record) = records.pop().filter(|_| data.len() < limit) {
             at = record.seq - 1;
             if kinds.is_empty() || kinds.iter().any(|kind| **kind == *record.kind) {
-                data.push(event(&record)?);
+                let event = event(&record)?;
+                let at = |moved: &UnitsMoved| locations.contains(&moved.location);
+                if locations.is_empty() || event.changes.iter().any(at) {
+                    data.push(event);
+                }
             }
         }
         at = if data.len() < limit { from } else { at };

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::actors::engine::host::View;
+use crate::actors::locations::Locations;
 use crate::domain::entity::Cause;
 use crate::domain::id::Sku;
 use crate::domain::search_text::words;
-use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, Location, QUANTITY_MAX, Stock};
+use crate::domain::stock::{self, CLAIMS_SHOWN_MAX, Command, Level, QUANTITY_MAX, Stock};
 use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
 use crate::http::api::product::products::find;
@@ -20,14 +21,12 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
-use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::if_none_match::ChangesBetweenVersions;
 use crate::http::edge::input::{Text, Whole};
 use crate::http::edge::json_body::Draft;
-use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes;
-use crate::store::stock::{Filter, Row, Sort};
+use crate::store::stock::{Filter, ListPlace, Row, Sort};
 
 /// A new number of units on hand.
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
@@ -143,9 +142,9 @@ pub struct StockItem {
     allocations: Option<Vec<AllocationShape>>,
 }
 
-/// A stock level in a list: a SKU at a location.
+/// A stock level in a list: a SKU at a location, with the name of its product.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct StockLevel {
+pub struct StockListItem {
     #[schema(value_type = checked::Sku)]
     sku: String,
     #[serde(flatten)]
@@ -153,13 +152,6 @@ pub struct StockLevel {
     /// The version of the SKU's stock, which all its locations share.
     version: i64,
     updated_at: String,
-}
-
-/// A stock level in a list, with the name of its product.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct StockListItem {
-    #[serde(flatten)]
-    level: StockLevel,
     /// The product's name.
     name: Option<String>,
 }
@@ -176,26 +168,19 @@ pub struct StockListItem {
         ("sort" = inline(Option<StockSort>), Query),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of levels, by SKU and location", body = Page<StockListItem>)))]
+    responses((status = 200, description = "A page of levels", body = Page<StockListItem>)))]
 pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known =
         ["q", "held", "sellable_max", "updated_from", "updated_to", "sort", "limit", "after"];
     let query = Query::of_list(&request, &known, &["sku", "location"])?;
     let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
     let list = sorted_list("stock", sort);
-    let after = match query.after::<String>(&list)? {
-        Some(text) => {
-            let (sku, location) = text.split_once('/').unwrap_or((&text, ""));
-            let wrong = |_| Error::new(Code::InvalidCursor, "`after` is not a cursor of this list");
-            Some((sku.parse::<Sku>().map_err(wrong)?, location.to_owned()))
-        }
-        None => None,
-    };
+    let after = query.after::<ListPlace>(&list)?;
     let filter = Filter {
         sku: query.values("sku", "must be a SKU")?,
         words: words(query.search()?),
         held: query.flag("held")?,
-        location: query.values("location", "must be a location")?,
+        location: known::of_filter(&call, &query).await?,
         sellable_max: query.read("sellable_max", "must be a number of units")?,
         updated_from: query.moment("updated_from")?,
         updated_to: query.moment("updated_to")?,
@@ -203,16 +188,15 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
         after,
         limit: limit + 1,
     };
-    for location in &filter.location {
-        known::checked(&call, "location", location, RequestFaults::default()).await?;
-    }
     let seen = read_your_writes::wait(&call, &request).await?;
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
-    let last = rows.last().map(|row| cursor(&list, &format!("{}/{}", row.sku, row.location)));
+    let last = rows.last().map(|row| cursor(&list, &ListPlace::from(row).to_string()));
     let names = call.store().product_names(rows.iter().map(|row| &row.sku)).await?;
-    let named = |row: &Row| names.get(&row.sku).cloned();
-    let item = |row: Row| StockListItem { name: named(&row), level: level_row(row) };
+    let item = |row: Row| {
+        let name = names.get(&row.sku).cloned();
+        StockListItem::new(row, name)
+    };
     let data = rows.into_iter().map(item).collect();
     let page = Page::<StockListItem> { data, next_cursor: last.filter(|_| more) };
     Ok(seen.mark(HttpResponse::Ok().json(page)))
@@ -224,8 +208,8 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
     responses((status = 200, description = "The stock of the SKU", body = StockItem)))]
 pub async fn get_stock(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let sku = find(&call, &path).await?.value.sku.clone();
-    let (now, named, closed) = (call.now(), sku.clone(), call.node().locations.closed());
-    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), true);
+    let (now, named, locations) = (call.now(), sku.clone(), call.node().locations.clone());
+    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &locations), true);
     let shape = call.node().stock.read(&stock::entity_id(&sku), read).await?;
     let mut response = versioned(StatusCode::OK, shape.version, &shape);
     // Holds expire without an event.
@@ -326,9 +310,9 @@ async fn change(
     cause: Cause,
 ) -> Result<HttpResponse, Error> {
     let sku = find(call, path).await?.value.sku.clone();
-    let (now, named, closed) = (call.now(), sku.clone(), call.node().locations.closed());
+    let (now, named, locations) = (call.now(), sku.clone(), call.node().locations.clone());
     let (stock, entity) = (&call.node().stock, stock::entity_id(&sku));
-    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &closed), false);
+    let read = move |view: View<'_, Stock>| item(&named, &view, (now, &locations), false);
     let write = async |version| {
         let (command, cause, read) = (command.clone(), cause.clone(), read.clone());
         Ok(stock.ask_at_version(&entity, version, command, cause, read).await?)
@@ -338,13 +322,17 @@ async fn change(
     Ok(read_your_writes::wrote(response, entity, shape.version))
 }
 
-/// The stock of a SKU now, of which nothing is sold at the closed locations.
+/// The stock of a SKU now. Nothing is sold at the closed locations, and a deleted one without units
+/// is not shown.
 fn item(
     sku: &Sku,
     view: &View<'_, Stock>,
-    (now, closed): (Timestamp, &[Location]),
+    (now, locations): (Timestamp, &Locations),
     claims: bool,
 ) -> StockItem {
+    let (closed, deleted) = (locations.closed(), locations.deleted_ids());
+    let levels = view.state.levels().iter();
+    let shown = levels.filter(|(at, level)| level.has_units() || !deleted.contains(at));
     let total = view.state.total();
     let sum = |parts: &[stock::LocationUnits]| parts.iter().map(|part| part.quantity).sum();
     let holds = || {
@@ -369,17 +357,12 @@ fn item(
         reserved: total.reserved,
         allocated: total.allocated,
         incoming: total.incoming,
-        sellable: match closed {
+        sellable: match &*closed {
             [] => view.summary_number(now),
             closed => view.state.sellable_outside(closed, now),
         },
         sold: total.sold,
-        levels: view
-            .state
-            .levels()
-            .iter()
-            .map(|(at, level)| level_of(at.as_str(), level))
-            .collect(),
+        levels: shown.map(|(at, level)| level_of(at.as_str(), level)).collect(),
         holds: claims.then(|| holds().collect()),
         allocations: claims.then(|| allocations().collect()),
     }
@@ -397,21 +380,24 @@ fn level_of(location: &str, level: &Level) -> LevelShape {
     }
 }
 
-/// A level as lists show it.
-#[must_use]
-pub fn level_row(row: Row) -> StockLevel {
-    StockLevel {
-        sku: row.sku.to_string(),
-        level: LevelShape {
-            sellable: row.on_hand - row.reserved - row.allocated,
-            location: row.location,
-            on_hand: row.on_hand,
-            reserved: row.reserved,
-            allocated: row.allocated,
-            incoming: row.incoming,
-            sold: row.sold,
-        },
-        version: row.version,
-        updated_at: row.updated_at.to_string(),
+impl StockListItem {
+    /// A row of a list, with the name of its product.
+    #[must_use]
+    pub fn new(row: Row, name: Option<String>) -> Self {
+        Self {
+            sku: row.sku.to_string(),
+            level: LevelShape {
+                sellable: row.on_hand - row.reserved - row.allocated,
+                location: row.location,
+                on_hand: row.on_hand,
+                reserved: row.reserved,
+                allocated: row.allocated,
+                incoming: row.incoming,
+                sold: row.sold,
+            },
+            version: row.version,
+            updated_at: row.updated_at.to_string(),
+            name,
+        }
     }
 }

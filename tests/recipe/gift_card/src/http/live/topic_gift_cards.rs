@@ -68,7 +68,7 @@ impl ListTopic for GiftCardsTopic {
         if known { 0 } else { CHANGE_BYTES }
     }
 
-    fn change<'a>(&self, merged: &Merged<'a, GiftCardRows>) -> Option<GiftCardChange<'a>> {
+    fn change<'a>(&self, (): &(), merged: &Merged<'a, GiftCardRows>) -> Option<GiftCardChange<'a>> {
         let (first, last) = (merged.first, merged.last);
         let row = gift_card_of(&last.shown);
         let number = &last.shown.number;
