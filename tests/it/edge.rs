@@ -25,7 +25,6 @@ fn head(response: &Response, name: header::HeaderName) -> String {
 async fn concurrent_request_with_the_same_key_answers_409() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
-    site.faults(json!({"webhook_drop": 1.0})).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
     let second = async {
         site.until_some(async || (site.level("LAMP").await["reserved"] == 1).then_some(())).await;

@@ -103,12 +103,15 @@ pub enum TokenOutcome {
     Ok,
     Declined,
     InsufficientFunds,
+    /// The sandbox has no such token: it is declined.
+    UnknownToken,
     /// The call is executed and never answered.
     Timeout,
     /// The call is neither executed nor answered.
     TimeoutLost,
     /// The first two calls answer 500 and are not executed.
     Error500,
+    /// The answer and the webhook come after 2 seconds.
     Slow,
     /// The payment is pending, then authorized; only a webhook or a lookup reports that.
     WebhookOnly,
@@ -133,6 +136,7 @@ impl TokenOutcome {
             return Err(Problem::invalid("invalid_token", "a token starts with tok_"));
         }
         Ok(match token {
+            "tok_ok" => Self::Ok,
             "tok_declined" => Self::Declined,
             "tok_insufficient_funds" => Self::InsufficientFunds,
             "tok_timeout" => Self::Timeout,
@@ -143,7 +147,7 @@ impl TokenOutcome {
             "tok_action" => Self::Action,
             "tok_mismatch" => Self::Mismatch,
             "tok_other_currency" => Self::OtherCurrency,
-            _ => Self::Ok,
+            _ => Self::UnknownToken,
         })
     }
 }

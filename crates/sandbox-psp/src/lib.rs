@@ -50,12 +50,20 @@ const SHUTDOWN_SECS: u64 = 5;
 It moves no money. Its ledger is DIR/ledger.jsonl, with one line per change. Every line is written
 to the file before the request is answered.
 
-The payment token determines the outcome: tok_ok succeeds; tok_declined and tok_insufficient_funds
-are declined; tok_timeout succeeds without an answer; tok_timeout_lost does nothing and gives no
-answer; tok_500 answers 500 twice; tok_slow takes 2 seconds; tok_webhook_only reports only by
-webhook; tok_action waits for the buyer, assumes after 200 ms that the buyer has acted, and reports
-by webhook; tok_mismatch authorizes another amount,
-tok_other_currency another currency. PUT /v1/faults sets fault rates.
+The payment token determines the outcome:
+  tok_ok                  authorized
+  tok_declined            declined: card_declined
+  tok_insufficient_funds  declined: insufficient_funds
+  tok_slow                authorized; the answer and the webhook come after 2 seconds
+  tok_action              pending until the buyer has acted, which is assumed after 200 ms; reported
+                          by webhook
+  tok_webhook_only        pending for 200 ms; reported by webhook
+  tok_timeout             authorized, but never answered; reported by webhook after a second
+  tok_timeout_lost        neither authorized nor answered
+  tok_500                 answered 500 twice, and then authorized
+  tok_mismatch            authorized, but one minor unit less
+  tok_other_currency      authorized, but in another currency
+Any other token that begins with tok_ is declined: unknown_token. PUT /v1/faults sets fault rates.
 
 Example:
   kontor sandbox-psp --data psp --listen 127.0.0.1:8081"

@@ -129,10 +129,12 @@ impl SandboxService {
             ..SimulatedBehavior::default()
         };
         if let Ok((answered, true)) = &result {
-            if token == TokenOutcome::Slow {
-                behavior.delay = SLOW;
-            }
-            let delay = if behavior.silent { TIMEOUT_WEBHOOK_DELAY } else { Duration::ZERO };
+            let delay = match token {
+                TokenOutcome::Slow => SLOW,
+                TokenOutcome::Timeout => TIMEOUT_WEBHOOK_DELAY,
+                _ => Duration::ZERO,
+            };
+            behavior.delay = if token == TokenOutcome::Slow { SLOW } else { Duration::ZERO };
             self.tell_made(account, &answered.payment, position, delay, &mut behavior);
         }
         self.answer(&faults, turn, position, result, behavior).await.map(|(answered, _)| answered)
@@ -359,6 +361,7 @@ impl AuthorizeBody {
         let decline = match token {
             TokenOutcome::InsufficientFunds => Some("insufficient_funds"),
             TokenOutcome::Declined => Some("card_declined"),
+            TokenOutcome::UnknownToken => Some("unknown_token"),
             _ if happens(faults.decline) => Some("card_declined"),
             _ => None,
         };

@@ -10,9 +10,11 @@ use super::fixture::{Fixture, authorize, code, gbp, operation, unknown};
 #[tokio::test]
 async fn decline_tokens_are_declined() {
     let psp = Fixture::start().await;
-    for (token, expected) in
-        [("tok_declined", "card_declined"), ("tok_insufficient_funds", "insufficient_funds")]
-    {
+    for (token, expected) in [
+        ("tok_declined", "card_declined"),
+        ("tok_insufficient_funds", "insufficient_funds"),
+        ("tok_visa", "unknown_token"),
+    ] {
         let answer = psp.client.authorize(&authorize(token, token, 1000, token)).await;
         let Ok(Authorization::Declined { payment: Some(_), code }) = answer else {
             panic!("{token}: {answer:?}")
