@@ -452,14 +452,20 @@ async fn tracking_is_corrected(api: &Api, order: &str, sent: &Value) {
     let again = patch("1", json!({"tracking": {"carrier": "DHL", "number": "JD01"}})).await;
     assert_eq!((again.status, &again.body["fulfillments"]), (200, &done.body["fulfillments"]));
     for (body, field) in [
-        (json!({}), "tracking"),
-        (json!({"tracking": {}}), "tracking"),
         (json!({"tracking": {"url": "javascript:1"}}), "tracking.url"),
         (json!({"tracking": null, "lines": []}), "lines"),
     ] {
         let refused = patch("1", body).await;
         assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (422, &json!(field)));
     }
+    for nothing in [json!({}), json!({"tracking": {}})] {
+        let same = patch("1", nothing).await;
+        assert_eq!((same.status, &same.body["fulfillments"]), (200, &done.body["fulfillments"]));
+    }
+    let page = "https://dhl.example/JD01";
+    let added = patch("1", json!({"tracking": {"url": page, "carrier": null}})).await;
+    let tracking = json!({"carrier": null, "number": "JD01", "url": page});
+    assert_eq!((added.status, &added.body["fulfillments"][0]["tracking"]), (200, &tracking));
     for id in ["2", "x", "0"] {
         assert_eq!(patch(id, json!({"tracking": null})).await.status, 404, "{id}");
     }
@@ -476,7 +482,8 @@ async fn tracking_is_corrected(api: &Api, order: &str, sent: &Value) {
         .map(|event| (&event["data"]["tracking"]["number"], &event["cause"]["command"]))
         .collect();
     let command = json!("correct_tracking");
-    assert_eq!(kept, [(&json!("JD01"), &command), (&Value::Null, &command)]);
+    let number = json!("JD01");
+    assert_eq!(kept, [(&number, &command), (&number, &command), (&Value::Null, &command)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -213,6 +213,9 @@ function trackingOf({ carrier, number, url }) {
   return given.length ? Object.fromEntries(given) : null;
 }
 
+/** The tracking data as the whole of them: what is empty is cleared. */
+const changeOf = ({ carrier, number, url }) => ({ carrier: carrier || null, number: number || null, url: url || null });
+
 function fulfill(order) {
   const lines = order.lines.filter((line) => left(line) > 0);
   const goods = units("lines", "Units to ship", lines, left, left);
@@ -235,7 +238,7 @@ export function correctTracking(order, { id, tracking }) {
     heading: `Tracking of parcel ${id} of ${orderName(order)}`, verb: "Save", done: "The tracking was corrected", about: about(order),
     intro: "Every correction is kept in the order's history. Without any of the three, the parcel has no tracking.",
     fields: trackingFields(tracking ?? {}),
-    act: (values, key, now) => send("PATCH", `${place(now)}/fulfillments/${encodeURIComponent(id)}`, { tracking: trackingOf(values) }, { key, version: now.version }),
+    act: (values, key, now) => send("PATCH", `${place(now)}/fulfillments/${encodeURIComponent(id)}`, { tracking: trackingOf(values) && changeOf(values) }, { key, version: now.version }),
   });
 }
 

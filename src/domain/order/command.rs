@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{ProviderReport, Tracking};
+use super::ledger::{ProviderReport, Tracking, TrackingPatch};
 use super::{PaymentMethod, Phase, Placed, Shortage};
 use crate::domain::money::Currency;
 
@@ -122,8 +122,8 @@ pub enum Command {
     CorrectTracking {
         /// The number of the fulfillment.
         fulfillment: u32,
-        /// The tracking data; `None` for none.
-        tracking: Option<Tracking>,
+        /// What changes; `None` clears all.
+        tracking: Option<TrackingPatch>,
     },
     /// Retries stuck steps and clears alerts, for an operator.
     Retry {

@@ -8,7 +8,7 @@ use super::command::{Command, FulfillmentRequest, RefundPart, RefundRequest, Rej
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
-    Tracking,
+    TrackingPatch,
 };
 use super::step;
 use super::{CancelCause, Cancellation, Effect, Event, Order, PaymentMethod, Phase, Shortage};
@@ -527,11 +527,12 @@ impl Order {
     }
 
     /// What is as it should be gives no event.
-    fn correct_tracking(&self, number: u32, tracking: Option<&Tracking>) -> Decision {
+    fn correct_tracking(&self, number: u32, patch: Option<&TrackingPatch>) -> Decision {
         let mut all = self.fulfillments.iter();
         let found = all.find(|one| one.number == number).ok_or(Rejection::UnknownFulfillment)?;
-        let (changed, tracking) =
-            (found.tracking.as_ref() != tracking, tracking.cloned().map(Box::new));
+        let tracking = patch.and_then(|patch| patch.applied_to(found.tracking.as_ref()));
+        let changed = found.tracking != tracking;
+        let tracking = tracking.map(Box::new);
         Ok(some(changed, Event::TrackingCorrected { fulfillment: number, tracking }))
     }
 

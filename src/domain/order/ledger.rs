@@ -244,6 +244,33 @@ pub struct Tracking {
     pub url: Option<String>,
 }
 
+/// Changes of the tracking data of a parcel: what is absent stays, an empty text clears.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackingPatch {
+    /// The carrier.
+    pub carrier: Option<String>,
+    /// The tracking number.
+    pub number: Option<String>,
+    /// The tracking page's URL.
+    pub url: Option<String>,
+}
+
+impl TrackingPatch {
+    /// The tracking data after the changes; `None` if nothing is known then.
+    pub(super) fn applied_to(&self, now: Option<&Tracking>) -> Option<Tracking> {
+        let unknown = Tracking { carrier: String::new(), number: String::new(), url: None };
+        let Self { carrier, number, url } = self.clone();
+        let now = now.cloned().unwrap_or(unknown);
+        let changed = Tracking {
+            carrier: carrier.unwrap_or(now.carrier),
+            number: number.unwrap_or(now.number),
+            url: url.or(now.url).filter(|url| !url.is_empty()),
+        };
+        let known = !changed.carrier.is_empty() || !changed.number.is_empty();
+        (known || changed.url.is_some()).then_some(changed)
+    }
+}
+
 impl Order {
     /// The attempt whose authorization pays, or paid, the order.
     #[must_use]

@@ -222,7 +222,12 @@ fn tracking(number: &str) -> Tracking {
 }
 
 fn correct_tracking(fulfillment: u32, number: Option<&str>) -> Step {
-    Command::CorrectTracking { fulfillment, tracking: number.map(tracking) }.into()
+    let patch = |number: &str| TrackingPatch {
+        carrier: Some("post".to_owned()),
+        number: Some(number.to_owned()),
+        url: None,
+    };
+    Command::CorrectTracking { fulfillment, tracking: number.map(patch) }.into()
 }
 
 fn refund(lines: &[(u32, i64)], delivery: i64, free: i64) -> Step {

@@ -758,6 +758,17 @@ fn tracking_of_a_fulfillment_can_be_corrected() {
     assert_eq!(of(&order), [None, Some(tracking("RR2GB"))]);
     assert_eq!((order.effects(), order.captured()), (before.effects(), before.captured()));
     assert_eq!(take(&mut order, &correct_tracking(2, Some("RR2GB"))), Ok(0), "known already");
+    let patch = |carrier: Option<&str>, url: Option<&str>| {
+        let [carrier, url] = [carrier, url].map(|text| text.map(str::to_owned));
+        let patch = TrackingPatch { carrier, number: None, url };
+        Step::from(Command::CorrectTracking { fulfillment: 2, tracking: Some(patch) })
+    };
+    assert_eq!(take(&mut order, &patch(None, None)), Ok(0), "what is absent stays");
+    let page = "https://post.example/RR2GB";
+    assert_eq!(take(&mut order, &patch(Some(""), Some(page))), Ok(1));
+    let known =
+        Tracking { carrier: String::new(), url: Some(page.to_owned()), ..tracking("RR2GB") };
+    assert_eq!(of(&order), [None, Some(known)]);
     assert_eq!(take(&mut order, &correct_tracking(2, None)), Ok(1));
     assert_eq!(of(&order), of(&before));
     assert_eq!(take(&mut order, &correct_tracking(3, None)), Err(Rejection::UnknownFulfillment));

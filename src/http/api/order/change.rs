@@ -16,6 +16,7 @@ use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
 use crate::domain::order::{
     self, Command, FulfillmentRequest, Order, RefundLineRequest, RefundRequest, Tracking,
+    TrackingPatch,
 };
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::read::read_order;
@@ -194,11 +195,36 @@ pub struct FulfillmentInput {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"tracking": {"carrier": "DHL", "number": "JD014600006751"}}))]
 pub struct FulfillmentPatch {
-    /// The tracking data, in place of all that are known; `null` for none.
+    /// The tracking data; `null` for none.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
-    #[schema(required = true)]
-    tracking: Option<Option<TrackingInput>>,
+    tracking: Option<Option<TrackingChange>>,
+}
+
+/// A correction of tracking data: what is absent stays as it is, and `null` clears it.
+#[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrackingChange {
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    carrier: Option<Option<Text<1, 100>>>,
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    number: Option<Option<Text<1, 100>>>,
+    #[serde(default, deserialize_with = "double_option::deserialize")]
+    #[garde(dive)]
+    url: Option<Option<WebAddress>>,
+}
+
+impl From<TrackingChange> for TrackingPatch {
+    fn from(TrackingChange { carrier, number, url }: TrackingChange) -> Self {
+        let text = |text: Option<Text<1, 100>>| text.map(Into::into).unwrap_or_default();
+        Self {
+            carrier: carrier.map(text),
+            number: number.map(text),
+            url: url.map(|url| url.map(|url| url.0).unwrap_or_default()),
+        }
+    }
 }
 
 /// The number of a line; 0, which no line has, for an id that was not validated.
@@ -322,10 +348,8 @@ pub async fn update_fulfillment(
     let cause = call.cause(body.digest);
     let (order, fulfillment) = path.into_inner();
     let fulfillment = id(&fulfillment, "fulfillment")?;
-    let Some(tracking) = body.value.tracking else {
-        return Err(Error::field("tracking", "is required; null for none"));
-    };
-    let tracking = tracking.map(tracking_of).transpose()?;
+    let unchanged = Some(TrackingPatch::default());
+    let tracking = body.value.tracking.map_or(unchanged, |tracking| tracking.map(Into::into));
     let command = Command::CorrectTracking { fulfillment, tracking };
     change(&call, &order, Patience(None), command, cause).await
 }
