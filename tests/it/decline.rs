@@ -60,6 +60,13 @@ impl Declined {
         self.follow(site, "new_cart", "key-cart", None).await
     }
 
+    /// The order, as its buyer reads it.
+    async fn read(&self, site: &Site) -> Value {
+        let path = format!("/v1/store/orders/{}", self.id());
+        let token = self.answer["token"].as_str().unwrap();
+        site.send(site.request(Method::GET, &path).bearer_auth(token)).await.expect(200)
+    }
+
     fn links(&self, pay: bool, cancel: bool, new_cart: bool) -> Value {
         let to = |yes: bool, what| yes.then(|| format!("/v1/store/orders/{}/{what}", self.id()));
         json!({"pay": to(pay, "payments"), "cancel": to(cancel, "cancel"), "new_cart": to(new_cart, "cart")})
@@ -144,7 +151,10 @@ async fn a_declined_order_goes_on_as_a_new_cart_with_the_same_lines() {
     site.store(Method::DELETE, &line, None).await.expect(200);
     let again = declined.new_cart(&site).await.expect(201);
     assert_eq!((&again["id"], again["lines"].as_array().unwrap().len()), (&made["id"], 1));
+    assert_eq!(declined.read(&site).await["links"], declined.links(false, false, true));
     let bought = site.checkout(next, "key-2", "tok_ok", 30).await.expect(201);
+    let order = declined.read(&site).await;
+    assert_eq!(order["links"], declined.links(false, false, false), "the new cart was ordered");
     let spent = declined.new_cart(&site).await;
     assert_eq!((spent.code(), &spent.body["order"]), ("cart_spent", &bought["id"]));
     site.verify().await;

@@ -362,7 +362,10 @@ async fn other_authorized_amount_raises_an_alert_and_ships_nothing() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
-    let order = site.checkout(&cart, "key-1", "tok_mismatch", 30).await.expect(202);
+    let answer = site.checkout(&cart, "key-1", "tok_mismatch", 30).await;
+    assert_eq!(answer.header("retry-after"), "60");
+    let order = answer.expect(202);
+    assert_eq!(order["hint"], "the shop has to solve a problem with the order first");
     assert_eq!(site.order(&cart).await["status"], "stuck");
     let id = order["id"].as_str().unwrap();
     let seen = site.admin(Method::GET, &format!("/orders/{id}"), None).await.expect(200);
@@ -386,7 +389,10 @@ async fn unreachable_provider_stops_only_payments() {
     site.sell("LAMP", 1_000, 9).await;
     let cart = site.cart(&[("LAMP", 1)]).await;
     site.stop_psp().await;
-    let told = site.checkout(&cart, "key-1", "tok_ok", 1).await.expect(202);
+    let answer = site.checkout(&cart, "key-1", "tok_ok", 1).await;
+    assert!(!answer.header("retry-after").is_empty());
+    let told = answer.expect(202);
+    assert!(told["hint"].is_string(), "{told:#}");
     let order = site.order(&cart).await;
     for (shown, status, payment_status) in
         [(told, "pending", "pending"), (order, "awaiting_payment", "unknown")]

@@ -9,6 +9,7 @@ use kontor::providers::sandbox::Sandbox;
 use kontor::store::{Options, Store};
 use kontor::verify;
 use kontor_sandbox_psp::Running;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -28,11 +29,12 @@ pub struct Site {
     pub dir: TempDir,
 }
 
-/// An answer: its status and its JSON.
+/// An answer: its status, its JSON and its headers.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub body: Value,
+    pub headers: HeaderMap,
 }
 
 impl Answer {
@@ -43,6 +45,10 @@ impl Answer {
 
     pub fn code(&self) -> &str {
         self.body["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -110,13 +116,16 @@ impl Site {
         let request = request.build().unwrap();
         let (method, path) = (request.method().to_string(), request.url().path().to_owned());
         let response = self.web.execute(request).await.unwrap();
-        let status = response.status().as_u16();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let media = response.headers().get("content-type").map(|media| media.to_str().unwrap());
         let media = media.unwrap_or_default().to_owned();
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         check_answer((&method, &path), (status, &media), &body);
-        Answer { status, body }
+        let answer = Answer { status, body, headers };
+        let place = answer.header("location");
+        assert!(status != 202 || place.starts_with("/v1/"), "{method} {path}: {place:?}");
+        answer
     }
 
     /// A call of the admin surface.

@@ -13,6 +13,7 @@ use crate::domain::cart::{self, Cart};
 use crate::domain::entity::Cause;
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::order::{self, Command, Order, Phase};
+use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
 
 /// Cancels orders for their buyers, and makes new carts in their place.
@@ -70,6 +71,15 @@ impl StartOver {
             }
         }
         Ok(Ok((state, seq)))
+    }
+
+    /// Whether a cart was ordered, or has expired. A cart that cannot be read now counts as open.
+    pub async fn is_used_up(&self, cart: CartId, now: Timestamp) -> bool {
+        let read = move |view: View<'_, Cart>| {
+            use cart::Rejection::{Expired, Spent};
+            matches!(view.state.open(now), Err(Spent { .. } | Expired))
+        };
+        self.carts.read(&cart::entity_id(cart), read).await.unwrap_or(false)
     }
 
     /// Cancels an order that is not paid, unless it is cancelled already, and creates `cart` with

@@ -212,9 +212,16 @@ fn complete(operation: &mut Operation, route: &Route, versioned: &[String]) {
                     let position = header(POSITION, "^[A-Za-z0-9_-]+$");
                     response.headers.insert("Kontor-Position".to_owned(), position.into());
                 }
-                if status == "201" || pays && status == "202" {
+                if status == "201" {
                     let place = header("The path of the created resource", "^/v1/");
                     response.headers.insert("Location".to_owned(), place.into());
+                }
+            }
+            if status == "202" {
+                let place = header("The path where the outcome can be read", "^/v1/");
+                response.headers.insert("Location".to_owned(), place.into());
+                if has_version {
+                    response.headers.insert("Retry-After".to_owned(), retry_after().into());
                 }
             }
             if follows_writes {
@@ -383,16 +390,18 @@ fn problem(status: &str, about: &str) -> Response {
         .header("X-Request-Id", request_id())
         .content(MEDIA_TYPE, ContentBuilder::new().schema(Some(schema)).build());
     let more = match status {
-        "401" => Some(("WWW-Authenticate", "The authentication scheme to use", "^Bearer ")),
-        "429" | "503" => {
-            Some(("Retry-After", "The number of seconds to wait before a retry", "^[0-9]+$"))
-        }
+        "401" => Some(("WWW-Authenticate", header("The authentication scheme to use", "^Bearer "))),
+        "429" | "503" => Some(("Retry-After", retry_after())),
         _ => None,
     };
-    if let Some((name, about, pattern)) = more {
-        response = response.header(name, header(about, pattern));
+    if let Some((name, header)) = more {
+        response = response.header(name, header);
     }
     response.build()
+}
+
+fn retry_after() -> Header {
+    header("The number of seconds to wait before a retry", "^[0-9]+$")
 }
 
 fn parameter(name: &str, needed: bool, about: &str, schema: ObjectBuilder) -> Parameter {

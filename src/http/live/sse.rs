@@ -16,9 +16,10 @@ use super::outbox::{self, BodyGate, GOING, GOING_AT_STOP};
 use super::owner_slots::{OwnerSlot, SlotsFull};
 use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
-use crate::domain::id::OrderId;
+use crate::domain::id::{CartId, OrderId};
 use crate::domain::order::{self, Order, OrderStatus};
 use crate::http::api::order::read;
+use crate::http::api::order::replacement::{links, replacement_id};
 use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderShape;
 use crate::http::docs::schemas;
@@ -51,7 +52,9 @@ pub async fn watch_my_order(
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (state, version) = read::read_order(&call, order).await?;
-    let shape = OrderShape::new(order, &state, version)?;
+    let cart = replacement_id(call.secret(), order);
+    let links = links(&live.node, cart, order, &state).await;
+    let shape = OrderShape::new(order, (&state, version), links)?;
     let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
     let seen = seen == Some(&event_id(live.history, version));
     if seen && over(&state) {
@@ -70,7 +73,8 @@ pub async fn watch_my_order(
     };
     let until = Instant::now() + Duration::from_secs(live.options.stream_secs);
     let stop = live.stop.clone();
-    let watch = OrderWatch { live, order, state, version, next: Some(first), until, _place: place };
+    let watch =
+        OrderWatch { live, order, cart, state, version, next: Some(first), until, _place: place };
     let events = futures_util::stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -140,6 +144,8 @@ fn event_id(history: HistoryId, version: i64) -> String {
 struct OrderWatch {
     live: web::Data<Live>,
     order: OrderId,
+    /// The cart in the place of the order, if its buyer gives it up.
+    cart: CartId,
     state: Order,
     version: i64,
     next: Option<Bytes>,
@@ -183,7 +189,8 @@ impl OrderWatch {
         if version == self.version {
             return Some(Bytes::from_static(b": keep-alive\n\n"));
         }
-        let shape = OrderShape::new(self.order, &state, version).ok()?;
+        let links = links(&self.live.node, self.cart, self.order, &state).await;
+        let shape = OrderShape::new(self.order, (&state, version), links).ok()?;
         (self.state, self.version) = (state, version);
         Some(event(&shape, (self.live.history, version)))
     }

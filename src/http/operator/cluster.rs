@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -393,7 +394,7 @@ pub async fn undrain_node(
     path: web::Path<String>,
 ) -> Result<HttpResponse, Error> {
     set_draining(&call, &path, false).await?;
-    Ok(HttpResponse::Accepted().finish())
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, "/v1/admin/cluster")).finish())
 }
 
 async fn set_draining(call: &RequestParts, node: &str, draining: bool) -> Result<(), Error> {

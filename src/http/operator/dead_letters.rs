@@ -2,6 +2,7 @@
 //! discard it. A dead letter is the record of an event that a projection could not read, or whose
 //! rows the database refused. The journal is never changed.
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -126,7 +127,8 @@ pub async fn get_dead_letter(
     responses((status = 202, description = "The rebuild has started")))]
 pub async fn replay_dead_letters(call: RequestParts) -> Result<HttpResponse, Error> {
     call.node().replay_rows().await?;
-    Ok(HttpResponse::Accepted().finish())
+    // The lag of the rows of each shard shows how far the rebuild is.
+    Ok(HttpResponse::Accepted().insert_header((header::LOCATION, "/v1/admin/cluster")).finish())
 }
 
 /// Rebuilds the rows of a dead letter's entity from all its events.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -10,13 +10,15 @@ use utoipa::ToSchema;
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
-use crate::domain::order::{self, CancelCause, PaymentMethod, Phase};
+use crate::domain::order::{self, CancelCause, Order, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::rejection::UNKNOWN_PROVIDER;
 use crate::http::api::order::problem::BuyersOrder;
-use crate::http::api::order::shape::OrderShape;
+use crate::http::api::order::replacement::links_of;
+use crate::http::api::order::shape::{OrderLinks, OrderShape};
 use crate::http::api::order::token::order_token;
+use crate::http::api::order::waiting::{OrderWait, waits_for};
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, located};
 use crate::http::edge::error::Error;
@@ -26,7 +28,6 @@ use crate::http::edge::json_body::Draft;
 use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::read_your_writes;
-use crate::http::edge::secret::ServerSecret;
 
 /// How the buyer pays.
 #[derive(Clone, Deserialize, garde::Validate, ToSchema)]
@@ -91,7 +92,7 @@ pub async fn check_out(
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let order = OrderId(cart.0);
     match placed {
-        Ok(placed) => answer(call.secret(), order, &placed, patience),
+        Ok(placed) => answer(&call, order, &placed, patience).await,
         Err(refusal) => Err(with_next_steps(&call, order, refused(refusal, expected_total)).await),
     }
 }
@@ -117,21 +118,36 @@ pub(super) fn check_payment(
 ///
 /// # Errors
 /// The outcome, for who waited for it.
-pub(super) fn answer(
-    secret: &ServerSecret,
-    order: OrderId,
+pub(super) async fn answer(
+    call: &RequestParts,
+    id: OrderId,
     placed: &PlacedOrder,
     patience: Option<Duration>,
 ) -> Result<HttpResponse, Error> {
-    let token = order_token(secret, order);
+    let (token, links) = (order_token(call.secret(), id), links_of(call, id, &placed.order).await);
     let status = match patience {
-        Some(_) => outcome(order, &token, placed)?,
+        Some(_) => outcome(id, (&token, links.clone()), placed)?,
         None => StatusCode::ACCEPTED,
     };
-    let shape = OrderShape::new(order, &placed.order, placed.seq)?.with_token(token);
-    let place = format!("/v1/store/orders/{order}");
-    let response = located(status, placed.seq, &place, &shape);
-    Ok(read_your_writes::wrote(response, order::entity_id(order), placed.seq))
+    let shape = OrderShape::new(id, (&placed.order, placed.seq), links)?.with_token(token);
+    let place = format!("/v1/store/orders/{id}");
+    let response = match status {
+        StatusCode::ACCEPTED => undecided((&placed.order, placed.seq), &place, shape),
+        status => located(status, placed.seq, &place, &shape),
+    };
+    Ok(read_your_writes::wrote(response, order::entity_id(id), placed.seq))
+}
+
+/// The answer with an order whose outcome is not known yet: what it waits for, and when to look again.
+pub(super) fn undecided(
+    (order, version): (&Order, i64),
+    place: &str,
+    shape: OrderShape,
+) -> HttpResponse {
+    let OrderWait { hint, secs } = waits_for(order);
+    let mut response = located(StatusCode::ACCEPTED, version, place, &shape.with_hint(hint));
+    response.headers_mut().insert(header::RETRY_AFTER, secs.into());
+    response
 }
 
 fn expected(total: MoneyInput) -> Result<Money, Error> {
@@ -157,9 +173,13 @@ fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
 }
 
 /// The status or the error for a buyer who has waited for the outcome.
-fn outcome(id: OrderId, token: &str, placed: &PlacedOrder) -> Result<StatusCode, Error> {
+fn outcome(
+    id: OrderId,
+    (token, links): (&str, OrderLinks),
+    placed: &PlacedOrder,
+) -> Result<StatusCode, Error> {
     let order = &placed.order;
-    let buyers = BuyersOrder { id, token, order: Some(order) };
+    let buyers = BuyersOrder { id, token, order: Some((order, links)) };
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
         Phase::AwaitingPayment if order.has_open_reversal() => Ok(StatusCode::ACCEPTED),

@@ -13,9 +13,9 @@ use crate::domain::id::OrderId;
 use crate::domain::order::{self, Phase};
 use crate::http::api::cart::carts;
 use crate::http::api::cart::checkout::{self, PaymentInput};
-use crate::http::api::cart::keyed_id::replacement_id;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::shape::CartShape;
+use crate::http::api::order::replacement::{links_of, replacement_id};
 use crate::http::api::order::shape::OrderShape;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, versioned};
@@ -63,7 +63,7 @@ pub async fn pay_my_order(
     let method = payment.into();
     let checkout = &call.node().flows.checkout;
     match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
-        Ok(placed) => checkout::answer(call.secret(), order, &placed, patience),
+        Ok(placed) => checkout::answer(&call, order, &placed, patience).await,
         Err(refusal) => Err(with_next_steps(&call, order, refusal.into()).await),
     }
 }
@@ -91,9 +91,15 @@ pub async fn cancel_my_order(
         Ok(cancelled) => cancelled,
         Err(error) => return Err(with_next_steps(&call, order, error).await),
     };
-    let free = state.phase() == Phase::Cancelled;
-    let status = if free { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let response = versioned(status, version, &OrderShape::new(order, &state, version)?);
+    let links = links_of(&call, order, &state).await;
+    let shape = OrderShape::new(order, (&state, version), links)?;
+    let response = match state.phase() {
+        Phase::Cancelled => versioned(StatusCode::OK, version, &shape),
+        _ => {
+            let place = format!("/v1/store/orders/{order}");
+            checkout::undecided((&state, version), &place, shape)
+        }
+    };
     Ok(read_your_writes::wrote(response, order::entity_id(order), version))
 }
 

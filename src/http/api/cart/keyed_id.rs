@@ -1,5 +1,5 @@
-//! The id of a cart that is created with an idempotency key, or in the place of an order that was
-//! given up: it is derived from the key or the order, so that a retry finds the cart.
+//! The id of a cart that is created with an idempotency key: it is derived from the key, so that a
+//! retry finds the cart.
 //!
 //! The idempotency keys of other requests are found in the events of their entity, but a cart has
 //! no events before it is created. Its id is a UUIDv7: the 74 random bits are a keyed digest of the
@@ -13,7 +13,7 @@
 //! enough to be random. The IP address cannot tell buyers apart: those behind one proxy share an
 //! address, and that of a phone changes.
 
-use crate::domain::id::{CartId, Key, OrderId};
+use crate::domain::id::{CartId, Key};
 use crate::domain::time::Timestamp;
 use crate::http::edge::error::Error;
 use crate::http::edge::secret::ServerSecret;
@@ -59,19 +59,6 @@ pub fn cart_ids(secret: &ServerSecret, by: Option<&str>, key: &str, now: Timesta
         CartId(Key::new(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
     };
     (0..=HOURS).map(|ago| id(present - ago)).collect()
-}
-
-/// The id of the cart in place of a given up order: the same at every request, and known to nobody
-/// who was not told it.
-#[must_use]
-pub fn replacement_id(secret: &ServerSecret, order: OrderId) -> CartId {
-    let digest = secret.mac(&["cart", "in place of", &order.to_string()]);
-    let mut random = [0; 10];
-    random.copy_from_slice(&digest[..10]);
-    let mut millis = [0; 8];
-    millis[2..].copy_from_slice(&order.0.as_bytes()[..6]);
-    let millis = u64::from_be_bytes(millis);
-    CartId(Key::new(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::domain::id::OrderId;
 use crate::http::api::order::problem::BuyersOrder;
 use crate::http::api::order::read::read_order;
+use crate::http::api::order::replacement::links_of;
 use crate::http::api::order::token::order_token;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
@@ -14,8 +15,11 @@ pub async fn with_next_steps(call: &RequestParts, id: OrderId, error: Error) -> 
     if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
         return error;
     }
-    let (token, order) = (order_token(call.secret(), id), read_order(call, id).await.ok());
-    let order = order.as_ref().map(|(order, _)| order);
+    let (token, read) = (order_token(call.secret(), id), read_order(call, id).await.ok());
+    let order = match &read {
+        Some((order, _)) => Some((order, links_of(call, id, order).await)),
+        None => None,
+    };
     let (order, detail) = (BuyersOrder { id, token: &token, order }, error.detail().to_owned());
     match error.code() {
         Code::OrderCancelled => order.cancelled(detail),

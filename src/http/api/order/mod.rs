@@ -16,9 +16,11 @@ pub mod part;
 pub mod problem;
 pub mod read;
 pub mod rejection;
+pub mod replacement;
 pub mod schema;
 pub mod shape;
 pub mod token;
+pub mod waiting;
 
 /// Access with the order's token, for the buyer.
 pub const BUYER: Access = Access::Proof(&token::TOKEN);

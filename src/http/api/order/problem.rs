@@ -36,26 +36,26 @@ pub struct BuyersOrder<'a> {
     pub id: OrderId,
     /// The order's token.
     pub token: &'a str,
-    /// The order; `None` if it cannot be read now.
-    pub order: Option<&'a Order>,
+    /// The order, and what is possible with it; `None` if it cannot be read now.
+    pub order: Option<(&'a Order, OrderLinks)>,
 }
 
 impl BuyersOrder<'_> {
-    fn links(&self) -> Option<OrderLinks> {
-        self.order.map(|order| OrderLinks::new(self.id, order))
+    fn links(self) -> Option<OrderLinks> {
+        self.order.map(|(_, links)| links)
     }
 
     /// Its last payment was declined.
     #[must_use]
-    pub fn declined(&self) -> Error {
-        let Some((order, placed)) = self.order.and_then(|order| Some((order, order.placed()?)))
-        else {
+    pub fn declined(self) -> Error {
+        let found = self.order.and_then(|(order, links)| Some((order, order.placed()?, links)));
+        let Some((order, placed, links)) = found else {
             return Error::not_found("order");
         };
         let members = PaymentDeclined {
             order: self.id.to_string(),
             token: self.token.to_owned(),
-            links: OrderLinks::new(self.id, order),
+            links,
             decline_code: order.decline_code().map(str::to_owned),
             payment_deadline_at: placed.deadline_at.to_string(),
         };
@@ -65,14 +65,14 @@ impl BuyersOrder<'_> {
 
     /// It was cancelled.
     #[must_use]
-    pub fn cancelled(&self, detail: String) -> Error {
+    pub fn cancelled(self, detail: String) -> Error {
         let (order, token) = (self.id.to_string(), self.token.to_owned());
         Error::of(&OrderCancelled { order, token, links: self.links() }, detail)
     }
 
     /// It was cancelled, because of these SKUs.
     #[must_use]
-    pub fn out_of_stock(&self, lines: &[Shortage]) -> Error {
+    pub fn out_of_stock(self, lines: &[Shortage]) -> Error {
         let members = OutOfStock {
             lines: lines.iter().map(Into::into).collect(),
             order: Some(self.id.to_string()),
@@ -84,7 +84,7 @@ impl BuyersOrder<'_> {
 
     /// Its state does not allow what was asked for.
     #[must_use]
-    pub fn wrong_state(&self, detail: String) -> Error {
+    pub fn wrong_state(self, detail: String) -> Error {
         let members = WrongState {
             order: Some(self.id.to_string()),
             token: Some(self.token.to_owned()),

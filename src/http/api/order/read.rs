@@ -11,6 +11,7 @@ use crate::domain::money::Currency;
 use crate::domain::order::{self, Event, Order};
 use crate::domain::time::Timestamp;
 use crate::http::api::order::event::EventShape;
+use crate::http::api::order::replacement::links_of;
 use crate::http::api::order::shape::{AdminOrder, OrderShape};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
@@ -35,7 +36,8 @@ pub async fn get_my_order(
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (state, version) = read_order(&call, order).await?;
-    Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, &state, version)?))
+    let links = links_of(&call, order, &state).await;
+    Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, (&state, version), links)?))
 }
 
 /// Returns an order in its current state or in an earlier one.

@@ -152,6 +152,10 @@ pub struct OrderShape {
     #[schema(value_type = Option<schema::CancelReason>)]
     cancel_reason: Option<CancelCause>,
     links: OrderLinks,
+    /// What the order waits for, in words; only in an answer whose outcome is not known yet (202).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "the payment provider has not decided yet")]
+    hint: Option<&'static str>,
     /// The order's token, which is its cart's, too; only in the answers to checkout and payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -160,7 +164,7 @@ pub struct OrderShape {
 
 /// What the buyer of an order that is not paid can do next, each with a POST to its path; `null` if
 /// it is not possible now.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OrderLinks {
     /// Pays again.
     #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/payments")]
@@ -168,20 +172,20 @@ pub struct OrderLinks {
     /// Cancels the order.
     #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/cancel")]
     cancel: Option<String>,
-    /// Cancels the order, and creates a new cart with the same lines.
+    /// Cancels the order, and creates a new cart with the same lines, or returns that cart.
     #[schema(example = "/v1/store/orders/ord_01k8x4m5n6p7q8r9s0t1v2w3x4/cart")]
     new_cart: Option<String>,
 }
 
 impl OrderLinks {
-    /// What is possible with an order.
+    /// What is possible with an order. `used_up`: the cart in its place was ordered, or has expired.
     #[must_use]
-    pub fn new(id: OrderId, order: &Order) -> Self {
+    pub fn new(id: OrderId, order: &Order, used_up: bool) -> Self {
         let to = |possible: bool, what| possible.then(|| format!("/v1/store/orders/{id}/{what}"));
         Self {
             pay: to(order.payable(), "payments"),
             cancel: to(order.abandonable(), "cancel"),
-            new_cart: to(order.replaceable(), "cart"),
+            new_cart: to(order.replaceable() && !used_up, "cart"),
         }
     }
 }
@@ -395,11 +399,15 @@ impl OrderContent {
 }
 
 impl OrderShape {
-    /// An order at a version.
+    /// An order at a version, with what its buyer can do next.
     ///
     /// # Errors
     /// 404 for one that was not placed.
-    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+    pub fn new(
+        id: OrderId,
+        (order, version): (&Order, i64),
+        links: OrderLinks,
+    ) -> Result<Self, Error> {
         let mut content = OrderContent::new(id, order, version)?;
         content.refunds.iter_mut().for_each(|refund| refund.reason = None);
         Ok(Self {
@@ -408,9 +416,17 @@ impl OrderShape {
             payment_status: order.buyer_payment(),
             decline_code: order.decline_code().map(str::to_owned),
             cancel_reason: order.cancellation().map(Cancellation::cause),
-            links: OrderLinks::new(id, order),
+            links,
+            hint: None,
             token: None,
         })
+    }
+
+    /// The same, in an answer whose outcome is not known yet.
+    #[must_use]
+    pub const fn with_hint(mut self, hint: &'static str) -> Self {
+        self.hint = Some(hint);
+        self
     }
 
     /// The same, with its buyer's right.
