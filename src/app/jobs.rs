@@ -6,12 +6,15 @@ use std::sync::{Arc, Weak};
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::engine::job_ledger::StoredJobs;
 use crate::actors::node::Node;
 use crate::bus::queue::{JobChannel, JobFailure, JobRun, JobWork, Queue, QueuePace, QueueStart};
+use crate::domain::background_job::JobKind;
+use crate::http::export_orders;
 use crate::store::Store;
 use crate::verify::{Books, verify_with};
 
@@ -43,13 +46,17 @@ fn kinds(node: &Arc<Node>, store: &Store, books: fn() -> Books) -> BTreeMap<&'st
             None => async { Err(JobFailure::Again("the node is stopping".into())) }.boxed(),
         })
     };
-    let store = store.clone();
-    BTreeMap::from([
-        ("sweep_payments", of_node(|node| sweep_payments(node).boxed())),
-        ("retry_webhooks", of_node(|node| retry_webhooks(node).boxed())),
-        ("replay_rows", of_node(|node| replay_rows(node).boxed())),
-        ("verify", Arc::new(move |run| check(store.clone(), books(), run).boxed()) as JobWork),
-    ])
+    let work = |kind| -> JobWork {
+        let store = store.clone();
+        match kind {
+            JobKind::ExportOrders => Arc::new(move |run| export_orders(store.clone(), run).boxed()),
+            JobKind::ReplayRows => of_node(|node| replay_rows(node).boxed()),
+            JobKind::RetryWebhooks => of_node(|node| retry_webhooks(node).boxed()),
+            JobKind::SweepPayments => of_node(|node| sweep_payments(node).boxed()),
+            JobKind::Verify => Arc::new(move |run| check(store.clone(), books(), run).boxed()),
+        }
+    };
+    JobKind::VARIANTS.iter().map(|kind| (kind.as_str(), work(*kind))).collect()
 }
 
 type Done = futures_util::future::BoxFuture<'static, Result<Value, JobFailure>>;

@@ -51,6 +51,32 @@ impl JobState {
     }
 }
 
+/// The kinds of jobs of the shop.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum JobKind {
+    /// Writes orders to a CSV file.
+    ExportOrders,
+    /// Rebuilds all rows of orders and stock.
+    ReplayRows,
+    /// Retries parked webhooks that are due.
+    RetryWebhooks,
+    /// Compares the providers' lists of payments with the journal.
+    SweepPayments,
+    /// Checks the invariants of the store.
+    Verify,
+}
+
+impl JobKind {
+    /// The kind as it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// A job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {

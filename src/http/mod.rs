@@ -25,4 +25,5 @@ pub use edge::client_address::Network;
 pub use edge::error::Error;
 pub use edge::principal::{ADMIN, Principal, Scope};
 pub use edge::route::{Route, RouteList, Routes};
+pub use operator::order_exports::export_orders;
 pub use server::{Options, Server, ServerStart, start};

@@ -28,6 +28,19 @@ impl Stored for JobState {
     }
 }
 
+/// A part of a file that a job writes.
+#[derive(Clone, Copy, Debug)]
+pub struct JobPart<'a> {
+    /// The id of the job.
+    pub job: &'a str,
+    /// The number of the attempt that writes it: only the attempt that ends the job counts.
+    pub attempt: i64,
+    /// The number of the part, from 0.
+    pub number: i64,
+    /// The text.
+    pub content: &'a str,
+}
+
 /// The filter of a list of jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -123,7 +136,61 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn remove_job(&self, id: &str) -> Result<bool, Error> {
         let text = "DELETE FROM job WHERE id = $1 AND state <> 'running'";
-        Ok(change!(self, sqlx::query(text).bind(id))? == 1)
+        let removed = change!(self, sqlx::query(text).bind(id))? == 1;
+        if removed {
+            self.remove_parts_without_job().await?;
+        }
+        Ok(removed)
+    }
+
+    /// Adds a part to the file that an attempt of a job writes.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn add_job_part(&self, part: &JobPart<'_>) -> Result<(), Error> {
+        let text = "INSERT INTO job_part (job, attempt, part, content) VALUES ($1, $2, $3, $4) \
+                    ON CONFLICT (job, attempt, part) DO UPDATE SET content = excluded.content";
+        change!(
+            self,
+            sqlx::query(text)
+                .bind(part.job)
+                .bind(part.attempt)
+                .bind(part.number)
+                .bind(part.content)
+        )?;
+        Ok(())
+    }
+
+    /// A part of the file of an attempt of a job; parts have the numbers from 0.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn job_part(
+        &self,
+        job: &str,
+        attempt: i64,
+        number: i64,
+    ) -> Result<Option<String>, Error> {
+        let text = "SELECT content FROM job_part WHERE job = $1 AND attempt = $2 AND part = $3";
+        let found =
+            fetch_all!(self.readers(), sqlx::query(text).bind(job).bind(attempt).bind(number))?;
+        Ok(found.first().map(|found| found.try_get(0)).transpose()?)
+    }
+
+    /// Removes what other attempts of a job have written.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_other_parts(&self, job: &str, attempt: i64) -> Result<(), Error> {
+        let text = "DELETE FROM job_part WHERE job = $1 AND attempt <> $2";
+        change!(self, sqlx::query(text).bind(job).bind(attempt))?;
+        Ok(())
+    }
+
+    async fn remove_parts_without_job(&self) -> Result<(), Error> {
+        let text = "DELETE FROM job_part WHERE job NOT IN (SELECT id FROM job)";
+        change!(self, sqlx::query(text))?;
+        Ok(())
     }
 
     /// Waiting and running jobs that are due by a time, in order of due time, at most `limit`.
@@ -165,7 +232,9 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn remove_done_jobs(&self, before: Timestamp) -> Result<u64, Error> {
         let text = "DELETE FROM job WHERE state = 'done' AND ended_at < $1";
-        change!(self, sqlx::query(text).bind(before.millis()))
+        let removed = change!(self, sqlx::query(text).bind(before.millis()))?;
+        self.remove_parts_without_job().await?;
+        Ok(removed)
     }
 
     /// All schedules, in order of their names.

@@ -51,6 +51,10 @@ async fn every_kind_of_job_runs_and_reports_its_result() {
     ids.push(id);
     let wrong = site.admin(Method::POST, "/jobs", Some(json!({"kind": "nothing"}))).await;
     assert_eq!((wrong.status, wrong.code()), (422, "invalid_request"));
+    let rule = wrong.body["errors"][0]["message"].as_str().unwrap();
+    assert!(rule.contains("export_orders, replay_rows"), "{rule}");
+    let wrong = site.admin(Method::GET, "/jobs?kind=nothing", None).await;
+    assert_eq!((wrong.status, &wrong.body["errors"][0]["field"]), (422, &json!("kind")));
 
     // The newest first, in pages, by state and kind.
     let mut seen = Vec::new();

@@ -46,6 +46,7 @@ mod doctor;
 mod documents;
 mod edge;
 mod examples;
+mod exports;
 
 mod faults;
 mod flash;

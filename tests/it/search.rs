@@ -263,7 +263,7 @@ async fn orders_of_an_older_store_are_found((mut site, url): Shop) {
     execute(
         &site,
         url.as_deref(),
-        "DROP TABLE order_search; DROP TABLE live_ticket; \
+        "DROP TABLE order_search; DROP TABLE live_ticket; DROP TABLE job_part; \
          DELETE FROM _sqlx_migrations WHERE version >= 17",
     )
     .await;

@@ -684,6 +684,7 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE stock_row",
         "DROP TABLE location",
         "DROP TABLE job",
+        "DROP TABLE job_part",
         "DROP TABLE schedule",
         "ALTER TABLE product DROP COLUMN restock_at",
         "ALTER TABLE event DROP COLUMN sum",

@@ -76,6 +76,15 @@ impl Query {
         faults.check().map(|()| Self(all))
     }
 
+    /// All parameters that are not empty, with their texts.
+    #[must_use]
+    pub fn parameters(&self) -> BTreeMap<String, Vec<String>> {
+        let mut all = self.0.clone();
+        all.values_mut().for_each(|texts| texts.retain(|text| !text.is_empty()));
+        all.retain(|_, texts| !texts.is_empty());
+        all
+    }
+
     /// A parameter as text; an empty one counts as absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {

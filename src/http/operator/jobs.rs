@@ -2,16 +2,16 @@
 
 use std::sync::OnceLock;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::bus::queue::{self, Queue};
-use crate::domain::background_job::{Job, JobState, Schedule};
+use crate::domain::background_job::{Job, JobKind, JobState, Schedule};
 use crate::http::api::shape::Page;
-use crate::http::docs::schemas;
+use crate::http::docs::schemas::{self, names};
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
@@ -149,7 +149,9 @@ fn begun(jobs: &Jobs) -> Result<&Queue, Error> {
 
 fn failed(error: queue::Error) -> Error {
     match error {
-        queue::Error::UnknownKind => Error::field("kind", "must be a known kind of job"),
+        queue::Error::UnknownKind => {
+            Error::field("kind", format!("must be one of {}", names::<JobKind>().join(", ")))
+        }
         queue::Error::Cron(why) => Error::field("cron", format!("must be a cron pattern: {why}")),
         queue::Error::Ledger(_) => Error::internal(error),
     }
@@ -163,9 +165,9 @@ fn failed(error: queue::Error) -> Error {
     responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
 pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of_list(&request, &["limit", "after"], &["kind", "state"])?;
-    let limit = query.limit()?;
+    let (limit, kinds) = (query.limit()?, query.choices::<JobKind>("kind")?);
     let filter = Filter {
-        kind: query.values("kind", "must be a kind of jobs")?,
+        kind: kinds.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
         state: query.choices::<JobState>("state")?,
         before: query.after("jobs")?,
         limit: limit + 1,
@@ -193,23 +195,40 @@ pub async fn add_job(
     jobs: web::Data<Jobs>,
     body: Json<JobInput>,
 ) -> Result<HttpResponse, Error> {
-    let (input, by) = (body.value, call.principal().by());
+    let JobInput { kind, payload } = body.value;
+    Ok(accepted(add(&call, &jobs, &kind, Value::Object(payload)).await?))
+}
+
+/// Adds a job, or returns the one that was added with the same idempotency key.
+///
+/// # Errors
+/// 422 for an unknown kind, or for a key of another job; the errors of the store.
+pub(super) async fn add(
+    call: &RequestParts,
+    jobs: &Jobs,
+    kind: &str,
+    payload: Value,
+) -> Result<Job, Error> {
+    let by = call.principal().by();
     let key = call.idempotency_key().map(|key| format!("{by}:{key}"));
-    let payload = Value::Object(input.payload);
-    let added = begun(&jobs)?.add(&input.kind, &payload, &by, key.clone()).await.map_err(failed)?;
-    let job = match (added, key) {
-        (Some(job), _) => job,
-        (None, key) => {
-            let before = call.store().job_of_key(&key.unwrap_or_default()).await?;
-            let again = before.filter(|job| job.kind == *input.kind);
-            let again = again.filter(|job| {
-                serde_json::from_str::<Value>(&job.payload).is_ok_and(|same| same == payload)
-            });
-            let other = "the key was used for another job";
-            again.ok_or_else(|| Error::new(Code::IdempotencyKeyReused, other))?
-        }
+    let added = begun(jobs)?.add(kind, &payload, &by, key.clone()).await.map_err(failed)?;
+    if let Some(job) = added {
+        return Ok(job);
+    }
+    let before = call.store().job_of_key(&key.unwrap_or_default()).await?;
+    let same = |job: &Job| {
+        let read = serde_json::from_str::<Value>(&job.payload);
+        job.kind == kind && read.is_ok_and(|same| same == payload)
     };
-    Ok(HttpResponse::Accepted().json(JobShape::from(job)))
+    let other = "the key was used for another job";
+    before.filter(same).ok_or_else(|| Error::new(Code::IdempotencyKeyReused, other))
+}
+
+/// The answer with a job that was added or that will be retried.
+fn accepted(job: Job) -> HttpResponse {
+    let place = format!("/v1/admin/jobs/{}", job.id);
+    let location = (header::LOCATION, place);
+    HttpResponse::Accepted().insert_header(location).json(JobShape::from(job))
 }
 
 /// Retries at once a job that is waiting or was given up (`dead`).
@@ -226,7 +245,7 @@ pub async fn retry_job(
         let detail = format!("the job is {}", job.state.as_str());
         return Err(Error::new(Code::WrongState, detail));
     }
-    Ok(HttpResponse::Accepted().json(JobShape::from(job)))
+    Ok(accepted(job))
 }
 
 /// Discards a job that is not running.

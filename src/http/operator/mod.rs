@@ -1,4 +1,4 @@
-//! Routes for operators: nodes and shards, jobs, dead letters, settings, health and metrics,
+//! Routes for operators: nodes and shards, jobs, exports, dead letters, settings, health and metrics,
 //! sessions, and the admin page.
 //!
 //! All routes of orders, stock and products, including those for operators, are in `api`.
@@ -17,12 +17,14 @@ pub mod health;
 pub mod jobs;
 pub mod metrics;
 mod node_calls;
+pub mod order_exports;
 mod schema;
 pub mod session;
 mod settings;
 
 const PUBLIC: Access = Access::Public;
 const OPS: Access = Access::Key(Scope::Ops);
+const ORDERS: Access = Access::Key(Scope::OrdersRead);
 const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
 const NODE: Access = Access::Signed("another node");
 
@@ -50,6 +52,10 @@ routes! {
     GET    "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::get_job;
     DELETE "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::discard_job;
     POST   "/v1/admin/jobs/{id}/retry"            OPS      Operate  jobs::retry_job;
+    POST   "/v1/admin/order-exports"              ORDERS   Operate  order_exports::create_order_export;
+    GET    "/v1/admin/order-exports/{id}"         ORDERS   Operate  order_exports::get_order_export;
+    GET    "/v1/admin/order-exports/{id}/file"    ORDERS   Operate  order_exports::download_order_export;
+    DELETE "/v1/admin/order-exports/{id}"         ORDERS   Operate  order_exports::delete_order_export;
     GET    "/v1/admin/schedules"                  OPS      Operate  jobs::list_schedules;
     PUT    "/v1/admin/schedules"                  OPS      Operate  jobs::put_schedule;
     GET    "/v1/admin/settings"                   OPS      Operate  settings::list_settings;

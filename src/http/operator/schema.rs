@@ -19,8 +19,8 @@ schemas! {
     SignIn sign_in;
     /// The state of a job.
     JobState one_of::<background_job::JobState>;
-    /// The kind of a job, for example `sweep_payments`, `retry_webhooks`, `replay_rows` or `verify`.
-    JobKind |about| pattern(about, "^[a-z][a-z0-9_]*$", 64).examples(["verify"]);
+    /// The kind of a job.
+    JobKind one_of::<background_job::JobKind>;
     /// The name of a kind of entities: `cart`, `order`, `stock`, `counter`.
     NounName |about| pattern(about, "^[a-z][a-z0-9_]*$", 64).examples(["order"]);
     /// The type of a setting.

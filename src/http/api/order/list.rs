@@ -52,30 +52,26 @@ const LINES_MAX: i64 = 10_000;
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderListItem>)))]
 pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let many = [
-        "id",
-        "status",
-        "payment_status",
-        "fulfillment_status",
-        "email",
-        "number",
-        "reference",
-        "expand",
-    ];
-    let known = [
-        "q",
-        "stuck",
-        "placed_from",
-        "placed_to",
-        "updated_from",
-        "updated_to",
-        "sort",
-        "limit",
-        "after",
-    ];
+    let known = [&FILTERS, ["limit", "after"].as_slice()].concat();
+    let many = [&FILTERS_OF_MANY, ["expand"].as_slice()].concat();
     let query = Query::of_list(&request, &known, &many)?;
+    page(&call, &request, &query, filter(&query)?).await
+}
+
+/// The filters of orders that have one value, and the order of the list.
+pub const FILTERS: &[&str] =
+    &["q", "stuck", "placed_from", "placed_to", "updated_from", "updated_to", "sort"];
+/// The filters of orders that may have several values.
+pub const FILTERS_OF_MANY: &[&str] =
+    &["id", "status", "payment_status", "fulfillment_status", "email", "number", "reference"];
+
+/// The filter of orders in a query, with the order of the list.
+///
+/// # Errors
+/// 422 for an invalid value.
+pub fn filter(query: &Query) -> Result<Filter, Error> {
     let ids: Vec<OrderId> = query.values("id", "must be the id of an order")?;
-    let filter = Filter {
+    Ok(Filter {
         id: ids.iter().map(ToString::to_string).collect(),
         status: statuses::<OrderStatus>(&query, "status")?,
         payment_status: statuses::<PaymentStatus>(&query, "payment_status")?,
@@ -89,9 +85,9 @@ pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<Htt
         updated_from: query.moment("updated_from")?,
         updated_to: query.moment("updated_to")?,
         stuck: query.flag("stuck")?,
+        sort: query.sort()?,
         ..Filter::default()
-    };
-    page(&call, &request, &query, filter).await
+    })
 }
 
 fn statuses<S>(query: &Query, name: &str) -> Result<Vec<String>, Error>
