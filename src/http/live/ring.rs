@@ -247,6 +247,8 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
     use crate::actors::engine::changes::Change;
     use crate::actors::stock_rows::{SkuLevels, StockRows};
@@ -264,8 +266,8 @@ mod tests {
             after: 0,
             version: 1,
             before: None,
-            shown: SkuLevels { sku, rows: Vec::new() },
-            events: vec![()],
+            shown: SkuLevels { sku, rows: Vec::new(), beside: OnceLock::new() },
+            events: Vec::new(),
         };
         Arc::new(Changed::new((shard, after_pos, pos), vec![Box::new(vec![change])]))
     }
