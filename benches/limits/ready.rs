@@ -133,8 +133,10 @@ async fn checkout(url: &str, web: &reqwest::Client, at: u64, wait: u32) -> Outco
     let answer = web.post(format!("{url}/v1/store/carts")).json(&cart).send().await?;
     let cart: serde_json::Value = answer.error_for_status()?.json().await?;
     let id = cart["id"].as_str().ok_or("a cart without an id")?;
+    let token = cart["token"].as_str().ok_or("a cart without a token")?;
     let body = json!({"payment": {"provider": "sandbox", "token": "tok_ok"}});
     web.post(format!("{url}/v1/store/carts/{id}/checkout"))
+        .bearer_auth(token)
         .header("Idempotency-Key", id)
         .header("Prefer", format!("wait={wait}"))
         .json(&body)

@@ -11,6 +11,7 @@ use crate::domain::limits::{holds, within};
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::CapturePolicy;
 use crate::domain::stock::{Location, QUANTITY_MAX};
+use crate::domain::time::Span;
 
 /// A year, in seconds.
 const YEAR_SECS: i64 = 365 * 24 * 3600;
@@ -63,6 +64,9 @@ pub struct ShopSettings {
     /// How long an order can be paid, in seconds.
     #[garde(custom(within(1..=YEAR_SECS)))]
     pub payment_deadline_secs: i64,
+    /// How long an order's token is valid after the day of its issue, in days.
+    #[garde(custom(within(1..=3_650)))]
+    pub order_token_days: i64,
     /// When the money of a confirmed order is captured.
     pub capture: CapturePolicy,
     /// How often due timers are looked for, in milliseconds.
@@ -74,6 +78,14 @@ pub struct ShopSettings {
     /// TTL of a cached product, in milliseconds, where several nodes write to the store.
     #[garde(custom(within(0..=600_000)))]
     pub product_cache_ttl_ms: u64,
+}
+
+impl ShopSettings {
+    /// How long an order's token is valid after the day of its issue.
+    #[must_use]
+    pub const fn order_token_lifetime(&self) -> Span {
+        Span::from_secs(self.order_token_days * 24 * 3600)
+    }
 }
 
 fn minor_units(currency: &Currency, (): &()) -> garde::Result {
@@ -91,6 +103,7 @@ impl Default for ShopSettings {
             few_left_at: 5,
             hold_secs: 15 * 60,
             payment_deadline_secs: 30 * 60,
+            order_token_days: 180,
             capture: CapturePolicy::default(),
             timer_poll_ms: 1_000,
             projection_pause_ms: 50,

@@ -5,16 +5,17 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::domain::id::{Key, OrderId};
+use crate::domain::id::{CartId, Key, OrderId};
 use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
+use crate::domain::time::{Span, Timestamp};
 use crate::http::api::cart::checkout;
 use crate::http::api::cart::shape;
 use crate::http::api::order::change;
 use crate::http::api::order::list;
-use crate::http::api::order::token;
 use crate::http::api::product::import;
 use crate::http::api::product::shape as product;
 use crate::http::api::stock::levels;
+use crate::http::api::token;
 use crate::http::edge::authentication::bearer;
 use crate::http::edge::error::Error;
 use crate::http::edge::idempotency;
@@ -215,27 +216,30 @@ pub fn tokens(bytes: &[u8]) {
     }
     let order = |n| OrderId(Key::new(uuid::Uuid::from_u128(n)));
     let (ours, secret) = (order(1), ServerSecret::new([7; 32]));
-    let token = token::order_token(&secret, ours);
-    assert!(
-        !token::order_token_matches(&secret, ours, text) || *text == *token,
-        "{text:?} opens an order"
-    );
-    // A valid order token that was cut, lengthened or changed in one place is refused.
-    let at = bytes.first().map_or(0, |byte| usize::from(*byte) % token.len());
-    let (before, rest) = token.split_at(at);
-    let changed = if rest.starts_with('A') { "B" } else { "A" };
-    let forged = [
-        before.to_owned(),
-        format!("{token}{}", text.get(..1).unwrap_or("=")),
-        format!("{before}{changed}{}", rest.get(1..).unwrap_or("")),
-    ];
-    for forged in forged {
-        assert!(!token::order_token_matches(&secret, ours, &forged), "{forged:?} opens an order");
+    let (now, lifetime) = (Timestamp::from_millis(1_800_000_000_000), Span::from_secs(60));
+    let opens = |secret: &ServerSecret, order: OrderId, text: &str| {
+        token::opens_order_until(secret, order, text, lifetime).is_some()
+            || token::opens_cart(secret, CartId(order.0), text)
+    };
+    for token in
+        [token::order_token(&secret, ours, now), token::cart_token(&secret, CartId(ours.0), now)]
+    {
+        assert!(!opens(&secret, ours, text) || *text == *token, "{text:?} opens an order");
+        // A valid token that was cut, lengthened or changed in one place is refused.
+        let at = bytes.first().map_or(0, |byte| usize::from(*byte) % token.len());
+        let (before, rest) = token.split_at(at);
+        let changed = if rest.starts_with('A') { "B" } else { "A" };
+        let forged = [
+            before.to_owned(),
+            format!("{token}{}", text.get(..1).unwrap_or("=")),
+            format!("{before}{changed}{}", rest.get(1..).unwrap_or("")),
+        ];
+        for forged in forged {
+            assert!(!opens(&secret, ours, &forged), "{forged:?} opens an order");
+        }
+        let other = ServerSecret::new([8; 32]);
+        assert!(!opens(&secret, order(2), &token) && !opens(&other, ours, &token));
     }
-    assert!(
-        !token::order_token_matches(&secret, order(2), &token)
-            && !token::order_token_matches(&ServerSecret::new([8; 32]), ours, &token)
-    );
 }
 
 /// Decodes a message of a client of the live feed.

@@ -34,7 +34,12 @@ function check(holds: boolean, what: string): void {
   if (!holds) throw new Error(what);
 }
 
-async function fillCart(): Promise<{ id: string; etag: string }> {
+/** A cart that was filled, and its token, which opens its order too. */
+type Filled = { id: string; etag: string; token: string };
+
+const bearer = (token: string): { Authorization: string } => ({ Authorization: `Bearer ${token}` });
+
+async function fillCart(): Promise<Filled> {
   const page = must(await shop.GET("/v1/store/products", { params: { query: { q: "lamp" } } }));
   const product = page.data[0];
   if (product === undefined) throw new Error("no product is found");
@@ -51,11 +56,12 @@ async function fillCart(): Promise<{ id: string; etag: string }> {
   const etag = made.response.headers.get("ETag");
   check(made.response.headers.get("Location") === `/v1/store/carts/${cart.id}`, "no Location");
   if (etag === null) throw new Error("a page of another origin cannot read the ETag");
-  return { id: cart.id, etag };
+  return { id: cart.id, etag, token: cart.token };
 }
 
-async function complete(cart: { id: string; etag: string }): Promise<number> {
+async function complete(cart: Filled): Promise<number> {
   const path = { id: cart.id };
+  const headers = bearer(cart.token);
   const body = {
     email: "ada@example.com",
     shipping_address: {
@@ -64,27 +70,29 @@ async function complete(cart: { id: string; etag: string }): Promise<number> {
     },
   } satisfies components["schemas"]["CartPatch"];
   const header = { "If-Match": cart.etag };
-  const changed = must(await shop.PATCH("/v1/store/carts/{id}", { params: { path, header }, body }));
-  const stale = await shop.PATCH("/v1/store/carts/{id}", { params: { path, header }, body });
+  const ask = { params: { path, header }, headers, body };
+  const changed = must(await shop.PATCH("/v1/store/carts/{id}", ask));
+  const stale = await shop.PATCH("/v1/store/carts/{id}", ask);
   if (stale.error?.code !== "version_mismatch") throw new Error("a stale version is refused");
   check(stale.error.version === changed.version, "the problem has the version");
   return changed.totals.total.amount;
 }
 
 /** A declined payment: the order, which its buyer can pay again until a deadline. */
-type Declined = { id: string; token: string; deadline: Date };
+type Declined = { id: string; deadline: Date };
 
-async function tryToBuy(cart: string, header: { Prefer: string }): Promise<Declined> {
+async function tryToBuy(cart: Filled, header: { Prefer: string }): Promise<Declined> {
   const answer = await shop.POST("/v1/store/carts/{id}/checkout", {
-    params: { path: { id: cart }, header: { ...header, "Idempotency-Key": crypto.randomUUID() } },
+    params: { path: { id: cart.id }, header: { ...header, "Idempotency-Key": crypto.randomUUID() } },
+    headers: bearer(cart.token),
     body: { payment: { provider: "sandbox", token: "tok_declined" } },
   });
   const problem = answer.error;
   switch (problem?.code) {
     case "payment_declined": {
-      const { order, token, links, decline_code, payment_deadline_at } = problem;
+      const { order, links, decline_code, payment_deadline_at } = problem;
       check(links.pay === `/v1/store/orders/${order}/payments`, `${decline_code} is not the end`);
-      return { id: order, token, deadline: new Date(payment_deadline_at) };
+      return { id: order, deadline: new Date(payment_deadline_at) };
     }
     case "out_of_stock":
       throw new Error(problem.lines.map((line) => `${line.available} ${line.sku}`).join());
@@ -102,13 +110,13 @@ async function tryToBuy(cart: string, header: { Prefer: string }): Promise<Decli
   }
 }
 
-async function buy(cart: string, total: number): Promise<{ order: Order; token: string }> {
+async function buy(cart: Filled, total: number): Promise<{ order: Order; token: string }> {
   const header = { Prefer: "wait=30" };
   const declined = await tryToBuy(cart, header);
   check(declined.deadline > new Date(), "there is time for another payment");
   const order = must(await shop.POST("/v1/store/orders/{id}/payments", {
     params: { path: { id: declined.id }, header: { ...header, "Idempotency-Key": crypto.randomUUID() } },
-    headers: { Authorization: `Bearer ${declined.token}` },
+    headers: bearer(cart.token),
     body: { payment: { provider: "sandbox", token: "tok_ok" } },
   }));
   check(order.total.amount === total, "the order's total is the cart's");
@@ -116,28 +124,39 @@ async function buy(cart: string, total: number): Promise<{ order: Order; token: 
   return { order, token: order.token };
 }
 
-/** Waits for an event of the order that fits. */
-function follow(order: string, token: string, fits: (order: Order) => boolean): Promise<Order> {
-  const stream = new EventSource(`${api}/v1/store/orders/${order}/live?token=${token}`);
-  return new Promise<Order>((resolve) => {
-    stream.addEventListener("order", (event: MessageEvent<string>) => {
-      const state = JSON.parse(event.data) as Order;
-      if (fits(state)) {
-        stream.close();
-        resolve(state);
+/**
+ * Waits for an event of the order that fits. The stream is read with `fetch`, which sends the token in
+ * a header; an EventSource could only send it in the URL, which is logged.
+ */
+async function follow(order: string, token: string, fits: (order: Order) => boolean): Promise<Order> {
+  const response = await fetch(`${api}/v1/store/orders/${order}/live`, { headers: bearer(token) });
+  if (response.body === null) throw new Error("the stream has no body");
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("the stream ended");
+    const events = (text + value).split("\n\n");
+    text = events.pop() ?? "";
+    for (const event of events) {
+      const data = event.split("\n").find((line) => line.startsWith("data: "));
+      const state = data === undefined ? undefined : JSON.parse(data.slice(6)) as Order;
+      if (state !== undefined && fits(state)) {
+        await reader.cancel();
+        return state;
       }
-    });
-  });
+    }
+  }
 }
 
 async function run(): Promise<string> {
   const cart = await fillCart();
   const total = await complete(cart);
-  const { order, token } = await buy(cart.id, total);
+  const { order, token } = await buy(cart, total);
   const paid = await follow(order.id, token, (now) => now.payment_status === "paid");
   const read = must(await shop.GET("/v1/store/orders/{id}", {
     params: { path: { id: order.id } },
-    headers: { Authorization: `Bearer ${token}` },
+    headers: bearer(token),
   }));
   check(read.captured.amount === total && paid.id === read.id, "the whole total is captured");
   return order.id;

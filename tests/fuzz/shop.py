@@ -83,8 +83,8 @@ class Shop:
         pay = {"payment": {"provider": "sandbox", "token": token}}
         path = f"/v1/store/carts/{cart['id']}/checkout"
         wait = "wait=0" if token == "tok_slow" else "wait=30"
-        _, _, body = self.call("POST", path, pay, Idempotency_Key=str(uuid.uuid4()), Prefer=wait)
-        return {"id": body.get("order") or body["id"], "token": body["token"]}
+        _, _, body = self.call("POST", path, pay, cart["token"], Idempotency_Key=str(uuid.uuid4()), Prefer=wait)
+        return {"id": body.get("order") or body["id"], "token": cart["token"]}
 
     def cart(self, sku, quantity):
         new = {"email": "ada@example.com", "shipping_address": ADDRESS, "delivery_option": "standard",

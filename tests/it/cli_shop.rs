@@ -96,7 +96,9 @@ fn cart(shop: &mut Shop, mut body: Value) -> (u16, Value) {
     body["id"] = json!(id);
     let body = with_total(&mut body);
     shop.carts.insert(id, body.clone());
-    (201, body)
+    let mut made = body;
+    made["token"] = json!("ct_a");
+    (201, made)
 }
 
 fn add_line(shop: &mut Shop, id: &str, mut line: Value) -> (u16, Value) {

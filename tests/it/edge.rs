@@ -12,6 +12,7 @@ use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
+use crate::buyer_tokens;
 use crate::process::{self, Server};
 use crate::site::Site;
 
@@ -81,7 +82,8 @@ async fn invalid_history_answers_423() {
     let done = Box::new(move |outcome| drop(sender.send(outcome)));
     node.lanes.of(0).enqueue(append, done).unwrap();
     written.await.unwrap().unwrap();
-    let locked = site.store(Method::GET, &format!("/carts/{id}"), None).await;
+    let path = format!("/v1/store/carts/{id}");
+    let locked = site.send(site.request(Method::GET, &path).bearer_auth(&site.key)).await;
     assert_eq!((locked.status, locked.code()), (423, "quarantined"));
     site.store(Method::POST, "/carts", Some(json!({}))).await.expect(201);
 }
@@ -320,6 +322,7 @@ async fn a_stop_under_load_breaks_no_answer() {
                 assert_eq!(status, 503, "{cart}");
                 return carts;
             }
+            buyer_tokens::keep(&cart);
             carts.push(cart["id"].as_str().unwrap().to_owned());
             answered.fetch_add(1, Ordering::Relaxed);
         }
@@ -334,7 +337,8 @@ async fn a_stop_under_load_breaks_no_answer() {
     assert_eq!(code, Some(0));
     let server = Server::start(&data, &psp.url());
     for cart in carts.into_iter().flatten() {
-        let found = web.get(format!("{}/v1/store/carts/{cart}", server.url)).send().await.unwrap();
+        let url = format!("{}/v1/store/carts/{cart}", server.url);
+        let found = buyer_tokens::authorized(web.get(&url), &url).send().await.unwrap();
         assert_eq!(found.status().as_u16(), 200, "{cart} was acknowledged and is lost");
     }
     server.kill();

@@ -111,7 +111,8 @@ impl Shop {
         let id = cart["id"].as_str().unwrap();
         let url = format!("{}/v1/store/carts/{id}/checkout", self.url);
         let body = json!({"payment": {"provider": "sandbox", "token": "tok_ok"}});
-        let request = self.web.post(url).json(&body).header("Prefer", "wait=20");
+        let request = self.web.post(url).bearer_auth(cart["token"].as_str().unwrap());
+        let request = request.json(&body).header("Prefer", "wait=20");
         let request = request.header("Idempotency-Key", format!("key-{number}"));
         let response = request.send().await.unwrap();
         let status = response.status();

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::buyer_tokens;
 use crate::site::Site;
 
 /// Longer than any deadline that these tests set, shorter than what they must not wait for.
@@ -235,7 +236,8 @@ async fn requests_of_closed_connections_are_dropped() {
     let body = json!({"payment": {"provider": "sandbox", "token": "tok_ok"}}).to_string();
     let head = format!(
         "POST /v1/store/carts/{cart}/checkout HTTP/1.1\r\nHost: shop\r\nPrefer: wait=30\r\n\
-         Idempotency-Key: key-1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+         Authorization: Bearer {}\r\nIdempotency-Key: key-1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        buyer_tokens::token(&cart),
         body.len()
     );
     let mut wire = connect(&site).await;

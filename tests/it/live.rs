@@ -595,8 +595,8 @@ async fn a_buyer_sees_its_own_order_to_the_end() {
     let other = site.checkout(&other, "key-2", "tok_ok", 30).await.expect(201);
     let id = order["id"].as_str().unwrap();
     let watch = |token: &Value| {
-        let path = format!("/v1/store/orders/{id}/live?token={}", token.as_str().unwrap());
-        site.request(Method::GET, &path)
+        let request = site.request(Method::GET, &format!("/v1/store/orders/{id}/live"));
+        request.bearer_auth(token.as_str().unwrap())
     };
     assert_eq!(watch(&other["token"]).send().await.unwrap().status(), 401);
     let stream = watch(&order["token"]).send().await.unwrap();
@@ -632,8 +632,8 @@ async fn one_key_cannot_take_all_sockets() {
     }
     let watch = async |order: &Value| {
         let (id, token) = (order["id"].as_str().unwrap(), order["token"].as_str().unwrap());
-        let path = format!("/v1/store/orders/{id}/live?token={token}");
-        site.request(Method::GET, &path).send().await.unwrap()
+        let request = site.request(Method::GET, &format!("/v1/store/orders/{id}/live"));
+        request.bearer_auth(token).send().await.unwrap()
     };
     let mut streams = Vec::new();
     for _ in 0..8 {

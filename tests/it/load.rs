@@ -205,7 +205,7 @@ fn liar(shown: &'static str) -> String {
         json!({"id": format!("ord_{key}"), "status": "confirmed", "lines": [1, 2],
             "line_count": 2, "total": money(900)})
     };
-    let cart = json!({"id": format!("cart_{}", KEYS[0]), "lines": [1, 2],
+    let cart = json!({"id": format!("cart_{}", KEYS[0]), "token": "ct_a", "lines": [1, 2],
         "totals": {"total": money(900)}});
     let listed = match shown {
         "none" => vec![],

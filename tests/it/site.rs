@@ -15,6 +15,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::buyer_tokens;
 use crate::documents::check_answer;
 
 /// How long a condition may take to come true before a test fails.
@@ -108,8 +109,9 @@ impl Site {
         self.psp = Some(start_psp(&self.dir, &address).await);
     }
 
+    /// A request; with the cart's token, if it is one of a cart.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.web.request(method, format!("{}{path}", self.url()))
+        buyer_tokens::authorized(self.web.request(method, format!("{}{path}", self.url())), path)
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {
@@ -122,6 +124,7 @@ impl Site {
         let bytes = response.bytes().await.unwrap();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         check_answer((&method, &path), (status, &media), &body);
+        buyer_tokens::keep(&body);
         let answer = Answer { status, body, headers };
         let place = answer.header("location");
         assert!(status != 202 || place.starts_with("/v1/"), "{method} {path}: {place:?}");

@@ -163,7 +163,7 @@ pub struct CartUpdate {
 /// A cart.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Cart {
-    /// Its id; whoever knows it may use the cart.
+    /// Its id.
     pub id: String,
     /// Its lines.
     pub lines: Vec<Line>,
@@ -172,6 +172,19 @@ pub struct Cart {
     pub delivery: Option<Delivery>,
     /// Its totals.
     pub totals: Totals,
+}
+
+/// A cart that was created, with its token.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CreatedCart {
+    /// The cart.
+    #[serde(flatten)]
+    pub cart: Cart,
+    /// The permission to use the cart and the order that it becomes ([`Call::token`]). No other
+    /// answer has it.
+    ///
+    /// [`Call::token`]: crate::Call::token
+    pub token: String,
 }
 
 /// A chosen delivery option.

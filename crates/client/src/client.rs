@@ -126,7 +126,8 @@ impl Client {
     fn call<T>(&self, method: Method, path: &str) -> Call<'_, T> {
         let url = Url::parse(&format!("{}{path}", self.base)).ok();
         let answer = PhantomData;
-        Call { client: self, method, url, body: None, idempotency_key: None, prefer: None, answer }
+        let (idempotency_key, prefer, token) = (None, None, None);
+        Call { client: self, method, url, body: None, idempotency_key, prefer, token, answer }
     }
 }
 
@@ -140,6 +141,8 @@ pub struct Call<'a, T> {
     body: Option<Result<Vec<u8>, String>>,
     idempotency_key: Option<String>,
     prefer: Option<String>,
+    /// The token; an error if it cannot be sent in a header.
+    token: Option<Result<HeaderValue, ()>>,
     answer: PhantomData<fn() -> T>,
 }
 
@@ -168,6 +171,12 @@ impl<T> Call<'_, T> {
     /// 30.
     pub fn prefer_wait(mut self, seconds: u8) -> Self {
         self.prefer = Some(format!("wait={seconds}"));
+        self
+    }
+
+    /// Sends the token of a cart or an order, in place of the client's API key.
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(bearer(token.to_owned()).map_err(|_| ()));
         self
     }
 
@@ -208,7 +217,8 @@ impl<T> Call<'_, T> {
             reason: chain(&error.without_url()),
         };
         let mut request = self.client.http.request(self.method.clone(), url);
-        if let Some(key) = &self.client.key {
+        let token = self.token.clone().transpose().map_err(|()| Error::Key)?;
+        if let Some(key) = token.as_ref().or(self.client.key.as_ref()) {
             request = request.header(AUTHORIZATION, key.clone());
         }
         if let Some(key) = &self.idempotency_key {

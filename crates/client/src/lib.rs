@@ -9,7 +9,7 @@
 //! The client needs a tokio runtime, and stores nothing.
 //!
 //! ```no_run
-//! use kontor_client::api::{Checkout, NewCart, NewLine, PaymentMethod};
+//! use kontor_client::api::{Checkout, CreatedCart, NewCart, NewLine, PaymentMethod};
 //! use kontor_client::{Client, Error};
 //!
 //! # async fn buy() -> Result<(), Error> {
@@ -22,12 +22,12 @@
 //!     shipping_address: None,
 //!     delivery_option: None,
 //! };
-//! let cart = shop.create_cart(&cart).send().await?.body;
+//! let CreatedCart { cart, token } = shop.create_cart(&cart).send().await?.body;
 //! let checkout = Checkout {
 //!     payment: Some(PaymentMethod::sandbox("tok_ok")),
 //!     expected_total: Some(cart.totals.total.clone()),
 //! };
-//! match shop.check_out(&cart.id, &checkout).prefer_wait(10).send().await {
+//! match shop.check_out(&cart.id, &checkout).token(&token).prefer_wait(10).send().await {
 //!     Ok(order) => println!("{} is {}", order.body.id, order.body.status),
 //!     Err(error) if error.code() == "out_of_stock" => println!("somebody was faster"),
 //!     Err(Error::Problem(refusal)) => {

@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use crate::api::{
-    Cart, CartUpdate, Checkout, Import, Imported, Listed, NewCart, NewLine, Order, Page, Refund,
-    StockItem,
+    Cart, CartUpdate, Checkout, CreatedCart, Import, Imported, Listed, NewCart, NewLine, Order,
+    Page, Refund, StockItem,
 };
 use crate::client::{Call, Client};
 
-/// Operations of buyers, which need no API key.
+/// Operations of buyers. Those of a cart that exists need the cart's token ([`Call::token`]), or a
+/// client with an API key that has the scope `orders:write`.
 impl Client {
     /// Lists products for sale, page by page: `.query("limit", ..)` sets the size of the page, and
     /// `.query("after", ..)` its cursor.
@@ -22,7 +23,7 @@ impl Client {
     }
 
     /// Creates a cart.
-    pub fn create_cart(&self, cart: &NewCart) -> Call<'_, Cart> {
+    pub fn create_cart(&self, cart: &NewCart) -> Call<'_, CreatedCart> {
         self.post("/v1/store/carts").json(cart)
     }
 

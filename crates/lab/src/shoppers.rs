@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kontor_client::api::{Address, Cart, CartUpdate, Checkout, NewCart, NewLine, PaymentMethod};
+use kontor_client::api::{
+    Address, CartUpdate, Checkout, CreatedCart, NewCart, NewLine, PaymentMethod,
+};
 use kontor_client::{Client, Error, segment};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -256,7 +258,7 @@ impl Buyer {
     }
 
     /// A cart with 1 to 4 lines and an address; `None` if the products are sold out already.
-    async fn fill_cart(&mut self, first: String) -> Result<Option<Cart>, Error> {
+    async fn fill_cart(&mut self, first: String) -> Result<Option<CreatedCart>, Error> {
         let new = NewCart {
             // The shop's currency, like the prices of the demo's products.
             currency: None,
@@ -266,13 +268,13 @@ impl Buyer {
             shipping_address: None,
             delivery_option: None,
         };
-        let mut cart = self.client.create_cart(&new).send().await?.body;
+        let CreatedCart { mut cart, token } = self.client.create_cart(&new).send().await?.body;
         self.counters.carts.fetch_add(1, Ordering::Relaxed);
         let mut sku = first;
         for _ in 0..self.rng.random_range(1..=4) {
             let quantity = self.rng.random_range(1..=3);
             let line = NewLine { sku, quantity, unit_price: None };
-            match self.client.add_lines(&cart.id, &line).send().await {
+            match self.client.add_lines(&cart.id, &line).token(&token).send().await {
                 Ok(answer) => cart = answer.body,
                 Err(error) if error.code() == "out_of_stock" => self.too_late(),
                 Err(error) => return Err(error),
@@ -289,7 +291,9 @@ impl Buyer {
             shipping_address: Some(self.address()),
             delivery_option: Some(if express { "express" } else { "standard" }.to_owned()),
         };
-        Ok(Some(self.client.update_cart(&cart.id, &update).send().await?.body))
+        let update = self.client.update_cart(&cart.id, &update).token(&token);
+        let cart = update.send().await?.body;
+        Ok(Some(CreatedCart { cart, token }))
     }
 
     fn address(&self) -> Address {
@@ -306,15 +310,15 @@ impl Buyer {
         self.counters.out_of_stock.fetch_add(1, Ordering::Relaxed);
     }
 
-    async fn pay(&mut self, cart: &Cart) -> Result<(), Error> {
-        let mut token = token(self.rng.random_range(0..1_000));
+    async fn pay(&mut self, CreatedCart { cart, token }: &CreatedCart) -> Result<(), Error> {
+        let mut card = payment_token(self.rng.random_range(0..1_000));
         for _ in 0..PAYMENTS_MAX {
             let body = Checkout {
-                payment: Some(PaymentMethod::sandbox(token)),
+                payment: Some(PaymentMethod::sandbox(card)),
                 expected_total: Some(cart.totals.total.clone()),
             };
             let started = Instant::now();
-            let call = self.client.check_out(&cart.id, &body).prefer_wait(10);
+            let call = self.client.check_out(&cart.id, &body).token(token).prefer_wait(10);
             let answer = call.send().await;
             self.counters.latency(started.elapsed());
             match answer {
@@ -330,7 +334,7 @@ impl Buyer {
                 Err(error) => match error.code() {
                     "payment_declined" => {
                         self.counters.declined.fetch_add(1, Ordering::Relaxed);
-                        token = "tok_ok";
+                        card = "tok_ok";
                         self.think().await;
                     }
                     "out_of_stock" => {
@@ -346,7 +350,7 @@ impl Buyer {
 }
 
 /// A buyer's payment token: usually a successful one.
-const fn token(permille: u16) -> &'static str {
+const fn payment_token(permille: u16) -> &'static str {
     match permille {
         0..860 => "tok_ok",
         860..920 => "tok_declined",
@@ -379,7 +383,7 @@ mod tests {
 
     #[test]
     fn most_payments_are_good() {
-        let good = (0..1_000).filter(|n| token(*n) == "tok_ok").count();
+        let good = (0..1_000).filter(|n| payment_token(*n) == "tok_ok").count();
         assert_eq!(good, 860);
     }
 }

@@ -10,4 +10,5 @@ pub(super) mod order;
 pub(super) mod product;
 pub mod shape;
 pub(super) mod stock;
+pub mod token;
 pub(super) mod webhook;

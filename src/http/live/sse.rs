@@ -39,7 +39,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Streams the states of an order to its buyer, as server-sent events.
 #[utoipa::path(get, path = "/v1/store/orders/{id}/live", tag = "live",
     params(("id" = inline(schemas::OrderId), Path),
-        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that the client received")),
     responses((status = 200, description = "Events `order`, each with the order as its data and an opaque id", content_type = "text/event-stream", body = inline(schema::OrderEvents)),
         (status = 204, description = "Nothing more will come: the client has the last version"),

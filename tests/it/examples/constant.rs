@@ -42,7 +42,7 @@ impl Constant {
             (pattern("(?:cart|ord|pay|op)_[0-7][0-9a-hjkmnp-tv-z]{25}"), Known::id),
             (pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"), Known::time),
             (pattern("[0-9a-f]{64}|[0-9a-f]{32}|[0-9a-f]{20}|[0-9a-f]{16}"), Known::digits),
-            (pattern("^[A-Za-z0-9_-]{43}$"), Known::token),
+            (pattern("^(?:[co]t_[A-Za-z0-9_-]{46}|[A-Za-z0-9_-]{43})$"), Known::token),
             (pattern("^\"[A-Za-z0-9_-]{22}\"$"), Known::tag),
         ];
         let known = Known { clock: Clock::system(), steps: Vec::new(), texts: BTreeMap::new() };
@@ -155,7 +155,13 @@ impl Known {
     }
 
     fn token(&mut self, text: &str) -> String {
-        let make = |count: usize| URL_SAFE_NO_PAD.encode(Sha256::digest(count.to_string()));
+        let make = |count: usize| match text.get(..3) {
+            Some(prefix @ ("ct_" | "ot_")) => {
+                let digest = Sha256::digest(count.to_string());
+                format!("{prefix}{}", URL_SAFE_NO_PAD.encode([&[80, 160], &*digest].concat()))
+            }
+            _ => URL_SAFE_NO_PAD.encode(Sha256::digest(count.to_string())),
+        };
         self.once("token", text, make)
     }
 

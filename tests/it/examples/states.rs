@@ -14,6 +14,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use sha2::Sha256;
 
+use crate::buyer_tokens;
 use crate::operator::unreadable_order;
 use crate::site::Site;
 
@@ -96,12 +97,12 @@ async fn dead_job(site: &Site) -> String {
     id.to_owned()
 }
 
-/// An order whose payment was declined, and its token.
+/// An order whose payment was declined, and the token of its cart.
 async fn declined_order(site: &Site) -> Made {
     let cart = site.cart(&[("85123A", 1)]).await;
     let declined = site.checkout(&cart, "declined-order", "tok_declined", 30).await.expect(402);
-    let text = |name: &str| declined[name].as_str().unwrap().to_owned();
-    vec![("slowOrderId", text("order")), ("slowToken", text("token"))]
+    let order = declined["order"].as_str().unwrap().to_owned();
+    vec![("slowOrderId", order), ("slowToken", buyer_tokens::token(&cart))]
 }
 
 /// An order whose refund fails at the provider, which fails from now on.

@@ -36,7 +36,10 @@ const NAMED_MAX: usize = 20;
 #[derive(Clone, Debug)]
 struct Try {
     key: String,
-    token: &'static str,
+    /// The cart's token.
+    token: String,
+    /// The payment token.
+    card: &'static str,
     sku: String,
     quantity: i64,
     /// The status of the last answer, if any.
@@ -128,24 +131,25 @@ impl Buyers {
     async fn buy(&self, anybody: &Client, (round, buyer, number): (usize, usize, usize)) -> bool {
         let sku = format!("P{}", (round + buyer + number) % SKUS);
         let quantity = if number % 5 == 0 { 2 } else { 1 };
-        let Some(cart) = make_cart(anybody, &sku, quantity).await else { return false };
-        let token = TOKENS[(buyer + number + number / SKUS) % TOKENS.len()];
+        let Some((cart, token)) = make_cart(anybody, &sku, quantity).await else { return false };
+        let card = TOKENS[(buyer + number + number / SKUS) % TOKENS.len()];
         let key = format!("key-{round}-{buyer}-{number}");
-        let new = Try { key, token, sku, quantity, answered: None, number: None };
+        let new = Try { key, token, card, sku, quantity, answered: None, number: None };
         self.tries().insert(cart.clone(), new);
         self.checkout(anybody, &cart).await.is_some_and(|status| status < 500)
     }
 
     /// Sends or repeats the checkout of a cart; `None` if there was no answer.
     async fn checkout(&self, anybody: &Client, cart: &str) -> Option<u16> {
-        let (key, token) = {
+        let (key, token, card) = {
             let tries = self.tries();
             let one = tries.get(cart)?;
-            (one.key.clone(), one.token)
+            (one.key.clone(), one.token.clone(), one.card)
         };
-        let body = json!({"payment": {"provider": "sandbox", "token": token}});
+        let body = json!({"payment": {"provider": "sandbox", "token": card}});
         let path = format!("/v1/store/carts/{cart}/checkout");
-        let call = anybody.post::<Value>(&path).idempotency_key(&key).prefer_wait(20).json(&body);
+        let call = anybody.post::<Value>(&path).token(&token).idempotency_key(&key);
+        let call = call.prefer_wait(20).json(&body);
         let (status, number) = match call.send().await {
             Ok(answer) => (answer.status, answer.body["number"].as_i64()),
             // This is also the answer while the first request is still in progress.
@@ -299,7 +303,7 @@ fn contradiction(one: &Try, order: Option<&Value>) -> Option<String> {
 
 const EMAIL: &str = "ada@example.com";
 
-async fn make_cart(anybody: &Client, sku: &str, quantity: i64) -> Option<String> {
+async fn make_cart(anybody: &Client, sku: &str, quantity: i64) -> Option<(String, String)> {
     let cart = json!({
         "email": EMAIL, "delivery_option": "standard",
         "lines": [{"sku": sku, "quantity": quantity}],
@@ -309,7 +313,8 @@ async fn make_cart(anybody: &Client, sku: &str, quantity: i64) -> Option<String>
         },
     });
     let made = anybody.post::<Value>("/v1/store/carts").json(&cart).send().await.ok()?;
-    made.body["id"].as_str().map(str::to_owned)
+    let text = |name: &str| made.body[name].as_str().map(str::to_owned);
+    Some((text("id")?, text("token")?))
 }
 
 async fn order(admin: &Client, cart: &str) -> Result<Option<Value>, Error> {

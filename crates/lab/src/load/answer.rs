@@ -28,6 +28,9 @@ pub struct TotalsAnswer {
 pub struct CartAnswer<'a> {
     /// Its id.
     pub id: &'a str,
+    /// Its token, in the answer that creates it.
+    #[serde(borrow, default)]
+    pub token: Option<&'a str>,
     /// Its lines.
     pub lines: Vec<IgnoredAny>,
     /// Its totals.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use rand::RngExt as _;
 use rand::rngs::SmallRng;
@@ -25,6 +25,7 @@ use super::wire::{HttpLink, PreparedRequest, RequestFault, RequestTarget};
 
 /// The pause of a client that cannot connect.
 const NO_SERVER_PAUSE: Duration = Duration::from_millis(100);
+const CARTS: &str = "/v1/store/carts";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -116,16 +117,23 @@ impl LoadRun {
 }
 
 /// The fields of a cart that a checkout needs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct FilledCart {
     /// Its id.
     pub id: CartId,
+    /// Its token, as the value of `Authorization`.
+    pub token: HeaderValue,
     /// Its total, in minor units.
     pub total: i64,
     /// The number of its lines.
     pub lines: u32,
     /// Its number in the run.
     pub number: u64,
+}
+
+/// A cart's token as the value of `Authorization`.
+fn bearer(token: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("Bearer {token}")).ok()
 }
 
 /// A flow that failed; it has been counted.
@@ -189,13 +197,18 @@ impl LoadBuyer {
         let run = self.run.clone();
         let number = run.next_cart();
         let body = format!(r#"{{"currency":"GBP","reference":"{}"}}"#, run.name);
-        let cart = self.cart(RequestStep::CreateCart, Method::POST, "", body, due, number).await?;
-        let path = format!("/{}/lines", cart.id);
+        let made = self.ask(Method::POST, CARTS, body)?;
+        let cart = self.cart(RequestStep::CreateCart, made, due, (number, None)).await?;
+        let token = cart.token;
         let body = format!(r#"{{"lines":{lines}}}"#);
-        self.cart(RequestStep::AddLines, Method::POST, &path, body, Instant::now(), number).await?;
-        let path = format!("/{}", cart.id);
+        let path = format!("{CARTS}/{}/lines", cart.id);
+        let lines = self.ask_as(&token, Method::POST, &path, body)?;
+        let of = (number, Some(token.clone()));
+        self.cart(RequestStep::AddLines, lines, Instant::now(), of.clone()).await?;
         let body = format!("{{{}}}", self.details(number));
-        self.cart(RequestStep::SetDetails, Method::PATCH, &path, body, Instant::now(), number).await
+        let path = format!("{CARTS}/{}", cart.id);
+        let details = self.ask_as(&token, Method::PATCH, &path, body)?;
+        self.cart(RequestStep::SetDetails, details, Instant::now(), of).await
     }
 
     /// Creates a complete cart with one request.
@@ -207,7 +220,8 @@ impl LoadBuyer {
             run.name,
             self.details(number)
         );
-        self.cart(RequestStep::CreateCart, Method::POST, "", body, due, number).await
+        let made = self.ask(Method::POST, CARTS, body)?;
+        self.cart(RequestStep::CreateCart, made, due, (number, None)).await
     }
 
     /// Creates a cart with one unit of one SKU.
@@ -224,36 +238,36 @@ impl LoadBuyer {
         )
     }
 
+    /// Sends a request that is answered with a cart: a new one, whose token is in the answer, or the
+    /// one whose token is given.
     async fn cart(
         &mut self,
         step: RequestStep,
-        method: Method,
-        path: &str,
-        body: String,
+        ask: PreparedRequest,
         due: Instant,
-        number: u64,
+        (number, token): (u64, Option<HeaderValue>),
     ) -> Result<FilledCart, Broken> {
-        let ask = self.ask(method, &format!("/v1/store/carts{path}"), body)?;
         self.answer(step, ask, due).await?;
         let read = serde_json::from_slice::<CartAnswer<'_>>(self.link.body()).ok();
         let filled = read.and_then(|cart| {
             let lines = u32::try_from(cart.lines.len()).ok()?;
             let id = cart.id.parse().ok()?;
-            Some(FilledCart { id, total: cart.totals.total.amount, lines, number })
+            let token = token.or_else(|| bearer(cart.token?))?;
+            Some(FilledCart { id, token, total: cart.totals.total.amount, lines, number })
         });
         filled.ok_or_else(|| self.unreadable())
     }
 
     /// Checks a cart out; returns whether the order is confirmed.
     pub async fn check_out(&mut self, cart: FilledCart, due: Instant) -> bool {
-        let FilledCart { id, total, lines, number } = cart;
-        let token = &self.run.checkout_options.token;
+        let FilledCart { id, token, total, lines, number } = cart;
+        let card = &self.run.checkout_options.token;
         let body = format!(
-            r#"{{"payment":{{"provider":"sandbox","token":"{token}"}},"expected_total":{{"amount":{total},"currency":"GBP"}}}}"#
+            r#"{{"payment":{{"provider":"sandbox","token":"{card}"}},"expected_total":{{"amount":{total},"currency":"GBP"}}}}"#
         );
-        let path = format!("/v1/store/carts/{id}/checkout");
+        let path = format!("{CARTS}/{id}/checkout");
         let key = HeaderValue::from_str(&format!("{}-{number}", self.run.name));
-        let (Ok(mut ask), Ok(key)) = (self.ask(Method::POST, &path, body), key) else {
+        let (Ok(mut ask), Ok(key)) = (self.ask_as(&token, Method::POST, &path, body), key) else {
             return false;
         };
         ask.headers_mut().insert(IDEMPOTENCY_KEY, key);
@@ -296,6 +310,7 @@ impl LoadBuyer {
 
     async fn browse(&mut self, due: Instant) -> Result<(), Broken> {
         let goods = &self.run.goods;
+        let mut token = None;
         let (step, path) = match self.random.random_range(0..10) {
             0..3 => {
                 let page = self.random.random_range(0..goods.pages.len().max(1));
@@ -308,11 +323,16 @@ impl LoadBuyer {
             }
             _ => {
                 let place = self.random.random_range(0..goods.carts.len().max(1));
-                let cart = goods.carts.get(place).map_or("", String::as_str);
-                (RequestStep::ReadCart, format!("/v1/store/carts/{cart}"))
+                let cart = goods.carts.get(place);
+                token = cart.and_then(|(_, token)| bearer(token));
+                let cart = cart.map_or("", |(id, _)| id.as_str());
+                (RequestStep::ReadCart, format!("{CARTS}/{cart}"))
             }
         };
-        let ask = self.ask(Method::GET, &path, String::new())?;
+        let mut ask = self.ask(Method::GET, &path, String::new())?;
+        if let Some(token) = token {
+            ask.headers_mut().insert(AUTHORIZATION, token);
+        }
         self.answer(step, ask, due).await
     }
 
@@ -321,6 +341,19 @@ impl LoadBuyer {
         let body = echo::document(number);
         let ask = self.ask(Method::POST, "", body)?;
         self.answer(RequestStep::Echo, ask, due).await
+    }
+
+    /// A request with the token of a cart.
+    fn ask_as(
+        &self,
+        token: &HeaderValue,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<PreparedRequest, Broken> {
+        let mut ask = self.ask(method, path, body)?;
+        ask.headers_mut().insert(AUTHORIZATION, token.clone());
+        Ok(ask)
     }
 
     fn ask(&self, method: Method, path: &str, body: String) -> Result<PreparedRequest, Broken> {

@@ -35,8 +35,8 @@ pub struct Goods {
     pub delivery: String,
     /// `&after=…` of pages of products.
     pub pages: Vec<String>,
-    /// Ids of carts to read.
-    pub carts: Vec<String>,
+    /// Carts to read: their ids and tokens.
+    pub carts: Vec<(String, String)>,
 }
 
 impl Goods {
@@ -183,7 +183,8 @@ pub async fn reading_matter(
     let mut made = stream::iter(wanted.collect::<Vec<_>>()).buffer_unordered(CARTS_AT_ONCE);
     let mut carts = Vec::with_capacity(CARTS);
     while let Some(cart) = made.next().await {
-        carts.push(cart?.body.id);
+        let made = cart?.body;
+        carts.push((made.cart.id, made.token));
     }
     drop(made);
     goods.carts = carts;

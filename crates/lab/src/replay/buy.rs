@@ -139,7 +139,8 @@ impl<'a> InvoiceBuyer<'a> {
         };
         let key = format!("{}-cart-{number}", self.key);
         match self.client.create_cart(&body).idempotency_key(&key).send().await {
-            Ok(answer) => Ok(Some(answer.body)),
+            // The client's API key may use every cart, so that lines can have agreed prices.
+            Ok(answer) => Ok(Some(answer.body.cart)),
             Err(error) if error.code() == "out_of_stock" => {
                 self.reduce(error.problem());
                 Ok(None)

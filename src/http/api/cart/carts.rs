@@ -9,18 +9,18 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
-use crate::domain::id::{CartId, OrderId, Sku};
+use crate::domain::id::{CartId, Sku};
 use crate::domain::money::Currency;
 use crate::http::api::amount::PriceInput;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
 use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
-    CartLine, CartPatch, CartShape, CartStatus, DeliveryOptionShape, DeliveryOptions, LinePatch,
-    NewCart, NewLine, NewLines,
+    CartLine, CartPatch, CartShape, CartStatus, CreatedCartShape, DeliveryOptionShape,
+    DeliveryOptions, LinePatch, NewCart, NewLine, NewLines,
 };
-use crate::http::api::order::token::order_token;
 use crate::http::api::product::availability;
 use crate::http::api::shape::{Delivery, Money, Price, Totals};
+use crate::http::api::token::cart_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, created, id, versioned};
 use crate::http::edge::checked;
@@ -34,7 +34,7 @@ use crate::http::edge::query::Query;
 
 /// Creates a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
-    responses((status = 201, description = "The cart", body = CartShape)))]
+    responses((status = 201, description = "The cart, with its token", body = CreatedCartShape)))]
 pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<HttpResponse, Error> {
     if let Some(key) = call.idempotency_key() {
         check_cart_key(key, call.principal().id())?;
@@ -313,7 +313,7 @@ pub(super) async fn answer(
         }
     });
     let requirements = priced.requirements.iter();
-    let shape = CartShape {
+    let cart = CartShape {
         id: id.to_string(),
         status: if cart.spent_on().is_some() { CartStatus::Spent } else { CartStatus::Open },
         version,
@@ -329,12 +329,13 @@ pub(super) async fn answer(
         created_at: cart.created_at().to_string(),
         updated_at: cart.updated_at().to_string(),
         expires_at: cart.expires_at().to_string(),
-        token: order_token(call.secret(), OrderId(id.0)),
     };
     if status == StatusCode::CREATED {
+        let token = cart_token(call.secret(), id, call.now());
+        let shape = CreatedCartShape { cart, token };
         return Ok(created(version, &format!("/v1/store/carts/{id}"), &shape));
     }
-    let mut response = versioned(status, version, &shape);
+    let mut response = versioned(status, version, &cart);
     response.extensions_mut().insert(ChangesBetweenVersions);
     Ok(response)
 }

@@ -17,8 +17,8 @@ use crate::http::api::cart::rejection::UNKNOWN_PROVIDER;
 use crate::http::api::order::problem::BuyersOrder;
 use crate::http::api::order::replacement::links_of;
 use crate::http::api::order::shape::{OrderLinks, OrderShape};
-use crate::http::api::order::token::order_token;
 use crate::http::api::order::waiting::{OrderWait, waits_for};
+use crate::http::api::token::order_token;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id, located};
 use crate::http::edge::error::Error;
@@ -124,11 +124,12 @@ pub(super) async fn answer(
     placed: &PlacedOrder,
     patience: Option<Duration>,
 ) -> Result<HttpResponse, Error> {
-    let (token, links) = (order_token(call.secret(), id), links_of(call, id, &placed.order).await);
+    let links = links_of(call, id, &placed.order).await;
     let status = match patience {
-        Some(_) => outcome(id, (&token, links.clone()), placed)?,
+        Some(_) => outcome(id, links.clone(), placed)?,
         None => StatusCode::ACCEPTED,
     };
+    let token = order_token(call.secret(), id, call.now());
     let shape = OrderShape::new(id, (&placed.order, placed.seq), links)?.with_token(token);
     let place = format!("/v1/store/orders/{id}");
     let response = match status {
@@ -173,13 +174,9 @@ fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
 }
 
 /// The status or the error for a buyer who has waited for the outcome.
-fn outcome(
-    id: OrderId,
-    (token, links): (&str, OrderLinks),
-    placed: &PlacedOrder,
-) -> Result<StatusCode, Error> {
+fn outcome(id: OrderId, links: OrderLinks, placed: &PlacedOrder) -> Result<StatusCode, Error> {
     let order = &placed.order;
-    let buyers = BuyersOrder { id, token, order: Some((order, links)) };
+    let buyers = BuyersOrder { id, order: Some((order, links)) };
     match order.phase() {
         Phase::Confirmed => Ok(StatusCode::CREATED),
         Phase::AwaitingPayment if order.has_open_reversal() => Ok(StatusCode::ACCEPTED),

@@ -1,4 +1,4 @@
-//! What a buyer does after a declined payment, with the order's token: pay again, cancel the order,
+//! What a buyer does after a declined payment, with the token of the order or its cart: pay again, cancel the order,
 //! or go on with a new cart.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::domain::order::{self, Phase};
 use crate::http::api::cart::carts;
 use crate::http::api::cart::checkout::{self, PaymentInput};
 use crate::http::api::cart::next_steps::with_next_steps;
-use crate::http::api::cart::shape::CartShape;
+use crate::http::api::cart::shape::CreatedCartShape;
 use crate::http::api::order::replacement::{links_of, replacement_id};
 use crate::http::api::order::shape::OrderShape;
 use crate::http::docs::schemas;
@@ -40,7 +40,6 @@ pub struct RepaymentInput {
 #[utoipa::path(post, path = "/v1/store/orders/{id}/payments", tag = "checkout",
     request_body = RepaymentInput,
     params(("id" = inline(schemas::OrderId), Path),
-        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
@@ -71,7 +70,6 @@ pub async fn pay_my_order(
 /// Cancels an order that is not paid.
 #[utoipa::path(post, path = "/v1/store/orders/{id}/cancel", tag = "checkout",
     params(("id" = inline(schemas::OrderId), Path),
-        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the units are free; by default 5")),
     responses(
         (status = 200, description = "The order is cancelled, and its units are free", body = OrderShape),
@@ -107,10 +105,9 @@ pub async fn cancel_my_order(
 /// return the same cart.
 #[utoipa::path(post, path = "/v1/store/orders/{id}/cart", tag = "checkout",
     params(("id" = inline(schemas::OrderId), Path),
-        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization"),
         ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, until the units are free; by default 5")),
     responses(
-        (status = 201, description = "The cart", body = CartShape),
+        (status = 201, description = "The cart, with its token", body = CreatedCartShape),
         (status = 409, description = "`wrong_state`: the order is paid, or the shop has cancelled it; `cart_spent`",
             body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "`cart_expired`", body = Problem, content_type = "application/problem+json")))]

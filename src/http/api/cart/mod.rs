@@ -1,5 +1,6 @@
 //! Carts, and their checkout.
 
+use crate::http::api::token;
 use crate::http::docs::openapi::CONFLICTS;
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::{Access, Proof, key_if_sent};
@@ -18,23 +19,26 @@ pub mod requirement;
 pub mod schema;
 pub mod shape;
 
-/// Anybody who knows the cart's id. An API key is optional, but must be valid if it is sent.
-static BUYER: Proof = Proof {
+/// Anybody. An API key is optional, but must be valid if it is sent.
+static ANYONE: Proof = Proof {
     name: "anyone, or an API key",
     find: |request| Box::pin(key_if_sent(request)),
     schemes: &["", "api_key"],
     problems: &[("409", CONFLICTS), ("410", "`cart_expired`")],
 };
-const CART: Access = Access::Proof(&BUYER);
-/// Whoever has the order's token.
+const NEW: Access = Access::Proof(&ANYONE);
+/// Whoever has the cart's token.
+const READ: Access = Access::Proof(&token::CART_READER);
+const CART: Access = Access::Proof(&token::CART_WRITER);
+/// Whoever has the token of the order or its cart.
 const ORDER: Access = super::order::BUYER;
 const PUBLIC: Access = Access::Public;
 
 routes! {
     /// The list of routes, which `ROUTES` completes.
     const TABLE =
-    POST   "/v1/store/carts"                   CART   Cart     carts::create_cart;
-    GET    "/v1/store/carts/{id}"              CART   Cart     carts::get_cart;
+    POST   "/v1/store/carts"                   NEW    Cart     carts::create_cart;
+    GET    "/v1/store/carts/{id}"              READ   Cart     carts::get_cart;
     PATCH  "/v1/store/carts/{id}"              CART   Cart     carts::update_cart;
     POST   "/v1/store/carts/{id}/lines"        CART   Cart     carts::add_lines;
     PATCH  "/v1/store/carts/{id}/lines/{line}" CART   Cart     carts::set_quantity;
@@ -54,7 +58,7 @@ pub const ROUTES: RouteList = RouteList {
     },
     links: LINKS,
     problems: PROBLEMS,
-    versioned: &["Cart"],
+    versioned: &["Cart", "CreatedCart"],
     ..TABLE
 };
 
@@ -95,7 +99,6 @@ const PROBLEMS: &[(&str, &[Code])] = &[
 const ID: &[(&str, &str)] = &[("id", "$response.body#/id")];
 const LINE: &[(&str, &str)] =
     &[("id", "$response.body#/id"), ("line", "$response.body#/lines/0/id")];
-const TOKEN: &[(&str, &str)] = &[("id", "$response.body#/id"), ("token", "$response.body#/token")];
 const TO_CART: &[&str] = &["get_cart", "update_cart", "add_lines", "check_out"];
 const TO_LINE: &[&str] = &["set_quantity", "remove_line"];
 
@@ -109,6 +112,6 @@ const LINKS: &[OperationLink] = &[
     OperationLink { from: "add_lines", to: &["check_out"], with: ID },
     OperationLink { from: "add_lines", to: TO_LINE, with: LINE },
     OperationLink { from: "set_quantity", to: &["check_out"], with: ID },
-    OperationLink { from: "check_out", to: TO_MY_ORDER, with: TOKEN },
+    OperationLink { from: "check_out", to: TO_MY_ORDER, with: ID },
     OperationLink { from: "check_out", to: super::order::TO_ORDER, with: ID },
 ];

@@ -211,7 +211,7 @@ pub enum CartStatus {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Cart)]
 pub struct CartShape {
-    /// The cart's id. Knowing it is the permission to use the cart.
+    /// The cart's id. Only who has the cart's token may use the cart.
     #[schema(value_type = schemas::CartId)]
     pub id: String,
     pub status: CartStatus,
@@ -231,7 +231,17 @@ pub struct CartShape {
     pub created_at: String,
     pub updated_at: String,
     pub expires_at: String,
-    /// The token of the order that the cart becomes. Keep it: a spent cart no longer shows it.
+}
+
+/// A cart that was created, with its token.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CreatedCart)]
+pub struct CreatedCartShape {
+    #[serde(flatten)]
+    pub cart: CartShape,
+    /// The cart's token: the permission to use the cart and the order that it becomes, sent as
+    /// `Authorization: Bearer`. Keep it: no other answer has it.
+    #[schema(example = "ct_TiDqW8b1mJt0s9gq2Zx7pQ4nK5yV6cR3hL8eF1dA0uBwXi")]
     pub token: String,
 }
 

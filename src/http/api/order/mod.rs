@@ -1,8 +1,8 @@
 //! Orders: reading them, as a buyer or in the back office, and changing them in the back office.
 
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, OpenApi};
+use utoipa::openapi::OpenApi;
 
+use crate::http::api::token;
 use crate::http::docs::schemas::beside;
 use crate::http::edge::access::Access;
 use crate::http::edge::principal::Scope;
@@ -12,6 +12,7 @@ use crate::routes;
 pub mod change;
 pub mod event;
 pub mod list;
+pub mod new_token;
 pub mod part;
 pub mod problem;
 pub mod read;
@@ -19,11 +20,10 @@ pub mod rejection;
 pub mod replacement;
 pub mod schema;
 pub mod shape;
-pub mod token;
 pub mod waiting;
 
 /// Access with the order's token, for the buyer.
-pub const BUYER: Access = Access::Proof(&token::TOKEN);
+pub const BUYER: Access = Access::Proof(&token::ORDER);
 const READ: Access = Access::Key(Scope::OrdersRead);
 const WRITE: Access = Access::Key(Scope::OrdersWrite);
 
@@ -39,6 +39,7 @@ routes! {
     POST   "/v1/admin/orders/{id}/captures"     WRITE Operate  change::capture_order;
     POST   "/v1/admin/orders/{id}/fulfillments" WRITE Operate  change::fulfill_order;
     PATCH  "/v1/admin/orders/{id}/fulfillments/{fulfillment}" WRITE Operate change::update_fulfillment;
+    POST   "/v1/admin/orders/{id}/tokens"       WRITE Operate  new_token::issue_order_token;
     POST   "/v1/admin/orders/{id}/retry"        WRITE Operate  change::retry_order;
     POST   "/v1/admin/orders/{id}/skip"         WRITE Operate  change::skip_order_step;
 }
@@ -47,16 +48,10 @@ routes! {
 pub const ROUTES: RouteList =
     RouteList { document, links: LINKS, versioned: &["Order", "AdminOrder"], ..TABLE };
 
-/// The OpenAPI document of orders, with the two security schemes for sending an order's token.
+/// The OpenAPI document of orders, with the security schemes of buyers' tokens.
 fn document() -> OpenApi {
     let mut document = beside((TABLE.document)(), [schema::all(), problem::all()].concat());
-    let components = document.components.get_or_insert_with(|| ComponentsBuilder::new().build());
-    let about = "The token of one order, from its cart or from the answer to its checkout";
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about));
-    components.add_security_scheme(token::SCHEME, SecurityScheme::Http(bearer.build()));
-    let query = ApiKeyValue::with_description("token", "The token of one order, in the query");
-    components
-        .add_security_scheme(token::SCHEME_QUERY, SecurityScheme::ApiKey(ApiKey::Query(query)));
+    token::add_schemes(&mut document);
     document
 }
 
@@ -69,6 +64,7 @@ pub const TO_ORDER: &[&str] = &[
     "capture_order",
     "fulfill_order",
     "update_fulfillment",
+    "issue_order_token",
     "retry_order",
     "skip_order_step",
 ];

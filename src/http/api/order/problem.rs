@@ -34,8 +34,6 @@ impl From<&Shortage> for ShortageShape {
 pub struct BuyersOrder<'a> {
     /// The order's id.
     pub id: OrderId,
-    /// The order's token.
-    pub token: &'a str,
     /// The order, and what is possible with it; `None` if it cannot be read now.
     pub order: Option<(&'a Order, OrderLinks)>,
 }
@@ -54,7 +52,6 @@ impl BuyersOrder<'_> {
         };
         let members = PaymentDeclined {
             order: self.id.to_string(),
-            token: self.token.to_owned(),
             links,
             decline_code: order.decline_code().map(str::to_owned),
             payment_deadline_at: placed.deadline_at.to_string(),
@@ -66,8 +63,8 @@ impl BuyersOrder<'_> {
     /// It was cancelled.
     #[must_use]
     pub fn cancelled(self, detail: String) -> Error {
-        let (order, token) = (self.id.to_string(), self.token.to_owned());
-        Error::of(&OrderCancelled { order, token, links: self.links() }, detail)
+        let order = self.id.to_string();
+        Error::of(&OrderCancelled { order, links: self.links() }, detail)
     }
 
     /// It was cancelled, because of these SKUs.
@@ -76,7 +73,6 @@ impl BuyersOrder<'_> {
         let members = OutOfStock {
             lines: lines.iter().map(Into::into).collect(),
             order: Some(self.id.to_string()),
-            token: Some(self.token.to_owned()),
             links: self.links(),
         };
         Error::of(&members, "the order was cancelled: there is not enough stock")
@@ -85,11 +81,7 @@ impl BuyersOrder<'_> {
     /// Its state does not allow what was asked for.
     #[must_use]
     pub fn wrong_state(self, detail: String) -> Error {
-        let members = WrongState {
-            order: Some(self.id.to_string()),
-            token: Some(self.token.to_owned()),
-            links: self.links(),
-        };
+        let members = WrongState { order: Some(self.id.to_string()), links: self.links() };
         Error::of(&members, detail)
     }
 }
@@ -98,7 +90,7 @@ impl BuyersOrder<'_> {
 #[must_use]
 pub fn not_ordered(lines: &[Shortage]) -> Error {
     let lines = lines.iter().map(Into::into).collect();
-    let members = OutOfStock { lines, order: None, token: None, links: None };
+    let members = OutOfStock { lines, order: None, links: None };
     Error::of(&members, "nothing was ordered; the cart is still open")
 }
 
@@ -107,8 +99,6 @@ pub fn not_ordered(lines: &[Shortage]) -> Error {
 pub struct PaymentDeclined {
     #[schema(value_type = schemas::OrderId)]
     order: String,
-    /// The order's token.
-    token: String,
     links: OrderLinks,
     /// The provider's code, or `no_answer`.
     #[schema(example = "card_declined")]
@@ -122,8 +112,6 @@ pub struct PaymentDeclined {
 pub struct OrderCancelled {
     #[schema(value_type = schemas::OrderId)]
     order: String,
-    /// The order's token.
-    token: String,
     /// `null` if the order cannot be read now.
     links: Option<OrderLinks>,
 }
@@ -135,8 +123,6 @@ pub struct OutOfStock {
     /// The order, which is cancelled; `null` if none was placed: then the cart is still open.
     #[schema(value_type = Option<schemas::OrderId>)]
     order: Option<String>,
-    /// The order's token, if there is an order.
-    token: Option<String>,
     /// What the buyer can do with the order, if there is one.
     links: Option<OrderLinks>,
 }
@@ -163,10 +149,6 @@ pub struct WrongState {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schemas::OrderId, required = false)]
     order: Option<String>,
-    /// The order's token.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     links: Option<OrderLinks>,

@@ -27,8 +27,7 @@ const PAGE: u32 = 500;
 
 /// Returns an order as its buyer sees it.
 #[utoipa::path(get, path = "/v1/store/orders/{id}", tag = "orders",
-    params(("id" = inline(schemas::OrderId), Path),
-        ("token" = Option<String>, Query, description = "The order's token, if it is not in Authorization")),
+    params(("id" = inline(schemas::OrderId), Path)),
     responses((status = 200, description = "The order", body = OrderShape)))]
 pub async fn get_my_order(
     call: RequestParts,

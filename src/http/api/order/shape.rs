@@ -156,7 +156,7 @@ pub struct OrderShape {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "the payment provider has not decided yet")]
     hint: Option<&'static str>,
-    /// The order's token, which is its cart's, too; only in the answers to checkout and payment.
+    /// The order's token; only in the answers to checkout and payment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     token: Option<String>,
@@ -429,7 +429,7 @@ impl OrderShape {
         self
     }
 
-    /// The same, with its buyer's right.
+    /// The same, with a token of the order.
     #[must_use]
     pub fn with_token(mut self, token: String) -> Self {
         self.token = Some(token);
