@@ -2,12 +2,13 @@
 
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
-import { count, several, title, words } from "./format.js";
+import { count, several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { exportCsv, MANY_MAX, packing, shipAll, sums } from "./orders-desk.js";
-import { asQuery, DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, inTime, nothing, PAYMENTS, sortedByServer, STATUSES, wanted } from "./orders-filter.js";
+import { asQuery, filterOf, inTime, nothing, sortedByServer, wanted } from "./orders-filter.js";
 import { COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
+import { Toolbar } from "./orders-toolbar.js";
 import { failed, flashAll, icon, loading } from "./parts.js";
 import { link, restate } from "./router.js";
 
@@ -21,9 +22,6 @@ const SORTED_MAX = 1000;
 const SORTED_PAGE = 200;
 /** The most changed orders of which the server is asked whether a search finds them. */
 const ASKED_MAX = 100;
-/** What is sorted by where there is no room for the columns. */
-const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
-
 /** Shows the page. */
 export function orders(root, { query }) {
   const list = new List(filterOf(query));
@@ -33,7 +31,7 @@ export function orders(root, { query }) {
     keys: {
       ...listKeys(() => [...list.body.querySelectorAll("a.row-link")]),
       n: () => list.release(),
-      "/": () => list.search.focus(),
+      "/": () => list.toolbar.search.focus(),
       Escape: () => list.leave(),
     },
     help: [["n", "Show new orders"]],
@@ -67,7 +65,6 @@ class List {
   #write = perFrame(() => this.#paint());
   #flush = atMost(500, () => this.#settle());
   #seek = atMost(500, () => this.#askForUnsure());
-  #typed = atMost(250, () => this.#change({ q: this.search.value.trim() }));
 
   constructor(filter) {
     this.#filter = filter;
@@ -76,30 +73,7 @@ class List {
   }
 
   #build() {
-    this.search = h("input", { type: "search", id: "orders-search", placeholder: "Name, email, product, tracking number…", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" });
-    this.search.addEventListener("input", this.#typed);
-    this.search.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" || event.key === "ArrowDown") this.body.querySelector("a.row-link")?.focus();
-    });
-    const choose = (name, label, options) => {
-      const select = h("select", { "aria-label": label }, h("option", { value: "", text: `Any ${label.toLowerCase()}` }), options.map((one) => h("option", { value: one, text: words(one) })));
-      select.addEventListener("change", () => this.#change({ [name]: select.value }));
-      return select;
-    };
-    this.payment = choose("payment_status", "Payment", PAYMENTS);
-    this.fulfillment = choose("fulfillment_status", "Fulfillment", FULFILLMENTS);
-    this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
-    const date = (label) => {
-      const input = h("input", { type: "date", "aria-label": label, title: label, min: DAY_MIN, max: DAY_MAX, "aria-describedby": "orders-dates" });
-      input.addEventListener("change", () => this.#days());
-      return input;
-    };
-    this.from = date("Placed from");
-    this.to = date("Placed until");
-    this.wrongDays = h("p", { class: "field-error days", id: "orders-dates", role: "alert", hidden: true });
-    this.sortBy = h("select", { class: "narrow-only", "aria-label": "Sort" }, SORTS.map(([value, label]) => h("option", { value, text: label })));
-    this.sortBy.addEventListener("change", () => this.#change({ sort: this.sortBy.value }));
-    this.clear = h("button", { class: "button", type: "button", text: "Clear", "aria-label": "Clear search and filters", onclick: () => this.#clear() });
+    this.toolbar = new Toolbar(this.#filter, (part) => this.#change(part), () => this.body.querySelector("a.row-link")?.focus());
     this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release() });
     this.body = h("tbody");
     this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind, data: { name: column.name } },
@@ -123,11 +97,7 @@ class List {
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
     this.table.addEventListener("pointerleave", () => this.#flush());
     this.element = h("div", { class: "list-page" },
-      h("div", { class: "toolbar" },
-        h("label", { class: "search", for: "orders-search" }, icon("search"), h("span", { class: "unseen", text: "Search orders" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
-        h("div", { class: "selects" }, this.payment, this.fulfillment, h("span", { class: "dates" }, this.from, h("span", { class: "faint", text: "–" }), this.to), this.sortBy, this.clear)),
-      this.wrongDays,
-      h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...this.chips.values()),
+      this.toolbar.elements,
       h("div", { class: "pill-place" }, this.pill),
       this.desk,
       h("div", { class: "panel flush" }, this.table, this.state),
@@ -140,48 +110,14 @@ class List {
   }
 
   #reflect() {
-    const { q, status, payment_status, fulfillment_status, from, to, sort } = this.#filter;
-    [this.from.value, this.to.value, this.sortBy.value] = [from, to, sort];
-    this.#sayDays(null);
-    this.clear.hidden = !filtered(this.#filter);
+    const { sort } = this.#filter;
+    this.toolbar.reflect(this.#filter);
     this.heads.forEach((head, at) => {
       const { id } = COLUMNS[at];
       const mine = (sort || "-placed").replace(/^-/, "") === id;
       const down = !sort || sort.startsWith("-");
       attr(head, "aria-sort", mine ? (down ? "descending" : "ascending") : null);
     });
-    // What is being typed is searched for once it is complete.
-    if (this.search.value.trim() !== q) this.search.value = q;
-    this.payment.value = payment_status;
-    this.fulfillment.value = fulfillment_status;
-    for (const [name, chip] of this.chips) attr(chip, "aria-pressed", String(name ? status.includes(name) : status.length === 0));
-  }
-
-  #toggle(status) {
-    const now = new Set(this.#filter.status);
-    if (!status) now.clear();
-    else if (!now.delete(status)) now.add(status);
-    this.#change({ status: [...now] });
-  }
-
-  #clear() {
-    this.search.value = "";
-    this.#change({ ...filterOf(), sort: this.#filter.sort });
-    this.search.focus();
-  }
-
-  /** Asks for a range of days, unless something is wrong with it. */
-  #days() {
-    const [from, to] = [this.from, this.to].map((one) => (one.validity.badInput ? "?" : one.value));
-    const fault = dayFault(from, to);
-    this.#sayDays(fault);
-    if (!fault) this.#change({ from, to });
-  }
-
-  #sayDays(fault) {
-    for (const name of ["from", "to"]) attr(this[name], "aria-invalid", fault?.[name] ? "true" : null);
-    text(this.wrongDays, fault ? Object.values(fault)[0] : "");
-    this.wrongDays.hidden = !fault;
   }
 
   /** Sorts by a column, first as one looks for it, then the other way round, then newest first. */
@@ -243,7 +179,7 @@ class List {
 
   /** Is left for another page, and answers its address. Its rows stay current, and in their places. */
   sleep() {
-    this.#typed.cancel();
+    this.toolbar.settle();
     this.#asleep = true;
     removeEventListener("scroll", this.scrolled);
     this.#focus = this.element.contains(document.activeElement) ? document.activeElement : null;
@@ -263,8 +199,7 @@ class List {
 
   /** Follows the address, whatever is being typed. */
   follow(filter) {
-    this.#typed.cancel();
-    this.search.value = filter.q;
+    this.toolbar.follow(filter);
     this.refilter(filter);
     this.#reflect();
   }
@@ -545,6 +480,7 @@ class List {
     this.#loading?.abort();
     this.watch.disconnect();
     removeEventListener("scroll", this.scrolled);
-    for (const one of [this.#write, this.#flush, this.#seek, this.#typed]) one.cancel();
+    for (const one of [this.#write, this.#flush, this.#seek]) one.cancel();
+    this.toolbar.settle();
   }
 }

@@ -1,0 +1,105 @@
+// What orders are searched, filtered and sorted by: the fields above the list.
+
+import { atMost, attr, h, text } from "./dom.js";
+import { title, words } from "./format.js";
+import { DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, PAYMENTS, STATUSES } from "./orders-filter.js";
+import { icon } from "./parts.js";
+
+/** What is sorted by where there is no room for the columns. */
+const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
+
+/** The fields; `change(part)` is told what somebody chose, `enter()` goes from the search to what was found. */
+export class Toolbar {
+  #filter;
+  #change;
+  #typed = atMost(250, () => this.#change({ q: this.search.value.trim() }));
+
+  constructor(filter, change, enter) {
+    this.#filter = filter;
+    this.#change = change;
+    this.search = h("input", { type: "search", id: "orders-search", placeholder: "Name, email, product, tracking number…", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" });
+    this.search.addEventListener("input", this.#typed);
+    this.search.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "ArrowDown") && enter());
+    this.payment = this.#select("payment_status", "Payment", PAYMENTS);
+    this.fulfillment = this.#select("fulfillment_status", "Fulfillment", FULFILLMENTS);
+    this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
+    this.from = this.#date("Placed from");
+    this.to = this.#date("Placed until");
+    this.wrongDays = h("p", { class: "field-error days", id: "orders-dates", role: "alert", hidden: true });
+    this.sortBy = h("select", { class: "narrow-only", "aria-label": "Sort" }, SORTS.map(([value, label]) => h("option", { value, text: label })));
+    this.sortBy.addEventListener("change", () => change({ sort: this.sortBy.value }));
+    this.clear = h("button", { class: "button", type: "button", text: "Clear", "aria-label": "Clear search and filters", onclick: () => this.#clear() });
+    this.elements = [
+      h("div", { class: "toolbar" },
+        h("label", { class: "search", for: "orders-search" }, icon("search"), h("span", { class: "unseen", text: "Search orders" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
+        h("div", { class: "selects" }, this.payment, this.fulfillment, h("span", { class: "dates" }, this.from, h("span", { class: "faint", text: "–" }), this.to), this.sortBy, this.clear)),
+      this.wrongDays,
+      h("div", { class: "chips", role: "group", "aria-label": "Status" }, ...this.chips.values()),
+    ];
+    this.reflect(filter);
+  }
+
+  #select(name, label, options) {
+    const select = h("select", { "aria-label": label }, h("option", { value: "", text: `Any ${label.toLowerCase()}` }), options.map((one) => h("option", { value: one, text: words(one) })));
+    select.addEventListener("change", () => this.#change({ [name]: select.value }));
+    return select;
+  }
+
+  #date(label) {
+    const input = h("input", { type: "date", "aria-label": label, title: label, min: DAY_MIN, max: DAY_MAX, "aria-describedby": "orders-dates" });
+    input.addEventListener("change", () => this.#days());
+    return input;
+  }
+
+  /** Shows what is asked for now. */
+  reflect(filter) {
+    this.#filter = filter;
+    const { q, status, payment_status, fulfillment_status, from, to, sort } = filter;
+    [this.from.value, this.to.value, this.sortBy.value] = [from, to, sort];
+    this.#sayDays(null);
+    this.clear.hidden = !filtered(filter);
+    // What is being typed is searched for once it is complete.
+    if (this.search.value.trim() !== q) this.search.value = q;
+    this.payment.value = payment_status;
+    this.fulfillment.value = fulfillment_status;
+    for (const [name, chip] of this.chips) attr(chip, "aria-pressed", String(name ? status.includes(name) : status.length === 0));
+  }
+
+  #toggle(status) {
+    const now = new Set(this.#filter.status);
+    if (!status) now.clear();
+    else if (!now.delete(status)) now.add(status);
+    this.#change({ status: [...now] });
+  }
+
+  #clear() {
+    this.search.value = "";
+    this.#change({ ...filterOf(), sort: this.#filter.sort });
+    this.search.focus();
+  }
+
+  /** Asks for a range of days, unless something is wrong with it. */
+  #days() {
+    const [from, to] = [this.from, this.to].map((one) => (one.validity.badInput ? "?" : one.value));
+    const fault = dayFault(from, to);
+    this.#sayDays(fault);
+    if (!fault) this.#change({ from, to });
+  }
+
+  #sayDays(fault) {
+    for (const name of ["from", "to"]) attr(this[name], "aria-invalid", fault?.[name] ? "true" : null);
+    text(this.wrongDays, fault ? Object.values(fault)[0] : "");
+    this.wrongDays.hidden = !fault;
+  }
+
+  /** What is being typed is given up for what the address says. */
+  follow({ q }) {
+    this.settle();
+    this.search.value = q;
+  }
+
+  /** What is being typed is not searched for any more. */
+  settle() {
+    this.#typed.cancel();
+  }
+}
