@@ -284,7 +284,24 @@ async fn stock_history_says_who_why_and_what() {
     assert_eq!(row("transferred")["changes"], transfer);
     assert_eq!(row("reserved")["order"], cart.replace("cart_", "ord_"));
     assert_eq!(row("reserved")["changes"].as_array().unwrap().len(), 1);
-    assert_eq!(row("committed")["changes"], json!([]));
+    // What was reserved is allocated, also where its reservation is on a later page.
+    let allocated = json!([{"location": "main", "on_hand": 0, "reserved": -1, "allocated": 1,
+        "incoming": 0}]);
+    assert_eq!(row("committed")["changes"], allocated);
+    let first = site.admin(Method::GET, "/stock/A/events?limit=1", None).await.expect(200);
+    assert_eq!(first["data"][0]["changes"], allocated);
+    for (location, count) in [("main", 1), ("east", 0)] {
+        let path = format!("/stock/A/events?kind=committed&location={location}");
+        assert_eq!(list(&site, &path).await["data"].as_array().unwrap().len(), count);
+    }
+    let order = cart.replace("cart_", "ord_");
+    let reason = json!({"reason": "the buyer called"});
+    site.admin(Method::POST, &format!("/orders/{order}/cancel"), Some(reason)).await.expect(200);
+    site.until(&cart, |order| order["status"] == "cancelled").await;
+    let released = site.admin(Method::GET, "/stock/A/events?kind=released", None).await.expect(200);
+    assert_eq!(released["data"][0]["changes"][0]["allocated"], -1);
+    let all = list(&site, "/stock/A/events").await;
+    let seen = texts(&all, "kind");
     assert_eq!(pages(&site, "/stock/A/events?limit=2", "kind").await, seen);
     let some = pages(&site, "/stock/A/events?limit=1&kind=expected,transferred", "kind").await;
     assert_eq!(some, ["transferred", "expected"]);

@@ -1,8 +1,8 @@
 //! The history of a SKU's stock: who changed it, why, and by how many units; from the journal, the
 //! newest event first.
 //!
-//! An event that extends, allocates or releases what an order holds has no units of its own: they
-//! are those of the order's `reserved` event.
+//! An event that allocates or releases what an order holds has no units of its own: they are found by
+//! replaying the order's events from its last reservation on.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -10,8 +10,10 @@ use strum::VariantNames as _;
 use utoipa::ToSchema;
 
 use crate::actors::engine::host::decode;
+use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
-use crate::domain::stock::{self, Event, Location, LocationUnits};
+use crate::domain::stock::{self, Event, Location, LocationUnits, Stock};
+use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
 use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
@@ -25,7 +27,8 @@ use crate::store::journal::Record;
 
 /// Events that are read at once.
 const WINDOW: i64 = 500;
-/// The most events that are read for one page, if a filter leaves most of them out.
+/// The most events that are read for one page, if a filter leaves most of them out or the units of an
+/// event are far back.
 const READ_MAX: i64 = 5_000;
 
 /// The units by which an event changed the level at a location.
@@ -60,8 +63,8 @@ pub struct StockEvent {
     /// The order for which the units were reserved, allocated, shipped or returned.
     #[schema(value_type = Option<schemas::OrderId>)]
     order: Option<String>,
-    /// The changes at each location; empty for an event that extends, allocates or releases what an
-    /// order holds.
+    /// The changes at each location; empty for an event that moves no units (`extended`), and for one
+    /// whose units were reserved more than 5,000 events before.
     changes: Vec<UnitsMoved>,
 }
 
@@ -87,26 +90,121 @@ pub async fn list_stock_events(
         Some(before) => before.max(1) - 1,
         None => call.node().stock.read(&entity, |view| view.seq).await?,
     };
-    let (journal, end) = (call.store().journal(), at.saturating_sub(READ_MAX));
-    let mut data: Vec<StockEvent> = Vec::new();
-    while at > end.max(0) && data.len() < limit {
+    let (journal, end) = (call.store().journal(), at.saturating_sub(READ_MAX).max(0));
+    let mut listed = Listed { rows: Vec::new(), limit, kinds, locations, open: Vec::new() };
+    let mut next = 0;
+    while at > end && listed.wants_more() {
         let from = (at - WINDOW).max(0);
         let window = u32::try_from(at - from).unwrap_or(0);
         let mut records = journal.read_entity(&entity, from, window).await?;
-        while let Some(record) = records.pop().filter(|_| data.len() < limit) {
-            at = record.seq - 1;
-            if kinds.is_empty() || kinds.iter().any(|kind| **kind == *record.kind) {
-                let event = event(&record)?;
-                let at = |moved: &UnitsMoved| locations.contains(&moved.location);
-                if locations.is_empty() || event.changes.iter().any(at) {
-                    data.push(event);
-                }
+        while let Some(record) = records.pop().filter(|_| listed.wants_more()) {
+            if !listed.is_full() {
+                next = record.seq - 1;
             }
+            listed.take(&record)?;
         }
-        at = if data.len() < limit { from } else { at };
+        at = from;
     }
-    let next_cursor = (at > 0).then(|| cursor("stock-events", &(at + 1).to_string()));
-    Ok(HttpResponse::Ok().json(Page::<StockEvent> { data, next_cursor }))
+    let next_cursor = (next > 0).then(|| cursor("stock-events", &(next + 1).to_string()));
+    Ok(HttpResponse::Ok().json(Page::<StockEvent> { data: listed.rows(), next_cursor }))
+}
+
+/// A page of events while it is read, the newest first.
+struct Listed {
+    rows: Vec<StockEvent>,
+    limit: usize,
+    /// The kinds that are listed; all if there are none.
+    kinds: Vec<String>,
+    /// The locations whose changes are listed; all if there are none.
+    locations: Vec<String>,
+    open: Vec<OpenClaim>,
+}
+
+/// A row whose units are told by earlier events of its order.
+struct OpenClaim {
+    row: usize,
+    order: OrderId,
+    /// The events of the order from this one back, the newest first.
+    events: Vec<(Event, Timestamp)>,
+}
+
+impl Listed {
+    const fn is_full(&self) -> bool {
+        self.rows.len() >= self.limit
+    }
+
+    const fn wants_more(&self) -> bool {
+        !self.is_full() || !self.open.is_empty()
+    }
+
+    fn is_there(&self, event: &StockEvent) -> bool {
+        self.locations.is_empty()
+            || event.changes.iter().any(|moved| self.locations.contains(&moved.location))
+    }
+
+    /// The page: now the units of all events are known.
+    fn rows(mut self) -> Vec<StockEvent> {
+        let rows = std::mem::take(&mut self.rows);
+        rows.into_iter().filter(|row| self.is_there(row)).collect()
+    }
+
+    /// Takes the next older event.
+    fn take(&mut self, record: &Record) -> Result<(), Error> {
+        let listed = !self.is_full()
+            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| **kind == *record.kind));
+        if !listed && self.open.is_empty() {
+            return Ok(());
+        }
+        let event: Event = decode(record).map_err(Error::internal)?;
+        let Self { rows, open, .. } = self;
+        open.retain_mut(|claim| {
+            if order(&event) != Some(&claim.order) {
+                return true;
+            }
+            claim.events.push((event.clone(), record.at));
+            let reserved = matches!(event, Event::Reserved { .. });
+            if reserved && let Some(row) = rows.get_mut(claim.row) {
+                row.changes = claim.changes();
+            }
+            !reserved
+        });
+        if listed {
+            let row = shape(record, &event);
+            if let Event::Committed { order }
+            | Event::Lapsed { order }
+            | Event::Released { order } = &event
+            {
+                let (row, order) = (self.rows.len(), *order);
+                let events = vec![(event.clone(), record.at)];
+                self.open.push(OpenClaim { row, order, events });
+            } else if !self.is_there(&row) {
+                return Ok(());
+            }
+            self.rows.push(row);
+        }
+        Ok(())
+    }
+}
+
+impl OpenClaim {
+    /// By how many units the newest of the events changed each level.
+    fn changes(&self) -> Vec<UnitsMoved> {
+        let (mut before, mut after) = (Stock::default(), Stock::default());
+        for (event, at) in self.events.iter().rev() {
+            before = after.clone();
+            after.evolve(event, *at);
+        }
+        let moved = after.levels().iter().map(|(location, level)| {
+            let was = before.levels().get(location).copied().unwrap_or_default();
+            UnitsMoved {
+                location: location.to_string(),
+                reserved: level.reserved - was.reserved,
+                allocated: level.allocated - was.allocated,
+                ..UnitsMoved::default()
+            }
+        });
+        moved.filter(|moved| moved.reserved != 0 || moved.allocated != 0).collect()
+    }
 }
 
 fn kinds(query: &Query) -> Result<Vec<String>, Error> {
@@ -120,24 +218,23 @@ fn kinds(query: &Query) -> Result<Vec<String>, Error> {
     }
 }
 
-fn event(record: &Record) -> Result<StockEvent, Error> {
-    let event: Event = decode(record).map_err(Error::internal)?;
+fn shape(record: &Record, event: &Event) -> StockEvent {
     let cause = record.cause();
-    let reason = match &event {
+    let reason = match event {
         Event::Adjusted { reason, .. } => Some(reason.clone()),
         _ => None,
     };
-    Ok(StockEvent {
+    StockEvent {
         seq: record.seq,
-        kind: (&event).into(),
+        kind: event.into(),
         at: record.at.to_string(),
         by: cause.by,
         by_name: cause.name.as_deref().map(str::to_owned),
         request_id: cause.request,
         reason,
-        order: order(&event).map(ToString::to_string),
-        changes: changes(&event),
-    })
+        order: order(event).map(ToString::to_string),
+        changes: changes(event),
+    }
 }
 
 const fn order(event: &Event) -> Option<&OrderId> {
