@@ -431,3 +431,41 @@ async fn a_parcel_is_tracked_by_what_is_known_of_it() {
     }
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_documents_are_compressed_once_and_sent_once() {
+    let site = Site::open().await;
+    let paths = ["/openapi.json", "/asyncapi.json", "/postman.json", "/docs/", "/docs/start.js"];
+    let files = ["/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/admin", "/admin/main.js"];
+    for path in paths.iter().chain(&files) {
+        let ask = async |encodings: &str, known: &str| {
+            let request = site.request(Method::GET, path);
+            let request = request.header("Accept-Encoding", encodings);
+            request.header("If-None-Match", known).send().await.unwrap()
+        };
+        let plain = ask("identity", "").await;
+        let head = |response: &reqwest::Response, name: &str| {
+            response.headers().get(name).map(|one| one.to_str().unwrap().to_owned())
+        };
+        assert_eq!(
+            (plain.status().as_u16(), head(&plain, "content-encoding")),
+            (200, None),
+            "{path}"
+        );
+        let tag = head(&plain, "etag").unwrap();
+        let plain = plain.bytes().await.unwrap();
+        let gzip = ask("gzip, br", "").await;
+        assert_eq!(head(&gzip, "content-encoding").as_deref(), Some("gzip"), "{path}");
+        let vary = gzip.headers().get_all("vary").iter();
+        assert!(vary.into_iter().any(|one| one == "Accept-Encoding"), "{path}");
+        let gzip_tag = head(&gzip, "etag").unwrap();
+        assert_ne!(tag, gzip_tag);
+        let gzip = gzip.bytes().await.unwrap();
+        assert!(gzip.len() * 10 < plain.len() * 9, "{path}: {} of {}", gzip.len(), plain.len());
+        for (encodings, known) in [("identity", &tag), ("gzip", &gzip_tag)] {
+            let again = ask(encodings, known).await;
+            assert_eq!(again.status().as_u16(), 304, "{path}");
+            assert!(again.bytes().await.unwrap().is_empty());
+        }
+    }
+}

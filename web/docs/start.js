@@ -42,6 +42,7 @@ async function start() {
     spec: arrange(await answer.json()),
     dom_id: "#swagger-ui",
     presets: [SwaggerUIBundle.presets.apis],
+    plugins: [resolveHere],
     deepLinking: true,
     defaultModelsExpandDepth: -1,
     docExpansion: "none",

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use actix_web::http::Method;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
@@ -26,12 +25,12 @@ use super::problems::OwnMembers;
 use super::{examples, links, problems, schemas};
 use crate::http::edge::access::Access;
 use crate::http::edge::error::Error;
-use crate::http::edge::if_none_match::public;
 use crate::http::edge::input::IN_PLACE;
 use crate::http::edge::load_shedding::Class;
 use crate::http::edge::problem_body::{MEDIA_TYPE, Problem};
 use crate::http::edge::route::{OperationLink, Route, Routes};
 use crate::http::edge::session::COOKIE;
+use crate::http::edge::static_text::StaticText;
 
 /// The name of the security scheme of an API key.
 const KEY: &str = "api_key";
@@ -484,13 +483,14 @@ fn referred(schema: &RefOr<Schema>, in_place: &InPlace) -> Option<RefOr<Schema>>
 pub struct Document {
     routes: Routes,
     text: OnceLock<String>,
+    served: OnceLock<StaticText>,
 }
 
 impl Document {
     /// The document of these routes.
     #[must_use]
     pub const fn new(routes: Routes) -> Self {
-        Self { routes, text: OnceLock::new() }
+        Self { routes, text: OnceLock::new(), served: OnceLock::new() }
     }
 
     /// The document as text.
@@ -518,7 +518,11 @@ impl Document {
 /// Returns the OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", tag = "docs",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
-pub async fn show_openapi(document: web::Data<Document>) -> Result<HttpResponse, Error> {
+pub async fn show_openapi(
+    document: web::Data<Document>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let text = document.text().map_err(Error::internal)?;
-    Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
+    let served = document.served.get_or_init(|| StaticText::json(text));
+    Ok(served.respond(&request, |_| {}))
 }

@@ -4,9 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Value, json};
 
 use super::examples::{
@@ -14,8 +13,8 @@ use super::examples::{
 };
 use super::openapi::{Document, plain};
 use crate::http::edge::error::Error;
-use crate::http::edge::if_none_match::public;
 use crate::http::edge::route::{Route, Routes};
+use crate::http::edge::static_text::StaticText;
 
 const SCHEMA: &str = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json";
 const ABOUT: &str = "Every request of the examples in the API's documents, with their answers. Set \
@@ -217,7 +216,11 @@ pub fn text(routes: &Routes) -> Result<&'static str, serde_json::Error> {
 #[utoipa::path(get, path = "/postman.json", tag = "docs",
     responses((status = 200, description = "A collection, format 2.1",
         content_type = "application/json")))]
-pub async fn show_postman(document: web::Data<Document>) -> Result<HttpResponse, Error> {
+pub async fn show_postman(
+    document: web::Data<Document>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    static SERVED: OnceLock<StaticText> = OnceLock::new();
     let text = text(document.routes()).map_err(Error::internal)?;
-    Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
+    Ok(SERVED.get_or_init(|| StaticText::json(text)).respond(&request, |_| {}))
 }

@@ -21,12 +21,18 @@ const TAG_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct ChangesBetweenVersions;
 
+/// An `ETag` made of content, without its quotes.
+#[must_use]
+pub fn tag_of(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    URL_SAFE_NO_PAD.encode(digest.get(..TAG_BYTES).unwrap_or_default())
+}
+
 /// A JSON answer that anybody may see: its `ETag` is made of its content, and caches may keep it for
 /// this time before they ask again.
 #[must_use]
 pub fn public(body: Vec<u8>, lasts: Duration) -> HttpResponse {
-    let digest = Sha256::digest(&body);
-    let tag = URL_SAFE_NO_PAD.encode(digest.get(..TAG_BYTES).unwrap_or_default());
+    let tag = tag_of(&body);
     let keep = match lasts.as_secs() {
         0 => "no-cache".to_owned(),
         secs => format!("public, max-age={secs}"),

@@ -35,3 +35,4 @@ pub mod router;
 pub mod rule;
 pub mod secret;
 pub mod session;
+pub mod static_text;

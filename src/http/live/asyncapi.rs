@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -13,8 +12,8 @@ use super::message::{
     Bye, Changes, ClusterNow, Hello, Refused, Resync, Snapshot, Stats, Subscribe, Unsubscribe,
 };
 use crate::http::edge::error::Error;
-use crate::http::edge::if_none_match::public;
 use crate::http::edge::input::IN_PLACE;
+use crate::http::edge::static_text::StaticText;
 
 /// A message: its `type`, its description, and the schema of its other fields.
 struct Described {
@@ -176,9 +175,10 @@ pub fn text() -> Result<&'static str, serde_json::Error> {
 /// Returns the AsyncAPI document of the live feed.
 #[utoipa::path(get, path = "/asyncapi.json", tag = "docs",
     responses((status = 200, description = "AsyncAPI 3.1", content_type = "application/json")))]
-pub async fn show_asyncapi() -> Result<HttpResponse, Error> {
+pub async fn show_asyncapi(request: HttpRequest) -> Result<HttpResponse, Error> {
+    static SERVED: OnceLock<StaticText> = OnceLock::new();
     let text = text().map_err(Error::internal)?;
-    Ok(public(text.as_bytes().to_vec(), Duration::ZERO))
+    Ok(SERVED.get_or_init(|| StaticText::json(text)).respond(&request, |_| {}))
 }
 
 #[cfg(test)]

@@ -7,15 +7,13 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use crate::http::edge::error::Error;
+use crate::http::edge::static_text::StaticText;
 
 /// All files: the path under `/admin/`, and the bytes. `build.rs` generates the list.
 const FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/admin_page.rs"));
@@ -26,21 +24,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
                       img-src 'self' data:; font-src 'self'; connect-src 'self'; \
                       form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-struct File {
-    bytes: &'static [u8],
-    kind: &'static str,
-    etag: String,
-}
-
-/// All files by path, with their ETags, which are computed once.
-fn files() -> &'static HashMap<&'static str, File> {
-    static ALL: OnceLock<HashMap<&'static str, File>> = OnceLock::new();
+/// All files by path.
+fn files() -> &'static HashMap<&'static str, StaticText> {
+    static ALL: OnceLock<HashMap<&'static str, StaticText>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let all = FILES.iter().map(|&(name, bytes)| {
-            let digest = URL_SAFE_NO_PAD.encode(&Sha256::digest(bytes)[..16]);
-            (name, File { bytes, kind: kind(name), etag: format!("\"{digest}\"") })
-        });
-        all.collect()
+        FILES.iter().map(|&(name, bytes)| (name, StaticText::new(kind(name), bytes))).collect()
     })
 }
 
@@ -62,8 +50,8 @@ fn kind(name: &str) -> &'static str {
 /// Serves the admin page.
 #[utoipa::path(get, path = "/admin", tag = "docs",
     responses((status = 200, description = "The page", content_type = "text/html")))]
-pub async fn show_admin() -> Result<HttpResponse, Error> {
-    answer("index.html")
+pub async fn show_admin(request: HttpRequest) -> Result<HttpResponse, Error> {
+    answer("index.html", &request)
 }
 
 /// Serves a file of the admin page. A path that is not a file serves the page itself, which does
@@ -75,21 +63,22 @@ pub async fn show_admin() -> Result<HttpResponse, Error> {
     params(("file" = String, Path, description = "A file of the admin page")),
     responses((status = 200, description = "The file"),
         (status = 304, description = "Not modified since the version in `If-None-Match`")))]
-pub async fn show_admin_file(path: web::Path<String>) -> Result<HttpResponse, Error> {
+pub async fn show_admin_file(
+    path: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
     let last = path.rsplit('/').next().unwrap_or_default();
     let name = if last.contains('.') { path.as_str() } else { "index.html" };
-    answer(name)
+    answer(name, &request)
 }
 
-fn answer(name: &str) -> Result<HttpResponse, Error> {
+fn answer(name: &str, request: &HttpRequest) -> Result<HttpResponse, Error> {
     let file = files().get(name).ok_or_else(|| Error::not_found("file"))?;
-    let mut response = HttpResponse::Ok();
-    response
-        .insert_header((header::ETAG, file.etag.as_str()))
-        .insert_header((header::CACHE_CONTROL, "no-cache"))
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"));
-    Ok(response.content_type(HeaderValue::from_static(file.kind)).body(file.bytes))
+    Ok(file.respond(request, |response| {
+        response
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((header::REFERRER_POLICY, "no-referrer"));
+    }))
 }
 
 /// The main URLs of this server.
@@ -139,8 +128,7 @@ mod tests {
 
     #[test]
     fn the_page_is_there_and_its_tests_are_not() {
-        let page = &files()["index.html"];
-        assert_eq!(page.kind, "text/html; charset=utf-8");
+        assert!(files().contains_key("index.html"));
         for (name, _) in FILES {
             assert!(!name.contains(".test.") && !name.contains("tests/"), "{name}");
             assert_ne!(kind(name), "application/octet-stream", "{name}");
