@@ -165,11 +165,12 @@ async fn a_stuck_order_is_seen_everywhere_and_retried_with_a_reason() {
 async fn a_setting_is_changed_with_a_reason_and_its_history_read() {
     let site = Site::open().await;
     let page = site.browser("#/settings").await;
+    page.sees(".settings-rows .name", "Limit for browsing").await;
     page.sees(".settings-rows", "rates.browse").await;
     page.press("j").await;
     page.until("document.activeElement.id === 'checkout-change'").await;
     page.press("Enter").await;
-    page.sees("dialog[open] h2", "Switch off: checkout").await;
+    page.sees("dialog[open] h2", "Switch off: Checkout").await;
     page.click("dialog button.danger").await;
     page.sees("dialog .field-error", "say why").await;
     page.write("the warehouse burns").await;

@@ -13,6 +13,12 @@ const GROUPS = [
   ["Limits", "for one client, at all nodes together", (name) => name.startsWith("rates.")],
   ["Work", "intervals and caches", () => true],
 ];
+/** What settings are called. */
+const NAMES = {
+  checkout: "Checkout", imports: "Imports of products", "products.cached_secs": "Cache of the product list", "projections.paused": "Pause of the lists of orders and stock",
+  "rates.browse": "Limit for browsing", "rates.cart": "Limit for carts", "rates.checkout": "Limit for checkouts", "rates.operate": "Limit for operators",
+  "sweep.period_secs": "Comparison with payment providers",
+};
 const HISTORY_MAX = 20;
 /** How often the page looks what others have changed. */
 const EVERY = 5_000;
@@ -57,6 +63,9 @@ export function settings(root) {
   };
 }
 
+/** What a setting is called; one that has no words yet by its own name. */
+export const settingName = (name) => NAMES[name] ?? (name.startsWith("providers.") ? `Payments by ${name.slice("providers.".length)}` : name);
+
 /** A value as people read it. */
 function shown(one, value) {
   if (value === null || value === undefined) return "its default";
@@ -72,13 +81,13 @@ function row(one, read) {
   const id = one.name.replaceAll(".", "-");
   return h("li", { data: { row: "" } },
     h("span", { class: "why" },
-      h("span", { class: "name mono", text: one.name }),
+      h("span", {}, h("span", { class: "name", text: settingName(one.name) }), " ", h("span", { class: "mono faint", text: one.name })),
       h("span", { class: "faint", text: one.description }),
       one.version === 0 ? null : h("span", { class: "last" }, h("span", { class: "who", title: one.changed_by, text: people(one.changed_by, one.changed_by_name) }), " ", when(one.changed_at, true), ": ", h("q", { text: one.reason }))),
     h("span", { class: "value" }, value, differs ? h("span", { class: "faint block", text: `default: ${shown(one, one.default)}` }) : null),
     h("span", { class: "actions" },
-      h("button", { class: "button small", type: "button", id: `${id}-history`, disabled: one.version === 0, text: "History", "aria-label": `History of ${one.name}`, onclick: () => history(one) }),
-      h("button", { class: "button small change", type: "button", id: `${id}-change`, text: verb(one), "aria-label": `${verb(one)}: ${one.name}`, onclick: () => change(one, read) })));
+      h("button", { class: "button small", type: "button", id: `${id}-history`, disabled: one.version === 0, text: "History", "aria-label": `History of ${settingName(one.name)}`, onclick: () => history(one) }),
+      h("button", { class: "button small change", type: "button", id: `${id}-change`, text: verb(one), "aria-label": `${verb(one)}: ${settingName(one.name)}`, onclick: () => change(one, read) })));
 }
 
 /** On is green; off is told apart where somebody has switched it off. */
@@ -115,12 +124,12 @@ function change(one, read) {
         return { close: () => clearInterval(timer) };
       },
     },
-    heading: `${verb(one)}: ${one.name}`,
+    heading: `${verb(one)}: ${settingName(one.name)}`,
     intro: `${one.description}. It takes effect on every node within a second.`,
     fields: [...(one.kind === "switch" ? [] : [number]), reason("Kept in the setting's history with your name.")],
     verb: verb(one),
     danger: one.kind === "switch" && one.value === one.default,
-    done: `${one.name} was changed.`,
+    done: `${settingName(one.name)} was changed`,
     act: async (values, key, now) => {
       const body = { value: one.kind === "switch" ? !one.value : Number(values.value), reason: values.reason };
       await send("PUT", at, body, { key, version: now.version });
@@ -132,7 +141,7 @@ function change(one, read) {
 
 async function history(one) {
   const tell = sayHere();
-  const { body, close } = look(`History of ${one.name}`);
+  const { body, close } = look(`History of ${settingName(one.name)}`);
   fill(body, loading(3));
   try {
     const page = await get(query(`/v1/admin/settings/${encodeURIComponent(one.name)}/history`, { limit: HISTORY_MAX }));
