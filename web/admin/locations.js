@@ -1,7 +1,8 @@
 // The locations of the shop, where stock is: listed, made, described, closed for sale and deleted.
 
+import { addressLines, countryCode } from "./address.js";
 import { get, path, send } from "./api.js";
-import { ask, complaint } from "./dialog.js";
+import { ask } from "./dialog.js";
 import { fill, h, keepFocus } from "./dom.js";
 import { several } from "./format.js";
 import { listKeys } from "./keys.js";
@@ -55,7 +56,7 @@ export function locations(root) {
 }
 
 /** An address in one line. */
-const inLine = (to) => (to ? [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country, to.phone].filter(Boolean).join(", ") : "");
+const inLine = (to) => (to ? [...addressLines(to), to.phone].filter(Boolean).join(", ") : "");
 
 function table(all, read) {
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
@@ -92,33 +93,34 @@ const about = (one) => ({
   },
 });
 
-/** The parts of an address: their names, labels, and whether an address needs them. */
-const PARTS = [["company", "Company"], ["line1", "Street and number", true], ["line2", "Second line"], ["postal_code", "Postal code"], ["city", "City", true], ["region", "Region"], ["country", "Country", true], ["phone", "Phone"]];
+/** The parts of an address: their names and labels. */
+const PARTS = [["company", "Company"], ["line1", "Street and number"], ["line2", "Second line"], ["postal_code", "Postal code"], ["city", "City"], ["region", "Region"], ["country", "Country"], ["phone", "Phone"]];
 
-/** The address that was entered; null if none of its parts was. */
+/** The address that was entered; null if none of its parts was. What it lacks, the server says. */
 function addressIn(values) {
-  const given = PARTS.filter(([name]) => values[name]);
-  if (given.length === 0) return null;
-  const errors = PARTS.filter(([name, , needed]) => needed && !values[name]).map(([field]) => ({ field, message: "is needed, as the address is given" }));
-  if (errors.length) throw Object.assign(new Error("The address is not complete."), { errors });
-  return { name: values.addressee || values.name, ...Object.fromEntries(given.map(([name]) => [name, name === "country" ? values[name].toUpperCase() : values[name]])) };
+  const given = PARTS.map(([name]) => name).filter((name) => values[name]);
+  if (given.length === 0 && !values.addressee) return null;
+  return { name: values.addressee || values.name, ...Object.fromEntries(given.map((name) => [name, name === "country" ? countryCode(values[name]) : values[name]])) };
 }
 
 /** Makes a location, or describes one that is there. */
 function describe(one, all, read) {
   const old = one?.address ?? {};
+  const idFault = (typed) => {
+    if (!/^[a-z0-9-]{1,32}$/.test(typed)) return "must be 1 to 32 small letters, digits and hyphens";
+    return all.some((other) => other.id === typed) ? "is a location already" : null;
+  };
   ask({
     heading: one ? `Edit ${one.name}` : "New location", verb: one ? "Save" : "Add the location", about: one ? about(one) : undefined,
     done: one ? "The location was saved" : "The location was added",
     fields: [
-      ...(one ? [] : [{ name: "id", label: "Id", also: ["location"], required: true, check: (typed) => (/^[a-z0-9-]{1,32}$/.test(typed) ? null : "must be 1 to 32 small letters, digits and hyphens"), hint: "Small letters, digits and hyphens, such as london-2. Stock is kept under it: it cannot be changed." }]),
+      ...(one ? [] : [{ name: "id", label: "Id", also: ["location"], required: true, check: idFault, hint: "Small letters, digits and hyphens, such as london-2. Stock is kept under it: it cannot be changed." }]),
       { name: "name", label: "Name", required: true, value: one?.name ?? "" },
       { name: "addressee", label: "Addressee", half: true, also: ["address.name"], value: old.name ?? "", hint: "The location's name, if this is empty." },
-      ...PARTS.map(([name, label]) => ({ name, label, half: true, also: [`address.${name}`], value: old[name] ?? "", ...(name === "country" ? { hint: "Two letters, such as GB." } : {}) })),
+      ...PARTS.map(([name, label]) => ({ name, label, half: true, also: [`address.${name}`], value: old[name] ?? "", ...(name === "country" ? { hint: "Its name, or its two letters, such as GB." } : {}) })),
       ...(one ? [] : [{ name: "for_sale", label: "Its units are for sale", type: "checkbox", value: true }]),
     ],
     async act(values, key, now) {
-      if (!one && all.some((other) => other.id === values.id)) throw complaint("id", "is a location already");
       const address = addressIn(values);
       if (one) await send("PATCH", place(one.id), { name: values.name, address }, { key, version: now.version });
       else await send("PUT", place(values.id), { name: values.name, address, for_sale: values.for_sale }, { key, version: 0 });

@@ -1,5 +1,6 @@
 // One order: what it is, how it came to be so, event by event, and what can be done to it.
 
+import { addressLines, countryName } from "./address.js";
 import { get, path } from "./api.js";
 import { atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
 import { clock, exact, millis, money, people, several, title } from "./format.js";
@@ -207,10 +208,11 @@ class Page {
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
         labelled("goods", badge(shown.fulfillment_status)),
-        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${address.country} · placed `, when(shown.placed_at, true)),
+        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${countryName(address.country)} · placed `, when(shown.placed_at, true)),
         h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => one.href ? h("a", { class: "button", href: one.href, text: one.name }) : h("button", {
-          class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, onclick: one.run,
-        })))));
+          class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, disabled: Boolean(one.why), onclick: one.run,
+        })))),
+      actions.filter((one) => one.why).map((one) => h("p", { class: "why-not" }, h("b", { text: `${one.name}: ` }), one.why)));
     this.header.classList.toggle("past", past);
     const alarm = alarmOf(shown);
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
@@ -366,8 +368,7 @@ function goodsPart(order, correct) {
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? tracking(one.tracking) : null,
     correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));
-  const to = order.shipping_address;
-  const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country].filter(Boolean);
+  const address = h("address", {}, addressLines(order.shipping_address).map((line) => h("span", { class: "block", text: line })));
   return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
-    facts([["To", address.join(", ")], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
+    facts([["To", address], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
 }

@@ -1,5 +1,6 @@
 // Packing lists, a sheet for each order: what goes into the parcel and where it goes, for printing.
 
+import { addressLines } from "./address.js";
 import { get } from "./api.js";
 import { fill, h } from "./dom.js";
 import { day, orderName, several } from "./format.js";
@@ -39,7 +40,7 @@ export function packing(root, { parts }) {
 
 function sheet(order) {
   const to = order.shipping_address;
-  const address = [to.name, to.company, to.line1, to.line2, [to.postal_code, to.city].filter(Boolean).join(" "), to.region, to.country, to.phone].filter(Boolean);
+  const address = [...addressLines(to), to.phone].filter(Boolean);
   const lines = order.lines.map((line) => ({ ...line, left: line.quantity - line.fulfilled - line.refunded })).filter((line) => line.left > 0);
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
   return h("article", { class: "panel sheet" },
@@ -49,8 +50,8 @@ function sheet(order) {
       h("dl", {}, [["Placed", day(order.placed_at)], ["Delivery", order.delivery.name], ["Reference", order.reference]].filter(([, value]) => value)
         .map(([name, value]) => h("div", {}, h("dt", { text: name }), h("dd", { text: value }))))),
     lines.length ? h("table", { class: "list" },
-      h("thead", {}, h("tr", {}, column("Packed", "c-tick"), column("Units", "end"), column("SKU"), column("Name"))),
-      h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num strong", text: line.left }),
+      h("thead", {}, h("tr", {}, column("Packed", "c-tick"), column("Units", "end c-units"), column("SKU"), column("Name"))),
+      h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num" }, h("b", { text: line.left }), line.left < line.quantity ? h("span", { class: "faint", text: ` of ${line.quantity}` }) : null),
         h("td", { class: "mono", text: line.sku }), h("td", { class: "c-name", text: line.name })))))
       : h("p", { class: "hint", text: "Nothing is left to ship." }),
     lines.length === 0 ? null : h("p", { class: "faint num", text: several(lines.reduce((sum, line) => sum + line.left, 0), "unit") }));

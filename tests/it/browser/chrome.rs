@@ -297,6 +297,20 @@ impl Page {
         self.write(text).await;
     }
 
+    /// Lets the mouse rest in the middle of what a selector finds first, once it is shown.
+    pub async fn hover(&self, selector: &str) {
+        let selector = json!(selector);
+        self.until(&format!("document.querySelector({selector})?.checkVisibility() === true"))
+            .await;
+        let middle = format!(
+            "(({{left, top, width, height}}) => [left + width / 2, top + height / 2])\
+             (document.querySelector({selector}).getBoundingClientRect())"
+        );
+        let at = self.eval(&middle).await;
+        let moved = json!({"type": "mouseMoved", "x": at[0], "y": at[1]});
+        self.ask("Input.dispatchMouseEvent", moved).await;
+    }
+
     /// Takes the network from the page, or gives it back.
     pub async fn offline(&self, offline: bool) {
         self.ask("Network.enable", json!({})).await;
@@ -305,9 +319,11 @@ impl Page {
         self.ask("Network.emulateNetworkConditions", conditions).await;
     }
 
-    /// Shows the page as it is printed.
+    /// Shows the page as it is printed while the theme is dark.
     pub async fn print_media(&self) {
-        self.ask("Emulation.setEmulatedMedia", json!({"media": "print"})).await;
+        let dark = json!([{"name": "prefers-color-scheme", "value": "dark"}]);
+        let print = json!({"media": "print", "features": dark});
+        self.ask("Emulation.setEmulatedMedia", print).await;
     }
 
     /// Types a text where the focus is.
@@ -324,7 +340,8 @@ impl Page {
 
     pub async fn theme(&self, theme: &str) {
         let feature = json!([{"name": "prefers-color-scheme", "value": theme}]);
-        self.ask("Emulation.setEmulatedMedia", json!({"features": feature})).await;
+        let screen = json!({"media": "", "features": feature});
+        self.ask("Emulation.setEmulatedMedia", screen).await;
     }
 
     /// All that axe finds, also what it cannot decide; contrasts are measured then.

@@ -174,7 +174,7 @@ async fn locations_are_made_described_closed_and_deleted() {
     page.sees("dialog .field-error", "is a location already").await;
     page.fill("id", "back").await;
     page.press_control("Enter").await;
-    page.sees("dialog .field-error", "Street and number: is needed").await;
+    page.sees("dialog .field-error", "Street and number: is required").await;
     page.fill("line1", "1 High Street").await;
     page.fill("country", "gb").await;
     page.fill("postal_code", "nowhere").await;
@@ -183,7 +183,11 @@ async fn locations_are_made_described_closed_and_deleted() {
     page.fill("postal_code", "N1 1AA").await;
     assert_eq!(page.all_barriers().await, [json!(null); 0]);
     page.press_control("Enter").await;
-    page.sees(".locations-table .c-address", "Back room, 1 High Street, N1 1AA London, GB").await;
+    page.sees(
+        ".locations-table .c-address",
+        "Back room, 1 High Street, London, N1 1AA, United Kingdom",
+    )
+    .await;
     let made = site.admin(Method::GET, "/locations/back", None).await.expect(200);
     assert_eq!((&made["for_sale"], &made["address"]["country"]), (&json!(true), &json!("GB")));
 
@@ -194,7 +198,18 @@ async fn locations_are_made_described_closed_and_deleted() {
     let other = json!({"name": "Cellar"});
     site.admin(Method::PATCH, "/locations/back", Some(other)).await.expect(200);
     page.sees("dialog .news li", "Name: Back room → Cellar").await;
+    // All that is wrong is told at once, each at its field.
+    page.fill("name", &"x".repeat(101)).await;
+    page.fill("line1", &"x".repeat(300)).await;
+    page.fill("country", "Narnia").await;
+    page.press_control("Enter").await;
+    for field in ["Name: must have", "Street and number: must have", "Country: must be"] {
+        page.sees("dialog .field-error", field).await;
+    }
+    page.until("document.querySelector('dialog .form-error').hidden").await;
     page.fill("name", "Loft").await;
+    page.fill("line1", "1 High Street").await;
+    page.fill("country", "united kingdom").await;
     page.press_control("Enter").await;
     page.sees(".locations-table .c-name", "Loft").await;
     page.click("[aria-label='Delete: main']").await;
@@ -286,6 +301,11 @@ async fn on_paper_times_are_exact_and_nothing_is_cut() {
                        .some((one) => one.checkVisibility())";
         assert_eq!(page.eval(buttons).await, false, "{place}");
     }
+    // Paper is white, also where the mouse rests on the screen, and with the dark theme.
+    page.eval("location.hash = '#/orders'").await;
+    page.hover("tr[data-row]").await;
+    let row = "getComputedStyle(document.querySelector('tr[data-row]:hover')).backgroundColor";
+    assert_eq!(page.eval(row).await, "rgb(255, 255, 255)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
