@@ -6,7 +6,8 @@ import { atMost, h } from "./dom.js";
 import { minor, money, orderName, several, shift, exponent } from "./format.js";
 import { live } from "./live.js";
 import { packing } from "./orders-desk.js";
-import { alarmOf, changesInWords, onlyCancel, stepWords } from "./story.js";
+import { alarmOf, onlyCancel, stepWords } from "./story.js";
+import { changesInWords } from "./story-changes.js";
 
 const left = (line) => Math.max(0, line.quantity - line.fulfilled - line.refunded);
 const place = (order) => `/v1/admin/orders/${encodeURIComponent(order.id)}`;

@@ -9,7 +9,8 @@ import { actionsOf, correctTracking } from "./order-actions.js";
 import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
 import { addressOf, go, link, restate } from "./router.js";
 import { trackingAddress } from "./carriers.js";
-import { alarmOf, changes, eventTitle, eventTone, onlyCancel, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
+import { alarmOf, eventTitle, eventTone, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
+import { changes } from "./story-changes.js";
 
 /** The most events whose changes are worked out without being asked for. */
 const DIFFS_MAX = 60;

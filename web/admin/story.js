@@ -1,4 +1,4 @@
-// The story of an order: what each event means in words, and what it changed.
+// The story of an order: what each event means, in words.
 
 import { money, several, title, words } from "./format.js";
 
@@ -143,62 +143,3 @@ export const onlyCancel = (order) =>
 
 /** Why it was done, if somebody said so. */
 export const reasonOf = (event) => event.data?.reason ?? null;
-
-const HIDDEN = new Set(["version", "updated_at", "id", "placed_at", "payment_deadline_at", "token"]);
-const NAMES = {
-  payments: "payment", lines: "line", captures: "capture", refunds: "refund",
-  fulfillments: "fulfillment", stuck: "stuck step",
-};
-
-function leaves(value, path, into) {
-  if (value === null || value === undefined) return;
-  if (Array.isArray(value)) {
-    value.forEach((one, at) => leaves(one, [...path, one?.id ?? one?.attempt ?? one?.line ?? at + 1], into));
-  } else if (typeof value === "object") {
-    if ("amount" in value && "currency" in value && typeof value.amount === "number") {
-      into.set(path.join("\u0000"), money(value));
-      return;
-    }
-    for (const [name, one] of Object.entries(value)) {
-      if (HIDDEN.has(name) && (path.length !== 2 || name !== "id")) continue;
-      if (path.length === 2 && (name === "id" || name === "attempt")) continue;
-      leaves(one, [...path, name], into);
-    }
-  } else into.set(path.join("\u0000"), typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
-}
-
-function flat(state) {
-  const into = new Map();
-  if (state) leaves(state, [], into);
-  return into;
-}
-
-function label(path) {
-  const [first, second, ...rest] = path.split("\u0000");
-  if (second === undefined) return words(first);
-  const head = NAMES[first] ? `${NAMES[first]} ${second}` : `${words(first)}, ${words(second)}`;
-  return rest.length ? `${head}: ${rest.map(words).join(", ")}` : head;
-}
-
-/** What differs between two states of an order: `{what, before, after}`, by name. */
-export function changes(before, after) {
-  const [old, now] = [flat(before), flat(after)];
-  const list = [];
-  for (const [path, value] of now) {
-    if (old.get(path) !== value) list.push({ what: label(path), before: old.get(path) ?? null, after: value });
-  }
-  for (const [path, value] of old) {
-    if (!now.has(path)) list.push({ what: label(path), before: value, after: null });
-  }
-  return list;
-}
-
-/** What people look for first, when an order has changed. */
-const FIRST = ["status", "payment status", "fulfillment status", "captured", "refunded", "alert", "cancel reason"];
-
-/** What differs between two states of an order, a sentence for each, the most wanted first. */
-export function changesInWords(before, after) {
-  const place = ({ what }) => (FIRST.includes(what) ? FIRST.indexOf(what) : FIRST.length);
-  return changes(before, after).sort((one, other) => place(one) - place(other))
-    .map((one) => `${title(one.what)}: ${words(one.before ?? "nothing")} → ${words(one.after ?? "nothing")}`);
-}

@@ -108,6 +108,10 @@ async fn tracking_is_put_right_and_leads_to_the_carrier() {
     page.press_control("Enter").await;
     page.sees("a.link[href$='tracking-id=JD-1']", "d h l JD-1").await;
     page.sees(".timeline .event-title", "Shipment recorded in stock").await;
+    // What the event changed is told in people's words.
+    page.sees(".timeline .diff dt", "parcel 1, tracking").await;
+    page.sees(".timeline .diff dd", "2 × Product LAMP").await;
+    page.sees(".timeline .diff dt", "Product LAMP, shipped").await;
     page.button("Correct tracking…").await;
     page.until("document.querySelector('dialog [name=number]').value === 'JD-1'").await;
     page.fill("number", "JD-2").await;
