@@ -2,6 +2,7 @@
 
 import { freshKey } from "./api.js";
 import { fill, h, keepFocus, say, text } from "./dom.js";
+import { title } from "./format.js";
 
 const shown = new Set();
 
@@ -39,14 +40,15 @@ export function closeDialogs() {
  * `check(value, subject)` of a field answers what is wrong with what was typed, if anything is; it is
  * said when the field is left, and before anything is sent. `also` are other names of the field in
  * objections of the server, `codes` those of its problems that mean the field; `follow(subject)` of an
- * `element` shows a subject that has changed.
+ * `element` shows a subject that has changed. `most(value, subject)` answers what is wrong with a value
+ * that reads well and cannot be: it is said like what `check` finds, and in place of the sum.
  *
  * `about` is what the dialog is about: `{now, read(), changes(before, after), follow(look)}`. When it
  * changes while the dialog is open, the dialog says how, and acts on the new version from then on.
  * `sum(values, subject)` is a line above the buttons, written anew with every change, as long as every
- * field is right.
+ * field is right. `impossible(subject)` answers why nothing can be sent, if so.
  */
-export function ask({ heading, intro, fields = [], verb, danger = false, act, done, about, sum }) {
+export function ask({ heading, intro, fields = [], verb, danger = false, act, done, about, sum, impossible = () => null }) {
   const error = h("p", { class: "form-error", role: "alert", hidden: true });
   const news = h("div", { class: "callout wait news", role: "status", hidden: true });
   const output = sum ? h("output", { class: "sum" }) : null;
@@ -58,14 +60,29 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   const values = () => Object.fromEntries(built.map((one) => [one.name, one.read()]));
   const subject = about ? new Subject(about, news, () => follow()) : null;
   const wrong = () => built.map((one) => [one, one.check(subject?.now)]).filter(([, fault]) => fault);
-  const total = () => output && fill(output, wrong().length
-    ? h("span", { class: "faint", text: "The sum is shown once every field is right." })
-    : sum(values(), subject?.now));
-  /** Says what is wrong, and goes to the first of it; false if nothing is. */
+  const total = () => {
+    if (!output) return;
+    const over = built.map((one) => one.over(subject?.now)).find(Boolean);
+    if (over) fill(output, h("span", { class: "over", text: title(over) }));
+    else fill(output, wrong().length ? h("span", { class: "faint", text: "The sum is shown once every field is right." }) : sum(values(), subject?.now));
+  };
+  /** Says why nothing can be sent; whether that is so. */
+  let barred = false;
+  const bar = () => {
+    const why = impossible(subject?.now);
+    if (why || barred) {
+      text(error, why ?? "");
+      error.hidden = !why;
+    }
+    go.disabled = barred = Boolean(why);
+    return barred;
+  };
+  /** Says all that is wrong, and goes to the first of it; false if nothing is. */
   const refuse = () => {
-    const faults = wrong();
+    const missing = built.filter((one) => one.required && one.read() === "").map((one) => [one, one.why ?? "is needed"]);
+    const faults = [...missing, ...wrong()];
     for (const [one, fault] of faults) one.complain(fault);
-    faults[0]?.[0].focus();
+    built.find((one) => faults.some(([at]) => at === one))?.focus();
     return faults.length > 0;
   };
   const follow = () => {
@@ -74,6 +91,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
       if (fault) one.complain(fault);
     }
     total();
+    bar();
   };
   let sent = { body: null, key: null };
 
@@ -81,9 +99,6 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     if (go.disabled) return;
     error.hidden = true;
     for (const one of built) one.complain(null);
-    const missing = built.filter((one) => one.required && one.read() === "");
-    for (const one of missing) one.complain(one.why ?? "is needed");
-    if (missing.length) return missing[0].focus();
     if (refuse()) return;
     const asked = values();
     const body = JSON.stringify(asked);
@@ -103,7 +118,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
       }
       show(problem);
     } finally {
-      go.disabled = false;
+      go.disabled = barred;
       dialog.removeAttribute("aria-busy");
     }
   };
@@ -149,7 +164,8 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   back.addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => subject?.close());
   total();
-  (built[0] ?? { focus: () => back.focus() }).focus();
+  if (bar()) back.focus();
+  else (built[0] ?? { focus: () => back.focus() }).focus();
 }
 
 /** What a dialog is about, followed for as long as the dialog is open. */
@@ -229,6 +245,8 @@ function field(one) {
   const row = h("div", { class: check ? "field check" : one.half ? "field half" : "field" },
     check ? [control, label] : [label, control],
     one.hint ? h("p", { class: "hint", id: `${id}-hint`, text: one.hint }) : null, wrong);
+  /** What cannot be, though it reads well. */
+  const over = (subject) => (one.most && read() !== "" && !one.check?.(read(), subject) ? one.most(read(), subject) : null);
   const read = () => (one.read ? one.read() : check ? target.checked : target.value.trim());
   return {
     name: one.name,
@@ -238,7 +256,8 @@ function field(one) {
     why: one.why,
     row,
     read,
-    check: (subject) => (one.check && (one.element || read() !== "") ? one.check(read(), subject) ?? null : null),
+    check: (subject) => (one.element || read() !== "" ? one.check?.(read(), subject) ?? over(subject) : null),
+    over,
     follow: (subject) => one.follow?.(subject) ?? false,
     focus: () => (control.querySelector('[aria-invalid="true"]') ?? target).focus(),
     complained: () => !wrong.hidden || control.querySelector('[aria-invalid="true"]') !== null,

@@ -33,14 +33,14 @@ export function money(value) {
   if (!value) return "–";
   const format = moneyFormat(value.currency);
   const digits = format.resolvedOptions().maximumFractionDigits;
-  if (Number.isInteger(value.amount)) return format.format(shift(value.amount, digits));
+  if (Number.isInteger(value.amount)) return signedBy(format, shift(value.amount, digits));
   const fine = made(`fine ${value.currency}`, () =>
     new Intl.NumberFormat(LANG, {
       style: "currency",
       currency: value.currency,
       maximumFractionDigits: digits + 4,
     }));
-  return fine.format(Number(value.amount_decimal) / 10 ** digits);
+  return signedBy(fine, Number(value.amount_decimal) / 10 ** digits);
 }
 
 /** Minor units as decimal text, exactly. */
@@ -58,8 +58,18 @@ export function minor(typed, currency) {
   return Number(match[1] + (match[2] ?? "").padEnd(digits, "0"));
 }
 
+/** The sign of what is below zero, the same everywhere and in every language. */
+const MINUS = "−";
+const signedBy = (format, value) => format.format(value).replace(/[-−]/g, MINUS);
+
 /** A whole number with separators. */
-export const count = (value) => made("count", () => new Intl.NumberFormat(LANG)).format(value);
+export const count = (value) => signedBy(made("count", () => new Intl.NumberFormat(LANG)), value);
+
+/** A difference: with its sign, also above zero. */
+export const signed = (value) => (value > 0 ? `+${count(value)}` : count(value));
+
+/** A whole number that was typed, with either sign for minus; NaN if it is none. */
+export const whole = (typed) => (/^[-−+]?\d{1,15}$/.test(typed.trim()) ? Number(typed.trim().replace("−", "-")) : NaN);
 
 /** A rate: one decimal below 100. */
 export function rate(value) {

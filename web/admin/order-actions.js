@@ -34,22 +34,52 @@ const about = (order) => ({
   },
 });
 
+/** Why an order cannot be shipped, if so. */
+function unshippable(order) {
+  if (order.phase !== "confirmed") return "Only a confirmed order can be shipped.";
+  if (order.alert) return "An order with an alert cannot be shipped: clear the alert first.";
+  return order.lines.some((line) => left(line) > 0) ? null : "Nothing is left to ship.";
+}
+
+/** Why an order cannot be cancelled, if so. */
+function uncancellable({ phase, stuck, alert, fulfillments }) {
+  if (["cancelling", "cancelled"].includes(phase)) return "It is cancelled already.";
+  if (fulfillments.length) return "Goods were shipped: refund what is returned instead of cancelling.";
+  return phase === "committing" && !stuck.length && !alert ? "The order is being confirmed: it can be cancelled in a moment." : null;
+}
+
+/** Why nothing can be captured from an order, if so. */
+function uncapturable(order) {
+  if (order.phase !== "confirmed") return "Only a confirmed order can be captured.";
+  if (order.captures.some((one) => one.status === "requested") && !order.stuck.length) return "A capture is in progress.";
+  return uncaptured(order) > 0 ? null : "Nothing is left to capture.";
+}
+
+/** Why nothing can be refunded, if so. */
+function unrefundable(order) {
+  if (order.phase !== "confirmed") return "Only a confirmed order can be refunded.";
+  return order.captured.amount > order.refunded.amount ? null : "Everything that was captured is refunded.";
+}
+
+/** The steps that can be given up: the others are repeated, or the order is cancelled. */
+const skippable = (order) => order.stuck.filter((one) => !["reserve", "authorize", "commit"].includes(one.step.split(":")[0]));
+
 /**
  * The actions that apply to an order as it is, the most wanted first: `{name, danger?, run}`, or
- * `{name, href}` for a page.
+ * `{name, href}` for a page. What will apply, or is looked for, and cannot be done now has a `why`.
  */
 export function actionsOf(order, now) {
   const stuck = order.stuck.length > 0;
   const confirmed = order.phase === "confirmed";
   const list = [];
   if ((stuck || order.alert) && !onlyCancel(order)) list.push({ name: order.alert ? "Clear the alert" : "Retry", primary: true, run: () => retry(now()) });
-  if (stuck) list.push({ name: "Skip a step", run: () => skip(now()) });
-  if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Fulfill", primary: !stuck, run: () => fulfill(now()) });
-  if (confirmed && uncaptured(order) > 0) list.push({ name: "Capture", run: () => capture(now()) });
-  if (order.captured.amount > order.refunded.amount) list.push({ name: "Refund", run: () => refund(now()) });
-  if (confirmed && order.lines.some((line) => left(line) > 0)) list.push({ name: "Packing list", href: packing([order]) });
-  const cancellable = !["cancelling", "cancelled"].includes(order.phase) && order.fulfillments.length === 0;
-  if (cancellable) list.push({ name: "Cancel", danger: true, run: () => cancel(now()) });
+  if (skippable(order).length) list.push({ name: "Skip a step", run: () => skip(now()) });
+  const shipsMore = confirmed && order.lines.some((line) => left(line) > 0);
+  if (shipsMore) list.push({ name: "Fulfill", primary: !stuck, why: unshippable(order), run: () => fulfill(now()) });
+  if (confirmed && uncaptured(order) > 0) list.push({ name: "Capture", why: uncapturable(order), run: () => capture(now()) });
+  if (!unrefundable(order)) list.push({ name: "Refund", run: () => refund(now()) });
+  if (shipsMore) list.push({ name: "Packing list", href: packing([order]) });
+  if (!["cancelling", "cancelled"].includes(order.phase)) list.push({ name: "Cancel", danger: true, why: uncancellable(order), run: () => cancel(now()) });
   return list;
 }
 
@@ -62,6 +92,7 @@ export function retry(order, done) {
     : { heading: `Retry order ${orderName(order)}`, verb: "Retry", done: "The order continues", intro: `${step ? `${stepWords(step.step)} failed: ${step.why}. ` : ""}Every step can be repeated safely, under the same key.` };
   ask({
     ...texts, about: about(order),
+    impossible: (now) => (now.alert || now.stuck.length ? null : "Nothing is stuck any more: the order continues."),
     fields: [REASON],
     act: async ({ reason }, key, now) => {
       await post(now, "retry", { reason }, key);
@@ -72,9 +103,10 @@ export function retry(order, done) {
 
 /** Gives a stuck step up. */
 export function skip(order, done) {
-  const steps = order.stuck ?? [];
+  const steps = skippable(order);
   ask({
     heading: `Skip a step of ${orderName(order)}`, verb: "Skip the step", danger: true, done: "The step was skipped", about: about(order),
+    impossible: (now) => (skippable(now).length ? null : now.stuck.length ? "This step cannot be skipped: retry it, or cancel the order." : "No step is stuck any more."),
     intro: "The step will never be done. You must settle the money or goods that it would have moved.",
     fields: [
       ...(steps.length ? [{ name: "step", label: "Step", type: "select", required: true, options: steps.map((one) => [one.step, `${stepWords(one.step)}: ${one.why}`]) }] : []),
@@ -92,6 +124,7 @@ export function cancel(order, done) {
   const paid = order.captured.amount > 0 ? ` ${money(order.captured)} will be refunded to the buyer.` : "";
   ask({
     heading: `Cancel order ${orderName(order)}`, verb: "Cancel the order", danger: true, done: "The order is being cancelled", about: about(order),
+    impossible: uncancellable,
     intro: `Its stock is released and its payment reversed. This cannot be undone.${paid}`,
     fields: [REASON],
     act: async ({ reason }, key, now) => {
@@ -113,6 +146,7 @@ function capture(order) {
   const digits = exponent(currency);
   ask({
     heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested", about: about(order),
+    impossible: uncapturable,
     intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
     fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true, least: 1 })],
     act: ({ amount: typed }, key, now) => {
@@ -221,7 +255,7 @@ function fulfill(order) {
   const lines = order.lines.filter((line) => left(line) > 0);
   const goods = units("lines", "Units to ship", lines, left, left);
   ask({
-    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created", about: about(order),
+    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created", about: about(order), impossible: unshippable,
     fields: [
       goods,
       ...trackingFields(),
@@ -274,7 +308,7 @@ function refund(order) {
     return sum + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0);
   };
   ask({
-    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested", about: about(order),
+    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested", about: about(order), impossible: unrefundable,
     intro: `${some(order.captured.amount)} captured${order.refunded.amount ? `, ${some(order.refunded.amount)} refunded already` : ""}. The delivery was ${money(order.totals.delivery)}.`,
     fields: [
       ...(lines.length ? [goods] : []),

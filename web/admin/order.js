@@ -341,17 +341,17 @@ function lines(order) {
 function attempt(one, row) {
   const odd = one.authorized && one.authorized.amount !== one.amount.amount;
   const note = `${one.provider}${one.decline_code ? `: ${title(one.decline_code)}` : ""}`;
-  const item = row(`Attempt ${one.attempt}`, one.payment, odd ? one.authorized : one.amount, one.status, note);
+  const item = row(`Attempt ${one.attempt}`, one.payment ? h("span", { class: "mono block clip", title: one.payment, text: one.payment }) : null, odd ? one.authorized : one.amount, one.status, note);
   if (odd) item.lastElementChild.append(h("span", { class: "block odd", text: `of ${money(one.amount)} asked for` }));
   return item;
 }
 
 function moneyPart(order) {
-  const row = (name, what, amount, state, note) => h("li", {}, h("span", {}, name, note ? h("span", { class: "faint", text: ` ${note}` }) : null, h("span", { class: "mono faint block clip", text: what ?? "" })), badge(state), h("span", { class: "num end", text: money(amount) }));
+  const row = (name, what, amount, state, note) => h("li", {}, h("span", {}, name, note ? h("span", { class: "faint", text: ` ${note}` }) : null, what ? h("span", { class: "faint block" }, what) : null), badge(state), h("span", { class: "num end", text: money(amount) }));
   const rows = [
     ...order.payments.map((one) => attempt(one, row)),
     ...order.captures.map((one) => row(`Capture ${one.id}`, "", one.amount, one.status)),
-    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason, one.amount, one.status, one.restock ? "goods back on sale" : "")),
+    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason ? h("q", { text: one.reason }) : null, one.amount, one.status, one.restock ? "goods back on sale" : "")),
   ];
   return panel("Money", h("span", { class: "faint num", text: `${money(order.captured)} captured` }),
     rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No payment was requested yet." }));

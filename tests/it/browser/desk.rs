@@ -89,6 +89,20 @@ async fn a_dialog_says_what_changed_under_it_and_gives_the_focus_back() {
     page.sees("dialog[open] h2", "Cancel order").await;
     page.press("Escape").await;
     page.until("document.activeElement.textContent === 'Cancel…'").await;
+
+    // What has become impossible cannot be sent, and then not be asked for any more.
+    page.button("Cancel…").await;
+    let path = format!("/orders/{order}/fulfillments");
+    site.admin(Method::POST, &path, Some(json!({}))).await.expect(200);
+    page.sees("dialog .form-error", "Goods were shipped: refund what is returned").await;
+    page.until("document.querySelector('dialog .danger').disabled").await;
+    assert!(page.barriers().await.is_empty());
+    page.press("Escape").await;
+    page.sees(".why-not", "Cancel: Goods were shipped").await;
+    page.until("document.querySelector('.order-sum .danger').disabled").await;
+    let fulfill = "[...document.querySelectorAll('.order-sum button')]\
+                   .some((one) => one.textContent === 'Fulfill…')";
+    assert_eq!(page.eval(fulfill).await, false, "nothing is left to ship");
     site.verify().await;
 }
 
