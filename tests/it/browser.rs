@@ -6,6 +6,7 @@ mod chrome;
 mod corrections;
 mod desk;
 mod docs;
+mod lists;
 
 use chrome::Page;
 use kontor::store::session::LINK_LASTS;

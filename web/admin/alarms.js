@@ -12,11 +12,13 @@ const ORDERS_MAX = 500;
 /** Orders by id, as a list and its changes tell them; what is gone is remembered by its version. */
 class Kept extends Map {
   more = false;
+  /** Whether they were told once. */
+  told = false;
   #gone = new Map();
 
   all(rows, more) {
     this.clear();
-    this.more = more;
+    [this.more, this.told] = [more, true];
     for (const row of rows) this.put(row, true);
   }
 
@@ -58,8 +60,7 @@ class Alarms extends EventTarget {
   /** Switches that are off and stop buyers: settings as the API lists them. */
   off = [];
   problem = null;
-  /** Whether all of it was read once. */
-  read = false;
+  #answered = false;
   #subscriptions = [];
   #timer = 0;
   #tell = atMost(250, () => this.dispatchEvent(new Event("change")));
@@ -90,7 +91,12 @@ class Alarms extends EventTarget {
     this.#tell.cancel();
     [this.stuck, this.underWay] = [new Kept(), new Kept()];
     [this.webhooks, this.letters, this.quarantine, this.off, this.cluster] = [[], [], [], [], null];
-    [this.read, this.problem] = [false, null];
+    [this.#answered, this.problem] = [false, null];
+  }
+
+  /** Whether all of it was read once: before, nothing can be said of it. */
+  get read() {
+    return this.#answered && this.stuck.told && this.underWay.told;
   }
 
   /** How many things want somebody. */
@@ -125,7 +131,7 @@ class Alarms extends EventTarget {
     } catch (problem) {
       this.problem = problem;
     }
-    this.read = true;
+    this.#answered = true;
     this.#tell();
   }
 

@@ -5,6 +5,7 @@ import { get, send } from "./api.js";
 import { ask, look, sentence } from "./dialog.js";
 import { atMost, fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, money, orderName, several } from "./format.js";
+import { heldList } from "./held.js";
 import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
 import { badge, failed, loading, panel, pips, when } from "./parts.js";
@@ -19,44 +20,69 @@ const WAITS = 5000;
 /** Shows the page. */
 export function attention(root) {
   const body = h("div", { class: "attention" });
-  fill(root, body);
-  const draw = atMost(1000, () => {
-    if (!alarms.read) return fill(body, loading(8));
-    const giveBack = keepFocus(body);
-    fill(body, parts());
-    giveBack();
+  const list = heldList(body, {
+    key: () => (alarms.read || alarms.problem ? JSON.stringify([alarms.problem?.message, sections().map(([heading, rows]) => [heading, rows.map(versionOf)])]) : ""),
+    draw() {
+      const giveBack = keepFocus(body);
+      fill(body, alarms.read || alarms.problem ? parts() : loading(8));
+      giveBack();
+    },
   });
+  fill(root, h("div", { class: "pill-place" }, list.pill), body);
+  // What was done here is seen at once.
+  const draw = atMost(1000, () => list.ask(settled()));
   alarms.addEventListener("change", draw);
   alarms.refresh();
   draw();
   return {
     heading: "Attention",
-    keys: listKeys(() => [...body.querySelectorAll("[data-row] a, [data-row] .first")]),
+    keys: { ...listKeys(() => [...body.querySelectorAll("[data-row] a, [data-row] .first")]), n: () => list.ask(true) },
+    help: [["n", "Show what is new"]],
     close() {
+      acted.clear();
       alarms.removeEventListener("change", draw);
       draw.cancel();
     },
   };
 }
 
-function parts() {
-  const stuck = [...alarms.stuck.values()];
-  const unknown = alarms.unknown;
+/** What somebody has just acted on here, by its id: as it was then. */
+const acted = new Map();
+const idOf = (one) => one.id ?? one.entity;
+/** What tells a row from itself after a change. */
+const versionOf = (one) => [idOf(one), one.version, one.attempts, one.reason, whole.get(one.id)?.order?.version];
+const act = (one) => acted.set(idOf(one), JSON.stringify(versionOf(one)));
+
+/** Whether something that was acted on has changed since, or is gone; or a row can be completed. */
+function settled() {
+  const now = new Map(sections().flatMap(([, rows]) => rows).map((one) => [idOf(one), JSON.stringify(versionOf(one))]));
+  const done = [...acted].filter(([id, was]) => now.get(id) !== was);
+  for (const [id] of done) acted.delete(id);
+  const completed = wholeRead;
+  wholeRead = false;
+  return completed || done.length > 0;
+}
+
+/** What waits, by kind: the heading, the rows, how one is shown, and more about it. */
+function sections() {
   const waiting = alarms.waiting.filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
-  const sections = [
-    section("Stuck sagas and alerts", stuck, stuckRow, "Steps that need an operator. Each step can be repeated safely."),
-    section("Quarantine", alarms.quarantine, quarantineRow, "Entities that cannot be read or keep failing. All other entities work."),
-    section("Dead letters", alarms.letters, letterRow, "Events that a projection could not read. The journal is correct; lists can be rebuilt from it.", replayButton),
-    section("Parked webhooks", alarms.webhooks, webhookRow, "Webhooks that match nothing known. They are stored and retried."),
-    section("Payments with an unknown outcome", unknown, unknownRow, "kontor asks the provider automatically, with backoff. Act only if this lasts.", null, "wait"),
-    section("In progress", waiting, waitingRow, "Sagas that wait for something, such as another payment attempt by the buyer. No action is needed.", null, "mute"),
+  return [
+    ["Stuck sagas and alerts", [...alarms.stuck.values()], stuckRow, "Steps that need an operator. Each step can be repeated safely."],
+    ["Quarantine", alarms.quarantine, quarantineRow, "Entities that cannot be read or keep failing. All other entities work."],
+    ["Dead letters", alarms.letters, letterRow, "Events that a projection could not read. The journal is correct; lists can be rebuilt from it.", replayButton],
+    ["Parked webhooks", alarms.webhooks, webhookRow, "Webhooks that match nothing known. They are stored and retried."],
+    ["Payments with an unknown outcome", alarms.unknown, unknownRow, "kontor asks the provider automatically, with backoff. Act only if this lasts.", null, "wait"],
+    ["In progress", waiting, waitingRow, "Sagas that wait for something, such as another payment attempt by the buyer. No action is needed.", null, "mute"],
   ];
-  const calm = alarms.count === 0 && unknown.length === 0;
+}
+
+function parts() {
+  const calm = alarms.count === 0 && alarms.unknown.length === 0;
   return [
     alarms.problem ? failed(alarms.problem, () => alarms.refresh()) : null,
     calm ? h("div", { class: "empty calm big" }, h("span", { class: "tick", "aria-hidden": "true" }), h("p", { class: "empty-title", text: "Nothing needs attention" }),
       h("p", { text: "No saga is stuck, no payment has an unknown outcome, no webhook is parked, no entity is in quarantine." })) : null,
-    sections,
+    sections().map((one) => section(...one)),
   ];
 }
 
@@ -75,6 +101,8 @@ function line(name, why, badges, buttons) {
 
 const button = (label, id, run, kind = "") =>
   h("button", { class: `button small ${kind}`, type: "button", text: label, "aria-label": `${label} ${id}`, data: { focus: `${label} ${id}` }, onclick: run });
+/** Cancels an order, of which nothing was shipped. */
+const cancelButton = (order, kind = "danger") => (["partial", "fulfilled"].includes(order.fulfillment_status) ? null : button("Cancel", orderName(order), () => withOrder(order, cancel), kind));
 const orderLink = (order) =>
   h("a", { href: link(["orders", order.id]), title: order.id, data: { focus: order.id }, text: orderName(order) });
 const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email, " · ", when(order.updated_at, true)];
@@ -84,7 +112,12 @@ async function withOrder(row, run) {
   const tell = sayHere();
   try {
     const order = await get(`/v1/admin/orders/${encodeURIComponent(row.id)}`);
-    if (tell.here()) run(order, () => alarms.refresh());
+    if (tell.here()) {
+      run(order, () => {
+        act(row);
+        alarms.refresh();
+      });
+    }
   } catch (problem) {
     tell(sentence(problem), true);
   }
@@ -92,6 +125,8 @@ async function withOrder(row, run) {
 
 /** Orders with an alert, whole, by id: a row of a list does not have the amounts. */
 const whole = new Map();
+/** Whether one was read for a row that is shown: it is completed at once. */
+let wholeRead = false;
 
 async function readWhole(row) {
   const known = whole.get(row.id);
@@ -101,6 +136,7 @@ async function readWhole(row) {
   if (order) whole.set(row.id, { version: order.version, order });
   else whole.delete(row.id);
   if (whole.size > 2 * ROWS_MAX) whole.delete(whole.keys().next().value);
+  wholeRead ||= order !== null;
   if (order) alarms.dispatchEvent(new Event("change"));
 }
 
@@ -115,20 +151,21 @@ function stuckRow(order) {
     [
       onlyCancel(order) ? null : button(order.alert ? "Clear" : "Retry", name, () => withOrder(order, retry), "primary"),
       order.stuck_reason ? button("Skip", name, () => withOrder(order, skip)) : null,
-      button("Cancel", name, () => withOrder(order, cancel), "danger"),
+      cancelButton(order),
     ]);
 }
 
 const unknownRow = (order) =>
   line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "At the provider" }), h("span", { class: "faint" }, facts(order))], [badge("unknown")],
-    [button("Cancel", orderName(order), () => withOrder(order, cancel), "danger")]);
+    [cancelButton(order)]);
 
 const waitingRow = (order) =>
   line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "" }), h("span", { class: "faint" }, facts(order))], [badge(order.status), pips(order)],
-    [button("Cancel", orderName(order), () => withOrder(order, cancel))]);
+    [cancelButton(order, "")]);
 
-async function attempt(run, done) {
+async function attempt(one, run, done) {
   const tell = sayHere();
+  act(one);
   try {
     const answer = await run();
     tell(typeof done === "function" ? done(answer) : done);
@@ -145,12 +182,13 @@ function webhookRow(hook) {
     [h("b", { text: hook.reason }), h("span", { class: "faint" }, `${hook.provider} · ${several(hook.attempts, "attempt", "attempts")} · received `, when(hook.received_at, true), " · ", next)],
     [badge(hook.next_try_at ? "parked" : "failed")],
     [
-      button("Retry", hook.id, () => attempt(() => send("POST", `${base}/retry`), (answer) => (answer.taken ? "The webhook was processed" : `Still parked: ${answer.webhook?.reason ?? "it matches nothing known"}`)), "primary first"),
+      button("Retry", hook.id, () => attempt(hook, () => send("POST", `${base}/retry`), (answer) => (answer.taken ? "The webhook was processed" : `Still parked: ${answer.webhook?.reason ?? "it matches nothing known"}`)), "primary first"),
       button("Discard", hook.id, () => ask({
         heading: "Discard a webhook", verb: "Discard", danger: true, done: "The webhook was discarded",
         intro: `${hook.provider} ${hook.notice_id}: ${hook.reason}. Its content will never be applied.`,
         act: async () => {
           await send("DELETE", base);
+          act(hook);
           alarms.refresh();
         },
       }), "danger"),
@@ -159,7 +197,7 @@ function webhookRow(hook) {
 
 const quarantineRow = (one) =>
   line(h("span", { class: "mono clip", title: one.entity, text: one.entity }), [h("b", { text: one.reason }), h("span", { class: "faint" }, when(one.since, true))], [badge("quarantine")],
-    [button("Retry", one.entity, () => attempt(() => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
+    [button("Retry", one.entity, () => attempt(one, () => send("POST", `/v1/admin/quarantine/${encodeURIComponent(one.entity)}/retry`),
       (answer) => (answer.quarantined ? `Still in quarantine: ${answer.reason}` : "The entity works again")), "primary first")]);
 
 function letterRow(letter) {
@@ -169,12 +207,13 @@ function letterRow(letter) {
     [badge("dead letter")],
     [
       button("Inspect", letter.entity, () => inspect(letter, base)),
-      button("Replay", letter.entity, () => attempt(() => send("POST", `${base}/replay`), (answer) => (answer.replayed ? "The entity's rows are correct again" : `Not replayed: ${answer.reason}`)), "primary first"),
+      button("Replay", letter.entity, () => attempt(letter, () => send("POST", `${base}/replay`), (answer) => (answer.replayed ? "The entity's rows are correct again" : `Not replayed: ${answer.reason}`)), "primary first"),
       button("Discard", letter.entity, () => ask({
         heading: "Discard a dead letter", verb: "Discard", danger: true, done: "The dead letter was discarded",
         intro: `${letter.entity}: ${letter.reason}. Its rows are not updated until its next event, which becomes a dead letter again if the history cannot be read.`,
         act: async () => {
           await send("DELETE", base);
+          act(letter);
           alarms.refresh();
         },
       }), "danger"),

@@ -280,9 +280,7 @@ function input(one, id) {
   const element = h("input", { ...shared, type: one.type ?? "text", inputmode: one.inputmode, required: one.required });
   if (one.type === "checkbox") element.checked = Boolean(one.value);
   else if (one.value !== undefined) element.value = one.value;
-  if (!one.suggestions) return element;
-  element.setAttribute("list", `${id}-list`);
-  return h("span", {}, element, h("datalist", { id: `${id}-list` }, one.suggestions.map((value) => h("option", { value }))));
+  return element;
 }
 
 /** The field that every change asks for. */

@@ -41,7 +41,7 @@ export function flow() {
   const canvas = h("canvas", { class: "flow-canvas", role: "img", "aria-label": "Orders as points that move from step to step; the numbers above and below say how many a second" });
   const numbers = new Map();
   const cell = (name, note) => {
-    const value = h("b", { class: "num", text: "0.0" });
+    const value = h("b", { class: "num", text: "–" });
     numbers.set(name, value);
     return h("div", { class: `flow-step ${name}` }, h("span", { text: title(name) }),
       h("span", { class: "flow-rate" }, value, h("small", { text: note })));
@@ -52,6 +52,7 @@ export function flow() {
     h("div", { class: "flow-sides" }, SIDES.map((side) => cell(side, "/s"))));
 
   const tally = new Tally();
+  let told = false;
   const points = new Map();
   let colors = null;
   let size = { width: 0, height: 0 };
@@ -103,11 +104,13 @@ export function flow() {
   };
   addEventListener("theme", recolor);
   const timer = setInterval(() => {
-    for (const [name, element] of numbers) text(element, rate(tally.rate(name)));
+    if (told) for (const [name, element] of numbers) text(element, rate(tally.rate(name)));
   }, 500);
 
   return {
     stage,
+    /** Orders are told from now on: without one, rates are 0. */
+    begin: () => (told = true),
     take(changes) {
       const now = performance.now();
       const hidden = document.visibilityState !== "visible";

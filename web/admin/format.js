@@ -165,7 +165,7 @@ export function people(by, name) {
 }
 
 /** The part of an id that tells it from its neighbors. */
-export const tail = (id) => `…${id.slice(-6)}`;
+const tail = (id) => `…${id.slice(-6)}`;
 
 /** What people call an order. */
 export const orderName = (order) => (order.number ? `#${order.number}` : tail(order.id));

@@ -2,9 +2,11 @@
 
 import { get, path } from "./api.js";
 import { attr, fill, h, keepFocus } from "./dom.js";
-import { count, people, tail, title, words } from "./format.js";
+import { people, signed, title, words } from "./format.js";
+import { placeName } from "./location-names.js";
+import { heldList } from "./held.js";
+import { nameOrders, orderLink } from "./order-names.js";
 import { failed, panel, when } from "./parts.js";
-import { link } from "./router.js";
 
 const PAGE = 20;
 /** What is shown, by the kinds of events that are asked for. */
@@ -13,32 +15,37 @@ const TITLES = {
   expected: "Announced", committed: "Allocated", lapsed: "Hold expired", extended: "Hold extended",
 };
 
-/** The panel of a SKU's history; `refresh()` after each change of its stock, `close()` at the end. */
-export function itemHistory(sku) {
+/** The panel of a SKU's history; `refresh(now)` after each change of its stock, at once if it is the reader's own, `rename()` when locations
+ * are called otherwise, `close()` at the end. */
+export function itemHistory(sku, area) {
   const list = h("ol", { class: "rows stock-history" });
   const state = h("div");
   const more = h("button", { class: "button small", type: "button", text: "Show more", hidden: true, onclick: () => read(cursor) });
   const chips = Object.keys(KINDS).map((name) => h("button", { class: "chip", type: "button", text: name, onclick: () => choose(name) }));
-  const element = panel("History", h("span", { class: "chips", role: "group", "aria-label": "Show" }, chips), list, state, h("div", { class: "list-end" }, more));
-  let [shown, cursor, events, running, again] = ["All", null, [], false, false];
+  const held = heldList(list, { area, key: () => JSON.stringify([shown, loaded, cursor, events.map((one) => one.seq)]), draw: () => draw(), news: () => (fresh > 0 ? `${fresh} new` : "Updated") });
+  const element = panel("History", [held.pill, h("span", { class: "chips", role: "group", "aria-label": "Show" }, chips)], list, state, h("div", { class: "list-end" }, more));
+  let [shown, loaded, cursor, events, running, again, fresh] = ["All", false, null, [], false, false, 0];
   let doing = new AbortController();
 
   const draw = () => {
+    fresh = 0;
     const giveBack = keepFocus(element);
     for (const chip of chips) attr(chip, "aria-pressed", String(chip.textContent === shown));
     fill(list, events.map(row));
     list.hidden = events.length === 0;
-    fill(state, events.length ? null : h("p", { class: "hint pad", text: cursor ? "None of the latest changes." : "Nothing has changed this stock yet." }));
+    fill(state, events.length || !loaded ? null : h("p", { class: "hint pad", text: cursor ? "None of the latest changes." : "Nothing has changed this stock yet." }));
     more.hidden = !cursor;
     giveBack();
+    nameOrders(list);
   };
 
   /** Reads the first page, or what comes after a cursor. */
-  async function read(after = null) {
+  async function read(after = null, now = false) {
     if (running) return void (again = true);
     running = true;
     try {
       const page = await get(path(`/v1/admin/stock/${encodeURIComponent(sku)}/events`, { kind: KINDS[shown], limit: PAGE, after }), { signal: doing.signal });
+      if (!after) fresh += page.data.filter((one) => one.seq > (events[0]?.seq ?? 0)).length;
       const last = page.data.at(-1)?.seq ?? Infinity;
       const older = events.filter((one) => one.seq < last);
       // What was read before stays, if nothing between is missing.
@@ -46,7 +53,8 @@ export function itemHistory(sku) {
       if (after) events = [...events, ...page.data];
       else events = joins ? [...page.data, ...older] : page.data;
       if (!joins || older.length === 0) cursor = page.next_cursor;
-      draw();
+      loaded = true;
+      held.ask(now || after !== null);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       if (events.length === 0) fill(state, failed(problem, () => read()));
@@ -63,14 +71,13 @@ export function itemHistory(sku) {
     if (name === shown) return;
     doing.abort();
     doing = new AbortController();
-    [shown, events, cursor, running, again] = [name, [], null, false, false];
-    draw();
-    read();
+    [shown, loaded, events, cursor, running, again] = [name, false, [], null, false, false];
+    held.ask(true);
+    read(null, true);
   }
 
-  draw();
-  fill(state);
-  return { element, refresh: () => read(), close: () => doing.abort() };
+  held.ask();
+  return { element, refresh: (now) => read(null, now), release: () => held.ask(true), rename: draw, close: () => doing.abort() };
 }
 
 function row(event) {
@@ -78,15 +85,14 @@ function row(event) {
   const counted = event.kind === "adjusted" && event.reason === "set";
   return h("li", { data: { row: "" } },
     h("span", { class: "what" }, h("b", { text: counted ? "Counted" : TITLES[event.kind] ?? title(event.kind) }), event.reason && !counted ? h("q", { text: event.reason }) : null),
-    h("span", { class: "moved num" }, event.changes.map(moved)),
+    h("span", { class: "moved num" }, event.changes.length ? event.changes.map(moved) : h("span", { class: "faint", text: "no units moved" })),
     h("span", { class: "who", title: event.by, text: people(event.by, event.by_name) }),
-    event.order ? h("a", { class: "mono", href: link(["orders", event.order]), title: event.order, data: { focus: `${event.seq} ${event.order}` }, text: tail(event.order) }) : h("span"),
+    event.order ? orderLink(event.order, `${event.seq} ${event.order}`) : h("span"),
     h("span", { class: "faint end" }, when(event.at, true)));
 }
 
 /** By how many units a level changed: `main: on hand −2, allocated −2`. */
 function moved({ location, ...levels }) {
-  const signed = (value) => (value > 0 ? `+${count(value)}` : count(value).replace("-", "−"));
   const parts = Object.entries(levels).filter(([, value]) => value).map(([name, value]) => `${words(name)} ${signed(value)}`);
-  return h("span", { class: "block", text: `${location}: ${parts.join(", ")}` });
+  return h("span", { class: "block", title: location, text: `${placeName(location)}: ${parts.join(", ")}` });
 }

@@ -2,7 +2,7 @@
 
 import { freshKey, get, send } from "./api.js";
 import { ask, sentence } from "./dialog.js";
-import { fill, h, say } from "./dom.js";
+import { attr, fill, h, say, text } from "./dom.js";
 import { count, exponent, money, orderName, several, shift } from "./format.js";
 import { link } from "./router.js";
 
@@ -10,7 +10,7 @@ import { link } from "./router.js";
 export const MANY_MAX = 200;
 
 /** The sums of orders by currency, in words: `£1,234.50, £20.00 refunded`. */
-export function sums(rows) {
+function sums(rows) {
   const all = new Map();
   for (const { total, captured, refunded, currency } of rows) {
     const one = all.get(currency) ?? { total: 0, captured: 0, refunded: 0 };
@@ -45,7 +45,7 @@ export function csvOf(rows) {
 }
 
 /** Saves the orders as a CSV file. */
-export function exportCsv(rows) {
+function exportCsv(rows) {
   const address = URL.createObjectURL(new Blob(["\ufeff", csvOf(rows)], { type: "text/csv" }));
   const day = new Date().toISOString().slice(0, 10);
   h("a", { href: address, download: `orders-${day}.csv` }).click();
@@ -56,11 +56,12 @@ export function exportCsv(rows) {
 /** Goes to the packing lists of orders. */
 export const packing = (rows) => link(["packing", rows.map((row) => row.id).join(",")]);
 
+/** Whether something of an order can be shipped. */
 const unshipped = (row) => row.number !== null && ["unfulfilled", "partial"].includes(row.fulfillment_status)
   && !["cancelled", "refunded", "stuck"].includes(row.status);
 
 /** Ships everything that is left of several orders, one after the other; `done(ids)` those that were. */
-export function shipAll(rows, done) {
+function shipAll(rows, done) {
   const ready = rows.filter(unshipped).slice(0, MANY_MAX);
   const others = rows.length - ready.length;
   const list = h("ul", { class: "bulk" });
@@ -68,7 +69,6 @@ export function shipAll(rows, done) {
   const shipped = new Map();
   /** What was sent for each order, and its key: a key stays as long as the body does. */
   const sent = new Map();
-  if (ready.length === 0) return say("None of the selected orders has anything left to ship", true);
   ask({
     heading: `Ship ${several(ready.length, "order")}`, verb: "Ship", done: () => `${several(shipped.size, "order")} shipped`,
     intro: [h("p", { text: `Everything that is left of ${ready.length === 1 ? "it" : "each"} is shipped as one parcel. A tracking number can be given for single orders only.` }),
@@ -94,4 +94,31 @@ export function shipAll(rows, done) {
       if (failed.length) throw Object.assign(new Error(`${several(failed.length, "order was", "orders were")} not shipped`), { code: "some_failed" });
     },
   });
+}
+
+/** The line above the list: `shown()` and `chosen()` are its orders, `shipped(ids)` and `none()` end a choice. */
+export class Desk {
+  #sum = h("span", { class: "num grow" });
+  #doing = h("span", { class: "actions" });
+
+  constructor({ shown, chosen, shipped, none }) {
+    const act = (label, run) => h("button", { class: "button small", type: "button", text: label, onclick: run });
+    this.element = h("div", { class: "desk" }, this.#sum, this.#doing);
+    this.forShown = [act("Export CSV", () => exportCsv(shown()))];
+    this.ship = act("Ship…", () => shipAll(chosen(), shipped));
+    this.lists = h("a", { class: "button small packing", text: "Packing lists" });
+    this.forChosen = [this.ship, this.lists, act("Export CSV", () => exportCsv(chosen())), act("Select none", none)];
+  }
+
+  /** Shows the sums of what is chosen, else of what is shown, which is `amount`. */
+  show(rows, chosen, amount) {
+    const most = chosen.length >= MANY_MAX ? `, at most ${MANY_MAX} at a time` : "";
+    const [of, doing, what] = chosen.length ? [chosen, this.forChosen, `${several(chosen.length, "order")} selected${most}`] : [rows, this.forShown, amount];
+    this.element.hidden = of.length === 0;
+    text(this.#sum, `${what}: ${sums(of)}`);
+    attr(this.lists, "href", packing(chosen));
+    this.ship.disabled = !chosen.some(unshipped);
+    attr(this.ship, "title", this.ship.disabled ? "None of the selected orders has anything left to ship" : null);
+    if (this.#doing.firstChild !== doing[0]) fill(this.#doing, doing);
+  }
 }

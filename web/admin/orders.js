@@ -2,11 +2,12 @@
 
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
-import { count, several } from "./format.js";
+import { several } from "./format.js";
+import { atHand, onceLeft } from "./held.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { exportCsv, MANY_MAX, packing, shipAll, sums } from "./orders-desk.js";
-import { asQuery, filterOf, inTime, nothing, sortedByServer, wanted } from "./orders-filter.js";
+import { Desk, MANY_MAX } from "./orders-desk.js";
+import { asQuery, filtered, filterOf, inTime, nothing, sortedByServer, wanted } from "./orders-filter.js";
 import { COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
 import { Toolbar } from "./orders-toolbar.js";
 import { failed, flashAll, icon, loading } from "./parts.js";
@@ -74,7 +75,7 @@ class List {
 
   #build() {
     this.toolbar = new Toolbar(this.#filter, (part) => this.#change(part), () => this.body.querySelector("a.row-link")?.focus());
-    this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release() });
+    this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release(true) });
     this.body = h("tbody");
     this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind, data: { name: column.name } },
       h("button", { class: "sort", type: "button", onclick: () => this.#sort(column.id) }, column.name, icon("up"))));
@@ -82,24 +83,19 @@ class List {
     this.allBox.addEventListener("change", () => this.#chooseAll(this.allBox.checked));
     this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders" }),
       h("thead", {}, h("tr", {}, h("td", { class: "c-box" }, h("label", {}, this.allBox)), this.heads)), this.body);
-    this.sum = h("span", { class: "num grow" });
-    this.doing = h("span", { class: "actions" });
-    this.desk = h("div", { class: "desk" }, this.sum, this.doing);
-    const act = (label, run) => h("button", { class: "button small", type: "button", text: label, onclick: run });
-    this.forShown = [act("Export CSV", () => exportCsv(this.#shownRows()))];
-    this.forChosen = [
-      act("Ship…", () => shipAll(this.#chosenRows(), (ids) => this.#choose(ids, false))),
-      h("a", { class: "button small packing", text: "Packing lists" }),
-      act("Export CSV", () => exportCsv(this.#chosenRows())),
-      act("Select none", () => this.#chooseAll(false)),
-    ];
+    this.desk = new Desk({
+      shown: () => this.#matching(),
+      chosen: () => this.#chosenRows(),
+      shipped: (ids) => this.#choose(ids, false),
+      none: () => this.#chooseAll(false),
+    });
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
-    this.table.addEventListener("pointerleave", () => this.#flush());
+    onceLeft(this.body, this.#flush);
     this.element = h("div", { class: "list-page" },
       this.toolbar.elements,
       h("div", { class: "pill-place" }, this.pill),
-      this.desk,
+      this.desk.element,
       h("div", { class: "panel flush" }, this.table, this.state),
       h("div", { class: "list-end" }, this.more));
     this.watch = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: "600px" });
@@ -133,6 +129,11 @@ class List {
     return this.#ordered().map((one) => one.row);
   }
 
+  /** What no longer matches is shown as long as somebody is at the list, and does not count. */
+  #matching() {
+    return this.#ordered().filter((one) => !one.gone).map((one) => one.row);
+  }
+
   #chosenRows() {
     return this.#shownRows().filter((row) => this.#chosen.has(row.id)).slice(0, MANY_MAX);
   }
@@ -152,18 +153,20 @@ class List {
     this.#choose(on ? this.#shownRows().map((row) => row.id) : [...this.#chosen], on);
   }
 
-  /** What is shown or selected, in sums, and what can be done with it. */
-  #showDesk(rows) {
-    const chosen = rows.filter((row) => this.#chosen.has(row.id));
-    const [of, doing] = chosen.length ? [chosen, this.forChosen] : [rows, this.forShown];
-    this.desk.hidden = rows.length === 0;
-    const what = chosen.length ? `${several(chosen.length, "order")} selected${chosen.length >= MANY_MAX ? `, at most ${MANY_MAX} at a time` : ""}` : `${several(rows.length, "order")} shown`;
-    const part = chosen.length === 0 && this.#sorted && this.#cursor ? `, sorted among the newest ${count(SORTED_MAX)} that match` : "";
-    text(this.sum, `${what}${part}: ${sums(of)}`);
-    if (chosen.length) attr(this.forChosen[1], "href", packing(chosen));
-    if (this.doing.firstChild !== doing[0]) fill(this.doing, doing);
-    this.allBox.checked = chosen.length > 0 && chosen.length === rows.length;
-    this.allBox.indeterminate = chosen.length > 0 && chosen.length < rows.length;
+  /** How many orders are shown, and whether these are all that there are. */
+  #amount(many) {
+    const [orders, match] = [several(many, "order"), filtered(this.#filter) ? " that match" : ""];
+    if (this.#cursor || this.#cut) return `The ${this.#filter.sort === "placed" ? "oldest" : "newest"} ${orders}${match}`;
+    if (this.#new.size || this.#behind) return `${orders} shown`;
+    return `${many === 1 ? "" : "All "}${orders}${match}`;
+  }
+
+  /** Shows what is shown or selected, in sums, and what can be done with it. */
+  #showDesk(all) {
+    const [rows, chosen] = [this.#matching(), this.#chosenRows()];
+    this.desk.show(rows, chosen, this.#amount(rows.length));
+    this.allBox.checked = chosen.length > 0 && chosen.length === all;
+    this.allBox.indeterminate = chosen.length > 0 && chosen.length < all;
   }
 
   /** Whether a column decides the order that the server cannot sort by. */
@@ -310,13 +313,14 @@ class List {
     [this.#cut, this.#paged] = [false, true];
   }
 
-  /** Reads the first page, and shows it in place of all that is there. */
-  async #replace() {
+  /** Reads the first page, and shows it in place of all that is there, if still nobody is at it or `asked` for it. */
+  async #replace(asked = false) {
     this.#behind = false;
-    const asked = this.#filter;
+    const filter = this.#filter;
     try {
       const page = await get(this.#ask(null));
-      if (asked !== this.#filter) return;
+      if (filter !== this.#filter) return;
+      if (!asked && this.#held()) return this.#renew();
       const ids = new Set(page.data.map((row) => row.id));
       for (const id of [...this.#rows.keys()]) if (!ids.has(id)) this.#drop(id);
       for (const row of page.data) this.#put(row, true);
@@ -357,6 +361,7 @@ class List {
     }
   }
 
+  /** Each entry is at the place of `place`, the order as it was when nobody was at the list. */
   #put(row, shown) {
     const known = this.#rows.get(row.id);
     if (known) {
@@ -368,7 +373,8 @@ class List {
     } else if (shown) {
       // A change may have overtaken the page that the row is in.
       const told = this.#new.get(row.id);
-      this.#rows.set(row.id, { row: told?.version > row.version ? { matched: row.matched, ...told } : row, parts: null });
+      const next = told?.version > row.version ? { matched: row.matched, ...told } : row;
+      this.#rows.set(row.id, { row: next, place: next, parts: null });
       this.#dirty.add(row.id);
       this.#new.delete(row.id);
     } else {
@@ -379,9 +385,8 @@ class List {
 
   /** Whether somebody is at the list: then nothing moves in it. */
   #held() {
-    const pointer = matchMedia("(hover: hover)").matches && this.table.matches(":hover");
     const chosen = this.#chosen.size > 0 || document.querySelector("dialog[open]") !== null;
-    return this.#asleep || pointer || chosen || scrollY > 8 || this.body.contains(document.activeElement) || this.#paged;
+    return this.#asleep || atHand(this.body) || chosen || scrollY > 8 || this.#paged;
   }
 
   #settle() {
@@ -392,22 +397,26 @@ class List {
     this.#write();
   }
 
-  /** Shows the new orders. */
-  release() {
-    if (this.#behind) this.#replace();
+  /** Shows the new orders; by the pill, which goes, the focus goes to the page. */
+  release(byPill = false) {
+    if (this.#behind) this.#replace(true);
     this.#admit();
     if (this.#paged) {
       this.#paged = false;
       this.#trim();
     }
     scrollTo({ top: 0 });
+    if (byPill) document.getElementById("main").focus({ preventScroll: true });
     this.#write();
   }
 
   #admit() {
-    for (const [id, one] of this.#rows) if (one.gone) this.#drop(id);
+    for (const [id, one] of this.#rows) {
+      if (one.gone) this.#drop(id);
+      one.place = one.row;
+    }
     for (const [id, row] of [...this.#new].filter(([, one]) => !this.#isBeyond(one))) {
-      this.#rows.set(id, { row, parts: null, changed: true });
+      this.#rows.set(id, { row, place: row, parts: null, changed: true });
       this.#dirty.add(id);
     }
     this.#new.clear();
@@ -423,7 +432,13 @@ class List {
 
   #ordered() {
     const compare = sorter(this.#filter.sort);
-    return [...this.#rows.values()].sort((one, other) => compare(one.row, other.row));
+    return [...this.#rows.values()].sort((one, other) => compare(one.place, other.place));
+  }
+
+  /** Whether a row would be elsewhere, or gone, if nobody were at the list. */
+  #displaced(ordered) {
+    const compare = sorter(this.#filter.sort);
+    return ordered.some((one, at) => one.gone || (at > 0 && compare(ordered[at - 1].row, one.row) > 0));
   }
 
   #last() {
@@ -457,10 +472,9 @@ class List {
     for (const one of ordered) one.changed = false;
     this.#pool.length = Math.min(this.#pool.length, LIVE_ROWS);
     const waits = this.#new.size;
-    this.pill.hidden = (waits === 0 && !this.#behind) || !this.#held();
-    if (this.#behind) text(this.pill, "Show the newest");
-    else if (waits) text(this.pill, `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}`);
-    this.#showDesk(ordered.map((one) => one.row));
+    this.pill.hidden = !this.#held() || !(waits || this.#behind || this.#displaced(ordered));
+    text(this.pill, this.#behind ? "Show the newest" : waits ? `${several(waits, "new order")}${waits >= NEW_MAX ? " or more" : ""}` : "Updated");
+    this.#showDesk(ordered.length);
     this.#showState();
   }
 

@@ -6,9 +6,10 @@ import { chart, SPAN } from "./chart.js";
 import { atMost, attr, fill, h, text } from "./dom.js";
 import { flow } from "./flow.js";
 import { count, millis, money, orderName, rate, several } from "./format.js";
+import { atHand, heldList, onceLeft } from "./held.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { badge, empty, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
+import { badge, empty, loading, panel, pips, setBadge, setPips, setWhen } from "./parts.js";
 import { link } from "./router.js";
 import { alertWords, stepWords } from "./story.js";
 
@@ -41,7 +42,7 @@ export function overview(root) {
   const figures = headline(revenue);
   const picture = flow();
   const latest = latestOrders();
-  const needs = h("div", { class: "needs" });
+  const needs = needed();
   fill(root,
     figures.element,
     h("section", { class: "panel flow", "aria-label": "Orders on their way" },
@@ -50,8 +51,8 @@ export function overview(root) {
       picture.stage),
     h("div", { class: "two" }, through.figure, latency.figure),
     h("div", { class: "two lean" },
-      panel("Latest orders", h("a", { class: "quiet", href: "#/orders", text: "All orders" }), latest.element),
-      panel("Needs attention", h("a", { class: "quiet", href: "#/attention", text: "Attention" }), needs)));
+      panel("Latest orders", [latest.pill, h("a", { class: "quiet", href: "#/orders", text: "All orders" })], latest.element),
+      panel("Needs attention", [needs.pill, h("a", { class: "quiet", href: "#/attention", text: "Attention" })], needs.element)));
 
   const show = atMost(200, () => {
     through.show(samples);
@@ -68,7 +69,10 @@ export function overview(root) {
       },
     }),
     live.subscribe("orders", { limit: LATEST }, {
-      snapshot: (rows) => latest.all(rows),
+      snapshot(rows) {
+        picture.begin();
+        latest.all(rows);
+      },
       changes: (list) => {
         picture.take(list);
         revenue.take(list);
@@ -78,7 +82,7 @@ export function overview(root) {
   ];
   const warn = () => {
     figures.alarms();
-    showNeeds(needs);
+    needs.ask();
   };
   alarms.addEventListener("change", warn);
   warn();
@@ -145,7 +149,7 @@ function headline(revenue) {
     one("declined", "Declined", "payments, last 60 s"),
     one("p50", "Checkout p50", "last 10 s"),
     one("p99", "Checkout p99", "last 10 s"),
-    one("needs", "Needs attention", "nothing", "#/attention"));
+    one("needs", "Needs attention", "being read", "#/attention"));
   return {
     element,
     show(samples) {
@@ -166,6 +170,7 @@ function headline(revenue) {
       text(made.p99.value, weight ? millis(Math.max(...recent.map((one) => one.p99))) : "–");
     },
     alarms() {
+      if (!alarms.read) return;
       const waits = alarms.count;
       text(made.needs.value, count(waits));
       text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} in progress`);
@@ -182,20 +187,28 @@ function latestOrders() {
     return parts;
   });
   const nothing = empty("No orders yet", "New orders appear here automatically.");
-  const list = h("ol", { class: "latest-list" }, rows.map((row) => row.element));
-  const element = h("div", {}, list, nothing);
+  const waiting = loading(6);
+  nothing.hidden = true;
+  const list = h("ol", { class: "latest-list", hidden: true }, rows.map((row) => row.element));
+  const element = h("div", {}, list, waiting, nothing);
   let known = new Map();
-  const show = atMost(400, () => {
+  // While somebody is at them, rows keep their orders and only change in place.
+  const draw = (now) => {
     const newest = [...known.values()].sort((one, other) => (one.placed_at < other.placed_at ? 1 : -1)).slice(0, LATEST);
-    known = new Map(newest.map((row) => [row.id, row]));
-    nothing.hidden = newest.length > 0;
-    // Under the pointer or the focus, rows keep their orders and only change in place.
-    const held = list.matches(":hover, :focus-within");
-    const shown = held ? rows.map((parts) => known.get(parts.id) ?? null) : newest;
-    shown.forEach((order, at) => order && put(rows[at], order));
-  });
+    const held = !now && atHand(list);
+    const shown = held ? rows.map((parts) => known.get(parts.id)).filter(Boolean) : newest;
+    shown.forEach((order, at) => put(rows[at], order));
+    known = new Map([...newest, ...shown].map((row) => [row.id, row]));
+    [nothing.hidden, waiting.hidden, list.hidden] = [newest.length > 0, true, newest.length === 0];
+    const waits = newest.filter((order) => !shown.includes(order)).length;
+    pill.hidden = waits === 0;
+    text(pill, `${several(waits, "new order")}`);
+  };
+  const show = atMost(400, draw);
+  const pill = h("button", { class: "pill small", type: "button", hidden: true, onclick: () => draw(true) });
+  onceLeft(list, show);
   return {
-    element,
+    element, pill,
     all(list) {
       for (const row of list) known.set(row.id, row);
       show();
@@ -222,22 +235,32 @@ function put(parts, order) {
   setWhen(parts.time, order.placed_at);
 }
 
-function showNeeds(element) {
-  const row = (href, name, note, why) => h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), note);
-  const orders = [...alarms.stuck.values()].map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("stuck"), order.alert ? alertWords(order.alert) : [order.saga_step ? stepWords(order.saga_step) : null, order.stuck_reason].filter(Boolean).join(": ")));
+/** What waits for somebody, and a pill for when it has changed under somebody's hand. */
+function needed() {
+  const element = h("div", { class: "needs" });
+  const list = heldList(element, { key: () => `${alarms.read} ${JSON.stringify(needsOf())}`, draw: () => showNeeds(element, needsOf()) });
+  return { element, ...list };
+}
+
+/** The rows of what waits: `{href, name, status, why}`. */
+function needsOf() {
+  const stuck = [...alarms.stuck.values()].map((order) => ({
+    href: link(["orders", order.id]), name: orderName(order), status: "stuck",
+    why: order.alert ? alertWords(order.alert) : [order.saga_step ? stepWords(order.saga_step) : null, order.stuck_reason].filter(Boolean).join(": "),
+  }));
   const long = (order) => Date.now() - Date.parse(order.updated_at) > WAITS;
-  const unknown = alarms.unknown.filter(long).map((order) =>
-    row(link(["orders", order.id]), orderName(order), badge("unknown"), "no answer from the provider; kontor retries"));
-  const others = [
-    [alarms.webhooks.length, "parked webhooks"],
-    [alarms.letters.length, "dead letters"],
-    [alarms.quarantine.length, "in quarantine"],
-  ].filter(([many]) => many).map(([many, what]) => row("#/attention", `${count(many)} ${what}`, null, ""));
-  const rows = [...orders, ...others, ...unknown].slice(0, LATEST);
+  const unknown = alarms.unknown.filter(long).map((order) => ({
+    href: link(["orders", order.id]), name: orderName(order), status: "unknown", why: "no answer from the provider; kontor retries",
+  }));
+  const others = [[alarms.webhooks, "parked webhook"], [alarms.letters, "dead letter"], [alarms.quarantine, "entity", "entities"]]
+    .filter(([list]) => list.length)
+    .map(([list, one, many]) => ({ href: "#/attention", name: `${several(list.length, one, many)}${many ? " in quarantine" : ""}`, status: null, why: "" }));
+  return [...stuck, ...others, ...unknown].slice(0, LATEST);
+}
+
+function showNeeds(element, needs) {
+  const rows = needs.map(({ href, name, status, why }) =>
+    h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), status ? badge(status) : null));
   if (rows.length) fill(element, h("ul", { class: "needs-list" }, rows));
-  else if (!element.querySelector(".calm")) {
-    fill(element, h("div", { class: "empty calm" }, h("p", { class: "empty-title", text: "Nothing needs attention" }),
-      h("p", { text: "Stuck sagas, unknown payments, parked webhooks and quarantined entities appear here." })));
-  }
+  else fill(element, alarms.read ? empty("Nothing needs attention", "Stuck sagas, unknown payments, parked webhooks and quarantined entities appear here.") : loading(3));
 }

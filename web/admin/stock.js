@@ -61,7 +61,7 @@ class Shelf {
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
     this.table = h("table", { class: "list stock-table" }, h("caption", { class: "unseen", text: "Levels by SKU and location" }),
-      h("thead", {}, h("tr", {}, column("SKU"), column("Product", "c-name"), column("Location", "c-place"), column("On hand, by what it is promised to", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
+      h("thead", {}, h("tr", {}, column("SKU"), column("Product", "c-name"), column("Location", "c-place"), column("Breakdown", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), column("Changed", "end c-time"))),
       this.body);
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
@@ -86,6 +86,14 @@ class Shelf {
     });
     if (live.state !== "open") this.#open();
     else this.#write();
+    this.#rename();
+  }
+
+  /** Reads what locations are called, and writes it into the rows. */
+  async #rename() {
+    if (!await readNames()) return;
+    for (const key of this.#rows.keys()) this.#dirty.add(key);
+    this.#write();
   }
 
   /** Follows the address. */
@@ -114,6 +122,7 @@ class Shelf {
 
   /** Is shown again; whether it is as it was left. */
   wake(query) {
+    this.#rename();
     const same = (query.get("q") ?? "") === this.#q && known(query.get("only") ?? "") === this.#only;
     if (same) this.#focus?.focus({ preventScroll: true });
     else this.reask(query);
@@ -234,7 +243,8 @@ function writeRow(parts, row, q) {
   fill(parts.link, marked(row.sku, q));
   fill(parts.name, marked(row.name ?? "", q));
   attr(parts.name, "title", row.name);
-  text(parts.place, row.location);
+  text(parts.place, placeName(row.location));
+  attr(parts.place, "title", row.location);
   setBar(parts.bar, row);
   const numbers = { sellable: row.sellable, reserved: row.reserved, allocated: row.allocated, hand: row.on_hand, incoming: row.incoming, sold: row.sold };
   for (const [name, value] of Object.entries(numbers)) text(parts[name], count(value));

@@ -50,11 +50,17 @@ async fn what_is_no_number_is_told_at_its_field_and_counts_in_no_sum() {
     page.sees("dialog .field-error", words).await;
     page.press("Escape").await;
     page.button("Adjust").await;
-    page.fill("quantity", "-500").await;
+    page.sees("dialog .sum", "On hand after this98").await;
+    page.fill("quantity", "−500").await;
+    page.sees("dialog .sum", "At most 97 units can be removed").await;
+    page.fill("quantity", "-5").await;
+    page.sees("dialog .sum", "On hand after this93").await;
+    page.fill("quantity", "−500").await;
     page.fill("reason", "a fire").await;
     page.press_control("Enter").await;
-    page.sees("dialog .field-error", "Units to add, or negative to remove: there are 98 units")
-        .await;
+    let words = "Units to add, or negative to remove: at most 97 units can be removed";
+    page.sees("dialog .field-error", words).await;
+    page.sees(".levels .c-on_hand", "98").await;
     site.verify().await;
 }
 
@@ -140,7 +146,11 @@ async fn the_history_of_stock_says_who_did_what_and_why() {
     let page = site.browser("#/stock/LAMP").await;
     page.sees(".stock-history li", "Allocated").await;
     page.sees(".stock-history .moved", "main: reserved +2").await;
+    page.sees(".stock-history .moved", "main: reserved −2, allocated +2").await;
     page.until(&format!("document.querySelector('.stock-history a').title === '{order}'")).await;
+    // An order is called by its number as soon as it has one.
+    page.sees(".stock-history a", "#1").await;
+    page.sees(".rows.tall a", "#1").await;
     page.button("Adjust").await;
     page.fill("quantity", "-3").await;
     page.fill("reason", "broken in transit").await;

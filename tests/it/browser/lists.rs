@@ -1,0 +1,114 @@
+//! Lists that change by themselves: no row moves while somebody is at them, and a pill says what waits.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::chrome::Page;
+use crate::site::Site;
+
+/// Waits until these are the texts that a selector finds, in this order.
+async fn texts(page: &Page, selector: &str, wanted: &str) {
+    page.until(&format!(
+        "[...document.querySelectorAll({})].filter((one) => one.checkVisibility())\
+         .map((one) => one.textContent).join() === {}",
+        json!(selector),
+        json!(wanted)
+    ))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_of_the_orders_moves_under_a_mouse() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let first = site.sold("key-1").await.replace("cart_", "ord_");
+    site.sold("key-2").await;
+    let page = site.browser("#/orders?sort=fulfillment").await;
+    texts(&page, ".row-link", "#2,#1").await;
+    page.hover("tr[data-row] .c-who").await;
+    // It is shipped: sorted by fulfillment, it comes first, once nobody is at the list.
+    let path = format!("/orders/{first}/fulfillments");
+    let body = json!({"lines": [{"line": "1", "quantity": 1}]});
+    site.admin(Method::POST, &path, Some(body)).await.expect(200);
+    page.sees("tr[data-row]:last-child .c-goods", "partial").await;
+    page.sees(".pill", "Updated").await;
+    texts(&page, ".row-link", "#2,#1").await;
+    site.sold("key-3").await;
+    page.sees(".pill", "1 new order").await;
+    texts(&page, ".row-link", "#2,#1").await;
+    page.hover("#orders-search").await;
+    texts(&page, ".row-link", "#1,#3,#2").await;
+    page.until("document.querySelector('.pill').hidden").await;
+    // So it is with the focus in a row.
+    page.eval("document.querySelector('.row-link').focus()").await;
+    site.sold("key-4").await;
+    page.sees(".pill", "1 new order").await;
+    texts(&page, ".row-link", "#1,#3,#2").await;
+    assert!(page.barriers().await.is_empty());
+    page.click(".pill").await;
+    texts(&page, ".row-link", "#1,#4,#3,#2").await;
+    page.until("document.activeElement.id === 'main'").await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_moves_under_a_mouse_on_the_other_pages() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    site.sold("key-1").await;
+    let page = site.browser("#/").await;
+    texts(&page, ".latest:not([hidden]) a", "#1").await;
+    page.hover(".latest a").await;
+    site.sold("key-2").await;
+    page.sees(".pill", "1 new order").await;
+    texts(&page, ".latest:not([hidden]) a", "#1").await;
+    page.hover("h2").await;
+    texts(&page, ".latest:not([hidden]) a", "#2,#1").await;
+
+    page.eval("location.hash = '#/stock/LAMP'").await;
+    let events = "document.querySelectorAll('.stock-history li').length";
+    page.until(&format!("{events} === 5")).await;
+    page.hover(".stock-history li").await;
+    site.sold("key-3").await;
+    page.sees(".panel:has(.stock-history) .pill", "2 new").await;
+    // The list above does not grow either: that would move the rows below it.
+    page.sees(".panel:has(.tall) .pill", "Updated").await;
+    page.until(&format!("{events} === 5")).await;
+    page.until("document.querySelectorAll('.rows.tall li').length === 2").await;
+    page.press("n").await;
+    page.until(&format!("{events} === 7")).await;
+    page.hover(".rows.tall li").await;
+    site.sold("key-4").await;
+    page.sees(".panel:has(.tall) .pill", "Updated").await;
+    page.until("document.querySelectorAll('.rows.tall li').length === 3").await;
+    page.hover("h2").await;
+    page.until("document.querySelectorAll('.rows.tall li').length === 4").await;
+
+    let one = site.stuck("key-5").await;
+    page.eval("location.hash = '#/attention'").await;
+    let rows = "document.querySelectorAll('.attention-rows li').length";
+    page.until(&format!("{rows} === 1")).await;
+    page.sees(".attention-rows .why", "the provider authorized").await;
+    page.hover(".attention-rows .why").await;
+    site.stuck("key-6").await;
+    page.sees("#tally", "2").await;
+    page.sees(".pill", "Updated").await;
+    page.until(&format!("{rows} === 1")).await;
+    assert!(page.barriers().await.is_empty());
+    page.hover("nav a").await;
+    page.until(&format!("{rows} === 2")).await;
+    // What somebody does there is seen at once.
+    page.hover(".attention-rows .why").await;
+    let cancel = format!(
+        "[...document.querySelectorAll('.attention-rows li')].find((one) => \
+         one.querySelector('a').title === '{}').querySelector('.danger').click()",
+        one.replace("cart_", "ord_")
+    );
+    page.eval(&cancel).await;
+    page.sees("dialog[open] h2", "Cancel order").await;
+    page.write("another amount").await;
+    page.press_control("Enter").await;
+    page.until(&format!("{rows} === 1")).await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}

@@ -1,0 +1,31 @@
+// What locations are called. Levels and events have their ids; people know them by their names.
+
+import { get, path } from "./api.js";
+
+const PAGE = 200;
+const names = new Map();
+
+/** What a location is called: its id, as long as its name is not known. */
+export const placeName = (id) => names.get(id) ?? id;
+
+/** The ids of all locations, as they were read last. */
+export const places = () => [...names.keys()];
+
+/** Reads the names of all locations; whether some are others than before. If they cannot be read, they stay. */
+export async function readNames() {
+  const before = JSON.stringify([...names]);
+  const all = [];
+  let after = null;
+  try {
+    do {
+      const page = await get(path("/v1/admin/locations", { limit: PAGE, after }));
+      all.push(...page.data);
+      after = page.next_cursor;
+    } while (after);
+  } catch {
+    return false;
+  }
+  names.clear();
+  for (const { id, name } of all) names.set(id, name);
+  return JSON.stringify([...names]) !== before;
+}
