@@ -3,7 +3,9 @@
 import { atMost, attr, h, text } from "./dom.js";
 import { title, words } from "./format.js";
 import { DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, PAYMENTS, STATUSES } from "./orders-filter.js";
+import { byFinger } from "./held.js";
 import { icon } from "./parts.js";
+import { escClears } from "./search.js";
 
 /** What is sorted by where there is no room for the columns. */
 const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
@@ -20,6 +22,10 @@ export class Toolbar {
     this.search = h("input", { type: "search", id: "orders-search", placeholder: "Name, email, product, tracking number…", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" });
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", ({ key }) => (key === "Enter" || key === "ArrowDown") && enter());
+    escClears(this.search, () => {
+      this.settle();
+      change({ q: "" });
+    });
     this.payment = this.#select("payment_status", "Payment", PAYMENTS);
     this.fulfillment = this.#select("fulfillment_status", "Fulfillment", FULFILLMENTS);
     this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
@@ -75,7 +81,8 @@ export class Toolbar {
   #clear() {
     this.search.value = "";
     this.#change({ ...filterOf(), sort: this.#filter.sort });
-    this.search.focus();
+    // A finger that clears does not ask for the keyboard.
+    (byFinger() ? this.chips.get("") : this.search).focus({ preventScroll: true });
   }
 
   /** Asks for a range of days, unless something is wrong with it. */

@@ -23,6 +23,16 @@ export function marked(text, q) {
   return pieces;
 }
 
+/** Lets Esc clear a search that has words, and stay in it; without words, Esc leaves it. */
+export function escClears(search, clear) {
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !search.value) return;
+    event.preventDefault();
+    search.value = "";
+    clear();
+  });
+}
+
 /** The names of what an order is found by. */
 const FIELDS = {
   number: "Order", id: "ID", reference: "Reference", name: "Name", company: "Company", email: "Email", phone: "Phone",

@@ -5,9 +5,10 @@ import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
 import { count } from "./format.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
+import { placeName, readNames } from "./location-names.js";
 import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
-import { marked } from "./search.js";
+import { escClears, marked } from "./search.js";
 
 /** What few means in the filter for what runs out. */
 const FEW = 5;
@@ -57,6 +58,10 @@ class Shelf {
     this.search.value = this.#q;
     this.search.addEventListener("input", this.#typed);
     this.search.addEventListener("keydown", (event) => event.key === "Enter" && this.body.querySelector("a.row-link")?.focus());
+    escClears(this.search, () => {
+      this.#typed.cancel();
+      this.#change("", this.#only);
+    });
     this.chips = Object.keys(FILTERS).map((name) => h("button", { class: "chip", type: "button", text: LABELS[name], data: { name }, onclick: () => this.#change(this.#q, name) }));
     this.body = h("tbody");
     const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
