@@ -9,7 +9,7 @@ import { packing } from "./orders-desk.js";
 import { alarmOf, onlyCancel, stepWords } from "./story.js";
 import { changesInWords } from "./story-changes.js";
 
-const left = (line) => Math.max(0, line.quantity - line.fulfilled - line.refunded);
+const left = (line) => line.open;
 const place = (order) => `/v1/admin/orders/${encodeURIComponent(order.id)}`;
 const post = (order, what, body, key) => send("POST", `${place(order)}/${what}`, body, { key, version: order.version });
 const REASON = reason();

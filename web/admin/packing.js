@@ -41,7 +41,7 @@ export function packing(root, { parts }) {
 function sheet(order) {
   const to = order.shipping_address;
   const address = [...addressLines(to), to.phone].filter(Boolean);
-  const lines = order.lines.map((line) => ({ ...line, left: line.quantity - line.fulfilled - line.refunded })).filter((line) => line.left > 0);
+  const lines = order.lines.filter((line) => line.open > 0);
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
   return h("article", { class: "panel sheet" },
     h("header", {}, h("h3", { text: `Order ${orderName(order)}` }), h("span", { class: "mono faint", text: order.id })),
@@ -51,8 +51,8 @@ function sheet(order) {
         .map(([name, value]) => h("div", {}, h("dt", { text: name }), h("dd", { text: value }))))),
     lines.length ? h("table", { class: "list" },
       h("thead", {}, h("tr", {}, column("Packed", "c-tick"), column("Units", "end c-units"), column("SKU"), column("Name"))),
-      h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num" }, h("b", { text: line.left }), line.left < line.quantity ? h("span", { class: "faint", text: ` of ${line.quantity}` }) : null),
+      h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num" }, h("b", { text: line.open }), line.open < line.quantity ? h("span", { class: "faint", text: ` of ${line.quantity}` }) : null),
         h("td", { class: "mono", text: line.sku }), h("td", { class: "c-name", text: line.name })))))
       : h("p", { class: "hint", text: "Nothing is left to ship." }),
-    lines.length === 0 ? null : h("p", { class: "faint num", text: several(lines.reduce((sum, line) => sum + line.left, 0), "unit") }));
+    lines.length === 0 ? null : h("p", { class: "faint num", text: several(lines.reduce((sum, line) => sum + line.open, 0), "unit") }));
 }
