@@ -52,8 +52,8 @@ const LINES_MAX: i64 = 10_000;
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders", body = Page<OrderListItem>)))]
 pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let known = [&FILTERS, ["limit", "after"].as_slice()].concat();
-    let many = [&FILTERS_OF_MANY, ["expand"].as_slice()].concat();
+    let known = [FILTERS, ["limit", "after"].as_slice()].concat();
+    let many = [FILTERS_OF_MANY, ["expand"].as_slice()].concat();
     let query = Query::of_list(&request, &known, &many)?;
     page(&call, &request, &query, filter(&query)?).await
 }
@@ -73,9 +73,9 @@ pub fn filter(query: &Query) -> Result<Filter, Error> {
     let ids: Vec<OrderId> = query.values("id", "must be the id of an order")?;
     Ok(Filter {
         id: ids.iter().map(ToString::to_string).collect(),
-        status: statuses::<OrderStatus>(&query, "status")?,
-        payment_status: statuses::<PaymentStatus>(&query, "payment_status")?,
-        fulfillment_status: statuses::<FulfillmentStatus>(&query, "fulfillment_status")?,
+        status: statuses::<OrderStatus>(query, "status")?,
+        payment_status: statuses::<PaymentStatus>(query, "payment_status")?,
+        fulfillment_status: statuses::<FulfillmentStatus>(query, "fulfillment_status")?,
         email: query.values("email", "must be an email address")?,
         number: query.values("number", "must be an order number")?,
         reference: query.values("reference", "must be a reference")?,
