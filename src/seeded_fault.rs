@@ -71,6 +71,8 @@ pub enum SeededFault {
     ForeignMoneyBelieved,
     /// A refund may be larger than the captured amount.
     RefundNotCapped,
+    /// A refund of shipped units takes units back that were not shipped.
+    RefundFromIgnored,
     /// An order whose units were all refunded before shipment is still listed as to be picked.
     RefundedStaysToPick,
     /// Under the policy `at_dispatch`, a shipment is not captured if there was an earlier capture.

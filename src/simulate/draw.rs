@@ -300,7 +300,10 @@ fn operator_action(
         5 => OperatorAction::Reprice { sku, price: rng.random_range(-9_i64..=40).max(0) * 100 },
         6 | 7 => OperatorAction::Cancel { order },
         8 => OperatorAction::RefundAll { order, restock: rng.random_ratio(1, 2) },
-        9 | 10 => OperatorAction::RefundUnit { order, restock: rng.random_ratio(1, 2) },
+        9 | 10 => {
+            let restock = rng.random_ratio(1, 2);
+            OperatorAction::RefundUnit { order, restock, shipped: kind == 10 }
+        }
         11 => OperatorAction::RefundFree { order, amount: rng.random_range(1..=3_000) },
         12 => OperatorAction::FulfillUnit { order },
         13 => OperatorAction::Fulfill { order },

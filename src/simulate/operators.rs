@@ -16,7 +16,9 @@ use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;
 use crate::domain::location::StockLocation;
 use crate::domain::money::{Currency, TaxRate, UnitPrice};
-use crate::domain::order::{self, Command, FulfillmentRequest, RefundLineRequest, RefundRequest};
+use crate::domain::order::{
+    self, Command, FulfillmentRequest, RefundFrom, RefundLineRequest, RefundRequest,
+};
 use crate::domain::product::Product;
 use crate::domain::stock::{self, Location};
 
@@ -311,19 +313,22 @@ fn command_of(action: &OperatorAction) -> (usize, Command) {
     let refund = |request: RefundRequest| {
         Command::Refund(RefundRequest { reason: REASON.to_owned(), ..request })
     };
-    let unit = |restock| {
-        let lines = vec![RefundLineRequest { line: 1, quantity: 1, amount: None }];
+    let unit = |restock, shipped: bool| {
+        let from = shipped.then_some(RefundFrom::Fulfilled);
+        let lines = vec![RefundLineRequest { line: 1, quantity: 1, amount: None, from }];
         refund(RefundRequest { lines, restock, ..RefundRequest::default() })
     };
     match action {
         OperatorAction::Cancel { order } => (*order, Command::Cancel { reason }),
         OperatorAction::RefundAll { order, restock } => {
-            let two = RefundLineRequest { line: 1, quantity: 2, amount: None };
+            let two = RefundLineRequest { line: 1, quantity: 2, amount: None, from: None };
             let request =
                 RefundRequest { lines: vec![two], restock: *restock, ..Default::default() };
             (*order, refund(request))
         }
-        OperatorAction::RefundUnit { order, restock } => (*order, unit(*restock)),
+        OperatorAction::RefundUnit { order, restock, shipped } => {
+            (*order, unit(*restock, *shipped))
+        }
         OperatorAction::RefundFree { order, amount } => {
             (*order, refund(RefundRequest { free: *amount, ..RefundRequest::default() }))
         }

@@ -136,6 +136,8 @@ pub enum OperatorAction {
     RefundUnit {
         order: usize,
         restock: bool,
+        /// Whether it must be a unit that was shipped.
+        shipped: bool,
     },
     RefundFree {
         order: usize,

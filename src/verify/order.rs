@@ -17,6 +17,7 @@ use crate::domain::id::{Key, Sku};
 use crate::domain::money::{Currency, Rounding};
 use crate::domain::order::{
     Attempt, AttemptState, CapturePolicy, Event, FulfillmentStatus, Order, Phase, Placed,
+    RefundLine,
 };
 use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
@@ -425,9 +426,13 @@ fn impossible(order: &Order, event: &Event) -> Option<String> {
             "{} are to be refunded, but {captured} captured",
             order.refunds_requested()
         )),
+        Event::RefundRequested { refund } if !refund.lines.iter().all(RefundLine::is_as_asked) => {
+            Some("a refund takes other units back than were asked for".to_owned())
+        }
         Event::RefundRequested { .. } | Event::Fulfilled { .. } => {
-            let lines = order.placed().into_iter().flat_map(|placed| &placed.lines);
-            let over = lines.into_iter().find(|line| order.unshipped(line.id) < 0)?;
+            let mut lines = order.placed().into_iter().flat_map(|placed| &placed.lines);
+            let over = |id| order.unshipped(id) < 0 || order.away(id) < 0;
+            let over = lines.find(|line| over(line.id))?;
             Some(format!("more units of line {} were shipped or returned than it has", over.id))
         }
         _ => None,

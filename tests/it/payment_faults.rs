@@ -432,3 +432,51 @@ async fn pending_sagas_resume_after_a_restart() {
     site.until(&cart, |order| order["payment_status"] == "captured").await;
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_says_which_units_of_a_line_come_back() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 3)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    let post = async |what: &str, body: Value| {
+        let path = format!("/v1/admin/orders/{}/{what}", order["id"].as_str().unwrap());
+        let request = site.request(Method::POST, &path).bearer_auth(&site.key);
+        site.send(request.header("Prefer", "wait=30").json(&body)).await
+    };
+    let lines = json!([{"line": "1", "quantity": 1}]);
+    post("fulfillments", json!({"lines": lines})).await.expect(200);
+    let back = async |quantity: i64, from: &str| {
+        let lines = json!([{"line": "1", "quantity": quantity, "from": from}]);
+        post("refunds", json!({"lines": lines, "restock": true, "reason": "broken"})).await
+    };
+    for (quantity, from, field, limit) in [
+        (2, "fulfilled", "lines[0].quantity", "at most 1"),
+        (3, "unfulfilled", "lines[0].quantity", "at most 2"),
+        (1, "shipped", "lines[0].from", "unfulfilled"),
+    ] {
+        let refused = back(quantity, from).await;
+        let fault = &refused.body["errors"][0];
+        assert_eq!((refused.status, &fault["field"]), (422, &json!(field)), "{from}");
+        assert!(fault["message"].as_str().unwrap().contains(limit), "{fault}");
+    }
+    let order = back(1, "fulfilled").await.expect(200);
+    let line = &order["lines"][0];
+    assert_eq!((&line["open"], &line["refunded"]), (&json!(2), &json!(1)));
+    let amount = json!({"amount": 1_000, "currency": "GBP"});
+    let whole =
+        json!({"line": "1", "quantity": 1, "amount": amount, "unfulfilled": 0, "fulfilled": 1});
+    assert_eq!(order["refunds"][0]["lines"], json!([whole]));
+    let level = site.level("LAMP").await;
+    assert_eq!((&level["on_hand"], &level["allocated"]), (&json!(9), &json!(2)));
+    assert_eq!(back(1, "fulfilled").await.status, 422);
+    let order = back(2, "unfulfilled").await.expect(200);
+    assert_eq!(
+        (&order["lines"][0]["open"], &order["refunded"]["amount"]),
+        (&json!(0), &json!(3_000))
+    );
+    let level = site.level("LAMP").await;
+    assert_eq!((&level["on_hand"], &level["allocated"]), (&json!(9), &json!(0)));
+    site.verify().await;
+}

@@ -140,7 +140,12 @@ impl Shop {
         for order in &all {
             self.until(order, |order| order.captured() == order.total()).await;
         }
-        let line = kontor::domain::order::RefundLineRequest { line: 1, quantity: 1, amount: None };
+        let line = kontor::domain::order::RefundLineRequest {
+            line: 1,
+            quantity: 1,
+            amount: None,
+            from: None,
+        };
         let refund = RefundRequest {
             lines: vec![line],
             restock: true,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{ProviderReport, Tracking, TrackingPatch};
+use super::ledger::{ProviderReport, RefundFrom, Tracking, TrackingPatch};
 use super::{PaymentMethod, Phase, Placed, Shortage};
 use crate::domain::money::Currency;
 
@@ -169,6 +169,9 @@ pub struct RefundLineRequest {
     /// The amount for these units, in minor units; if absent, their share of the line's price, for
     /// units that were not shipped at most what was captured for them.
     pub amount: Option<i64>,
+    /// Which units; if absent, those that were not shipped first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RefundFrom>,
 }
 
 /// Goods that are to be shipped.

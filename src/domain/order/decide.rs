@@ -7,8 +7,8 @@ use super::buyer::ATTEMPTS_MAX;
 use super::command::{Command, FulfillmentRequest, RefundPart, RefundRequest, Rejection};
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
-    Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundLine,
-    TrackingPatch,
+    Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundFrom,
+    RefundLine, TrackingPatch,
 };
 use super::step;
 use super::{CancelCause, Cancellation, Effect, Event, Order, PaymentMethod, Phase, Shortage};
@@ -419,13 +419,21 @@ impl Order {
             if lines.iter().any(|other| other.line == number) {
                 return Err(wrong("each line may be named only once"));
             }
-            let limit = line.quantity - self.refunded_units(number);
+            let (open, away) = (self.unshipped(number).max(0), self.away(number).max(0));
+            let left = line.quantity - self.refunded_units(number);
+            let limit = match wanted.from {
+                None => left,
+                Some(RefundFrom::Unfulfilled) => left.min(open),
+                Some(RefundFrom::Fulfilled) => left.min(away),
+            };
             if wanted.quantity < 1 || wanted.quantity > limit {
                 return Err(Rejection::TooManyUnits { line: number, limit });
             }
             let left = (line.due(included) - self.refunded_amount(number)).max(0);
             let units = self.refunded_units(number);
-            let unshipped = wanted.quantity.min(self.unshipped(number).max(0));
+            let returned = wanted.from == Some(RefundFrom::Fulfilled)
+                && !seeded_fault::active(SeededFault::RefundFromIgnored);
+            let unshipped = if returned { 0 } else { wanted.quantity.min(open) };
             let before = self.share(line, units + wanted.quantity - unshipped);
             let never_shipped = self.share(line, units + wanted.quantity) - before;
             let captured = never_shipped.min(ahead);
@@ -436,9 +444,10 @@ impl Order {
                 let part = RefundPart::Line(number);
                 return Err(Rejection::RefundTooLarge { limit: left, part });
             }
-            let shipped = (wanted.quantity - unshipped).min(self.away(number).max(0));
+            let shipped = (wanted.quantity - unshipped).min(away);
             let moved = wanted.quantity - unshipped - shipped;
-            lines.push(RefundLine { line: number, unshipped, shipped, moved, amount });
+            let from = wanted.from;
+            lines.push(RefundLine { line: number, unshipped, shipped, moved, amount, from });
         }
         Ok(lines)
     }

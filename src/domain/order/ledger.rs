@@ -168,6 +168,28 @@ pub struct Refund {
     pub restocked: bool,
 }
 
+/// Which units of a line a refund takes back.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    strum::EnumString,
+    strum::VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum RefundFrom {
+    /// Units that were not shipped: they are not shipped any more.
+    Unfulfilled,
+    /// Units that were shipped and came back.
+    Fulfilled,
+}
+
 /// Refunded units of a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundLine {
@@ -185,6 +207,9 @@ pub struct RefundLine {
     pub moved: i64,
     /// The refunded amount, in minor units.
     pub amount: i64,
+    /// Which units were asked for; `None` if the request did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<RefundFrom>,
 }
 
 const fn is_zero(units: &i64) -> bool {
@@ -196,6 +221,16 @@ impl RefundLine {
     #[must_use]
     pub const fn quantity(&self) -> i64 {
         self.unshipped + self.shipped + self.moved
+    }
+
+    /// Whether all units are those that were asked for.
+    #[must_use]
+    pub const fn is_as_asked(&self) -> bool {
+        match self.from {
+            None => true,
+            Some(RefundFrom::Unfulfilled) => self.shipped == 0 && self.moved == 0,
+            Some(RefundFrom::Fulfilled) => self.unshipped == 0 && self.moved == 0,
+        }
     }
 }
 
@@ -378,7 +413,7 @@ impl Order {
 
     /// Units of a line that were shipped and did not come back.
     #[must_use]
-    pub(super) fn away(&self, line: u32) -> i64 {
+    pub fn away(&self, line: u32) -> i64 {
         self.fulfilled(line) - self.moved_back(line).map(|one| one.shipped).sum::<i64>()
     }
 

@@ -35,7 +35,7 @@ pub use effect::Effect;
 pub use event::Event;
 pub use ledger::{
     Attempt, AttemptState, Capture, Fulfillment, FulfillmentLine, ProviderReport, Refund,
-    RefundLine, Tracking, TrackingPatch, attempt_reference,
+    RefundFrom, RefundLine, Tracking, TrackingPatch, attempt_reference,
 };
 pub use status::{FulfillmentStatus, OrderStatus, PaymentStatus};
 

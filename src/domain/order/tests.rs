@@ -5,6 +5,7 @@ mod anywhere;
 mod buyer;
 mod ledger;
 mod model;
+mod refunds;
 mod stories;
 mod world;
 
@@ -237,6 +238,7 @@ fn refund(lines: &[(u32, i64)], delivery: i64, free: i64) -> Step {
             line: *line,
             quantity: *quantity,
             amount: None,
+            from: None,
         })
         .collect();
     let reason = "asked".to_owned();

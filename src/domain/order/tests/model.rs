@@ -63,6 +63,7 @@ enum Act {
         units: i64,
         free: i64,
         restock: bool,
+        from: Option<RefundFrom>,
     },
     /// A false command; the number is its index in `anywhere::commands`.
     Lie(usize),
@@ -108,6 +109,11 @@ impl ReferenceStateMachine for Scene {
             ]
         };
         let line = || (1_u32..4, 1_i64..4);
+        let from = prop_oneof![
+            2 => Just(None),
+            1 => Just(Some(RefundFrom::Unfulfilled)),
+            1 => Just(Some(RefundFrom::Fulfilled)),
+        ];
         prop_oneof![
             60 => how().prop_map(Act::Work),
             15 => (prop::sample::select(kinds), how()).prop_map(|(kind, how)| Act::Call(kind, how)),
@@ -123,9 +129,9 @@ impl ReferenceStateMachine for Scene {
             1 => Just(Act::Alert),
             3 => prop::option::of(-1_i64..TOTAL + 2).prop_map(Act::Capture),
             8 => prop::collection::vec(line(), 0..3).prop_map(Act::Fulfill),
-            8 => (line(), 0_i64..600, any::<bool>()).prop_map(|((line, units), free, restock)| {
-                Act::Refund { line, units, free, restock }
-            }),
+            8 => (line(), 0_i64..600, any::<bool>(), from).prop_map(
+                |((line, units), free, restock, from)| Act::Refund { line, units, free, restock, from },
+            ),
             1 => (0_usize..100).prop_map(Act::Lie),
         ]
         .boxed()
@@ -284,8 +290,13 @@ impl Subject {
             Act::Fulfill(lines) => {
                 Command::Fulfill(FulfillmentRequest { lines: lines.clone(), tracking: None })
             }
-            Act::Refund { line, units, free, restock } => Command::Refund(RefundRequest {
-                lines: vec![RefundLineRequest { line: *line, quantity: *units, amount: None }],
+            Act::Refund { line, units, free, restock, from } => Command::Refund(RefundRequest {
+                lines: vec![RefundLineRequest {
+                    line: *line,
+                    quantity: *units,
+                    amount: None,
+                    from: *from,
+                }],
                 free: *free,
                 restock: *restock,
                 reason: reason(),

@@ -396,7 +396,7 @@ fn refunds_are_capped_whatever_is_asked() {
         "confirmed confirmed/refunded/unfulfilled 2249-2249 due 0 []",
     );
     let priced = |amount| {
-        let line = RefundLineRequest { line: 1, quantity: 1, amount: Some(amount) };
+        let line = RefundLineRequest { line: 1, quantity: 1, amount: Some(amount), from: None };
         let lines = vec![line];
         Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
     };
@@ -568,7 +568,7 @@ fn at_dispatch_captures_by_hand_count() {
         "confirmed completed/captured/fulfilled 1249-0 due 1249 []",
     );
     // If the refund has an amount, this amount is captured first.
-    let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(1_000) }];
+    let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(1_000), from: None }];
     let back = RefundRequest { lines, ..RefundRequest::default() };
     let late = then(late, &[Command::Refund(back).into()]);
     assert_eq!(captures(&late), [1_000, 249, 1_000], "it is of money that was not captured");
@@ -581,7 +581,8 @@ fn at_dispatch_captures_by_hand_count() {
 #[test]
 fn at_dispatch_a_refund_of_shipped_and_unshipped_units_captures_nothing_that_never_ships() {
     let some = |amount: i64| {
-        let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(amount) }];
+        let lines =
+            vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(amount), from: None }];
         Step::from(Command::Refund(RefundRequest { lines, ..RefundRequest::default() }))
     };
     let one = [fulfill(&[(1, 1)]), shipped(1), captured(1, 832)];

@@ -15,12 +15,13 @@ use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
 use crate::domain::order::{
-    self, Command, FulfillmentRequest, Order, RefundLineRequest, RefundRequest, Tracking,
-    TrackingPatch,
+    self, Command, FulfillmentRequest, Order, RefundFrom, RefundLineRequest, RefundRequest,
+    Tracking, TrackingPatch,
 };
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::read::read_order;
 use crate::http::api::order::rejection::at_field;
+use crate::http::api::order::schema::RefundSource;
 use crate::http::api::order::shape::AdminOrder;
 use crate::http::api::shape::Units;
 use crate::http::docs::schemas;
@@ -69,6 +70,12 @@ pub struct RefundLineInput {
     #[serde(default)]
     #[garde(dive)]
     amount: Option<MoneyInput>,
+    /// Which units come back: those that were not shipped, or shipped ones. By default those that were
+    /// not shipped first.
+    #[serde(default)]
+    #[garde(skip)]
+    #[schema(value_type = Option<RefundSource>)]
+    from: Option<RefundFrom>,
 }
 
 /// The lines of a refund.
@@ -271,6 +278,7 @@ pub async fn refund_order(
             line: number(&line.line),
             quantity: line.quantity.get(),
             amount,
+            from: line.from,
         });
     }
     let mut of = |amount: &Option<MoneyInput>, field: &str| {

@@ -17,7 +17,7 @@ use crate::domain::order::{
 };
 use crate::http::api::order::problem::ShortageShape;
 use crate::http::api::order::schema;
-use crate::http::api::order::shape::{LineUnits, PlacedLine, TrackingShape};
+use crate::http::api::order::shape::{LineUnits, PlacedLine, RefundedLine, TrackingShape};
 use crate::http::api::shape::{Address, Delivery, Money, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::checked;
@@ -145,7 +145,7 @@ pub enum EventData {
         /// The id of the refund.
         refund: String,
         amount: Money,
-        lines: Vec<LineUnits>,
+        lines: Vec<RefundedLine>,
         /// The part for the delivery.
         delivery: Money,
         /// The part that belongs neither to a line nor to the delivery.
@@ -387,7 +387,7 @@ fn refund_requested(refund: Refund, currency: Currency) -> EventData {
     EventData::RefundRequested {
         refund: refund.number.to_string(),
         amount: money(refund.amount),
-        lines: refund.lines.iter().map(|line| LineUnits::refunded(line, currency)).collect(),
+        lines: refund.lines.iter().map(|line| RefundedLine::new(line, currency)).collect(),
         delivery: money(refund.delivery),
         other: money(refund.free),
         restock: refund.restock,

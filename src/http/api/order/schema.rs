@@ -38,6 +38,8 @@ schemas! {
     AttemptStatus one_kind_of::<order::AttemptState>;
     /// The kind of an event of an order.
     OrderEventKind one_kind_of::<order::Event>;
+    /// Which units of a line a refund takes back: those that were not shipped, or shipped ones.
+    RefundSource one_of::<order::RefundFrom>;
     /// How halves of a minor unit are rounded: to the even neighbor, or away from zero.
     RoundingRule one_of::<money::Rounding>;
     /// When the money of an order is captured: when it is confirmed, with each fulfillment, or when

@@ -51,15 +51,26 @@ pub struct OrderLine {
     open: i64,
 }
 
-/// Units of a line that were shipped or refunded.
+/// Units of a line that were shipped.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LineUnits {
     #[schema(value_type = checked::LineId)]
     line: String,
     quantity: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    amount: Option<Money>,
+}
+
+/// Units of a line that were refunded. `unfulfilled` and `fulfilled` are fewer than `quantity` if an
+/// earlier refund, which was skipped, has moved the goods already.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefundedLine {
+    #[schema(value_type = checked::LineId)]
+    line: String,
+    quantity: i64,
+    amount: Money,
+    /// Units of them that had not been shipped.
+    unfulfilled: i64,
+    /// Units of them that had been shipped.
+    fulfilled: i64,
 }
 
 /// Tracking data of a parcel.
@@ -95,7 +106,7 @@ pub struct RefundShape {
     id: String,
     status: MovementStatus,
     amount: Money,
-    lines: Vec<LineUnits>,
+    lines: Vec<RefundedLine>,
     delivery: Money,
     /// Whether the goods are put back on sale.
     restock: bool,
@@ -514,18 +525,23 @@ impl PlacedLine {
     }
 }
 
-impl LineUnits {
+impl RefundedLine {
     /// Units that were refunded, with their amount.
     #[must_use]
-    pub fn refunded(line: &order::RefundLine, currency: Currency) -> Self {
-        let amount = Some(Money::new(line.amount, currency));
-        Self { line: line.line.to_string(), quantity: line.quantity(), amount }
+    pub fn new(line: &order::RefundLine, currency: Currency) -> Self {
+        Self {
+            line: line.line.to_string(),
+            quantity: line.quantity(),
+            amount: Money::new(line.amount, currency),
+            unfulfilled: line.unshipped,
+            fulfilled: line.shipped,
+        }
     }
 }
 
 impl From<&order::FulfillmentLine> for LineUnits {
     fn from(line: &order::FulfillmentLine) -> Self {
-        Self { line: line.line.to_string(), quantity: line.quantity, amount: None }
+        Self { line: line.line.to_string(), quantity: line.quantity }
     }
 }
 
@@ -579,7 +595,7 @@ fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
 }
 
 fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
-    let lines = one.lines.iter().map(|line| LineUnits::refunded(line, currency));
+    let lines = one.lines.iter().map(|line| RefundedLine::new(line, currency));
     RefundShape {
         id: one.number.to_string(),
         // A refund of 0 needs no call of the provider.
