@@ -64,7 +64,7 @@ impl Declined {
     /// The order, as its buyer reads it.
     async fn read(&self, site: &Site) -> Value {
         let path = format!("/v1/store/orders/{}", self.id());
-        let token = self.answer["token"].as_str().unwrap();
+        let token = buyer_tokens::token(self.id());
         site.send(site.request(Method::GET, &path).bearer_auth(token)).await.expect(200)
     }
 

@@ -476,7 +476,7 @@ async fn invalid_messages_are_answered_and_close_nothing() {
     right(&mut client, from, &["token", "2026-01-31T12:00:00Z"]).await;
     let mut filtered = subscribe("a", "stock");
     filtered["filter"] = json!({"status": ["confirmed"]});
-    right(&mut client, filtered, &["its filter is sku"]).await;
+    right(&mut client, filtered, &["its filters are sku and location"]).await;
     let mut filtered = subscribe("a", "orders");
     filtered["filter"] = json!({"status": ["eaten"], "payment_status": "x", "sku": "A"});
     right(&mut client, filtered, &["confirmed, ", "captured, ", "fulfillment_status, "]).await;
