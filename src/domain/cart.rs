@@ -225,7 +225,8 @@ impl Cart {
     fn added(&self, new: &[NewLine]) -> Result<Vec<Line>, Rejection> {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
-        for line in new {
+        let mut full = Vec::new();
+        for (index, line) in new.iter().enumerate() {
             if !(1..=QUANTITY_MAX).contains(&line.quantity) {
                 return Err(Rejection::Quantity);
             }
@@ -253,8 +254,12 @@ impl Cart {
                 quantity
             };
             if merged > QUANTITY_MAX {
-                return Err(Rejection::Quantity);
+                let left = (QUANTITY_MAX - (merged - line.quantity)).max(0);
+                full.push(FullLine { index, left });
             }
+        }
+        if !full.is_empty() {
+            return Err(Rejection::TooManyUnits { full });
         }
         let fresh = lines.iter().filter(|line| line.id > self.last_line).count();
         if self.lines.len() + fresh > LINES_MAX {
@@ -367,8 +372,19 @@ pub enum Rejection {
     UnknownLine { line: u32 },
     #[error("must leave a line with 1 to 1000000 units")]
     Quantity,
+    #[error("must leave each line with at most 1000000 units")]
+    TooManyUnits { full: Vec<FullLine> },
     #[error("must leave the cart with at most 2000 lines")]
     TooManyLines,
+}
+
+/// Units that the line of the cart cannot take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullLine {
+    /// The place of the units in the command, from 0.
+    pub index: usize,
+    /// How many units the line can take.
+    pub left: i64,
 }
 
 impl entity::Noun for Cart {

@@ -173,31 +173,28 @@ fn one(name: &str, value: &str) -> HeaderMap {
 pub fn query(bytes: &[u8]) {
     let known = ["q", "number", "stuck", "at", "limit", "after"];
     let text = &*String::from_utf8_lossy(bytes);
-    let Ok(query) = Query::parse(text, (&known, &["status"])) else { return };
-    if let Ok(limit) = query.limit() {
-        assert!((1..=LIMIT_MAX).contains(&limit));
-    }
+    let Ok(mut query) = Query::parse(text, (&known, &["status"])) else { return };
+    assert!((1..=LIMIT_MAX).contains(&query.limit()));
     let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
     let (_, _) = (query.moment("at"), query.choices::<OrderStatus>("status"));
     let _ = query.choices::<PaymentStatus>("status");
     let _ = query.choices::<FulfillmentStatus>("status");
-    if let Ok(Some((at, id))) = list::after(&query, Sort::default()) {
-        let again = after(&cursor("orders", &format!("{}/{id}", at.millis())));
-        assert_eq!(list::after(&again, Sort::default()).ok().flatten(), Some((at, id)));
+    if let Some((at, id)) = list::after(&mut query, Sort::default()) {
+        let mut again = after(&cursor("orders", &format!("{}/{id}", at.millis())));
+        assert_eq!(list::after(&mut again, Sort::default()), Some((at, id)));
     }
     for list in ["dead-letters", "webhooks", "events"] {
-        if let Ok(Some(place)) = query.after::<i64>(list) {
-            let again = after(&cursor(list, &place.to_string()));
-            assert_eq!(again.after::<i64>(list).ok().flatten(), Some(place));
+        if let Some(place) = query.after::<i64>(list) {
+            let mut again = after(&cursor(list, &place.to_string()));
+            assert_eq!(again.after::<i64>(list), Some(place));
         }
     }
     for list in ["products", "stock"] {
-        if let Ok(Some(place)) = query.after::<String>(list) {
-            let again = after(&cursor(list, &place));
-            assert_eq!(again.after::<String>(list).ok().flatten(), Some(place));
+        if let Some(place) = query.after::<String>(list) {
+            let mut again = after(&cursor(list, &place));
+            assert_eq!(again.after::<String>(list), Some(place));
             let other = if list == "stock" { "products" } else { "stock" };
-            let wrong = query.after::<String>(other).err().map(|error| error.code());
-            assert_eq!(wrong, Some(Code::InvalidCursor), "a cursor of another list is taken");
+            assert_eq!(query.after::<String>(other), None, "a cursor of another list is taken");
         }
     }
 }

@@ -91,8 +91,8 @@ async fn orders_are_sorted_and_found_by_time_of_change_and_by_many_values() {
     let other = list(&site, "/orders?limit=1&sort=updated_at").await;
     let cursor = other["next_cursor"].as_str().unwrap();
     for (query, status, field) in [
-        (format!("after={cursor}"), 400, ""),
-        (format!("sort=placed_at&after={cursor}"), 400, ""),
+        (format!("after={cursor}"), 400, "after"),
+        (format!("sort=placed_at&after={cursor}"), 400, "after"),
         ("sort=total".to_owned(), 422, "sort"),
         ("expand=lines,tags".to_owned(), 422, "expand"),
         ("id=ord_1".to_owned(), 422, "id"),
@@ -357,8 +357,6 @@ async fn changes_of_every_list_follow_a_token_or_a_time() {
     );
     let (old, _) = changes(&site, "limit=1", "2000-01-01T00:00:00Z".to_owned()).await;
     assert_eq!((&old[0]["topic"], &old[0]["events"]), (&all[0]["topic"], &all[0]["events"]));
-    let (late, _) = changes(&site, "", "2100-01-01T00:00:00Z".to_owned()).await;
-    assert_eq!(late.len(), 0);
     // The socket goes on from a token of the feed, and from a time.
     let mut client = Client::open(&site).await;
     let mut first = async |from: &str| {
@@ -373,6 +371,7 @@ async fn changes_of_every_list_follow_a_token_or_a_time() {
     assert_eq!((&next["type"], &next["data"][0]["order"]), (&json!("changes"), &orders[2]["id"]));
     for (query, status) in [
         ("after=x", 400),
+        ("after=2100-01-01T00:00:00Z", 422),
         ("after=MjoBv4Q9", 400),
         ("topic=carts", 422),
         ("limit=0", 422),

@@ -22,6 +22,7 @@ macro_rules! on_both_databases {
     };
 }
 
+mod all_faults;
 mod api;
 mod availability;
 mod browser;

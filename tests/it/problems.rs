@@ -39,7 +39,7 @@ async fn carts(site: &Site, met: &mut Met) {
         let request = site.request(Method::PATCH, &format!("/v1/store/carts/{empty}"));
         request.header("If-Match", version).json(&json!({"reference": "PO 7"}))
     };
-    met.expect(site.send(patch("\"77\"")).await, "version_mismatch", &["version"]);
+    met.expect(site.send(patch("\"77\"")).await, "version_mismatch", &["version", "errors"]);
 
     let cart = site.cart(&[("LAMP", 1)]).await;
     let order = cart.replace("cart_", "ord_");
@@ -47,7 +47,7 @@ async fn carts(site: &Site, met: &mut Met) {
         "expected_total": {"amount": 1, "currency": "GBP"}});
     let request = site.request(Method::POST, &format!("/v1/store/carts/{cart}/checkout"));
     let changed = site.send(request.header("Idempotency-Key", "key-2").json(&body)).await;
-    assert_eq!(met.expect(changed, "cart_changed", &["total"])["total"]["amount"], 1_000);
+    assert_eq!(met.expect(changed, "cart_changed", &["total", "errors"])["total"]["amount"], 1_000);
     site.checkout(&cart, "key-3", "tok_ok", 30).await.expect(201);
     let spent = site.store(Method::GET, &format!("/carts/{cart}"), None).await;
     assert_eq!(met.expect(spent, "cart_spent", &["order"])["order"], order);
@@ -77,7 +77,7 @@ async fn orders(site: &Site, met: &mut Met) {
     let slow = site.cart(&[("LAMP", 1)]).await;
     site.checkout(&slow, "key-1", "tok_webhook_only", 0).await.expect(202);
     let other = site.checkout(&slow, "key-2", "tok_ok", 0).await;
-    met.expect(other, "checkout_in_progress", &["order"]);
+    met.expect(other, "checkout_in_progress", &["order", "token", "links"]);
 
     let cart = site.cart(&[("LAMP", 1)]).await;
     let declined = site.checkout(&cart, "key-1", "tok_declined", 30).await.body;

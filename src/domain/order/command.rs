@@ -245,12 +245,32 @@ pub enum Rejection {
         /// Units that are left.
         limit: i64,
     },
+    /// Several parts of the request are rejected.
+    #[error("{}", all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several {
+        /// Why each is.
+        all: Vec<Self>,
+    },
     /// The request is empty, or nothing is left to do.
     #[error("{what}")]
     Nothing {
         /// The reason.
         what: Cow<'static, str>,
     },
+}
+
+impl Rejection {
+    /// Rejects a request if parts of it are rejected.
+    ///
+    /// # Errors
+    /// The only rejection, or all of them.
+    pub(super) fn check(mut rejections: Vec<Self>) -> Result<(), Self> {
+        match rejections.len() {
+            0 => Ok(()),
+            1 => Err(rejections.remove(0)),
+            _ => Err(Self::Several { all: rejections }),
+        }
+    }
 }
 
 /// A part of a refund request.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::buyer::ATTEMPTS_MAX;
-use super::command::{Command, FulfillmentRequest, RefundPart, RefundRequest, Rejection};
+use super::command::{
+    Command, FulfillmentRequest, RefundLineRequest, RefundPart, RefundRequest, Rejection,
+};
 use super::effect::POLICY_CAPTURE;
 use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundFrom,
@@ -366,8 +368,9 @@ impl Order {
         if self.phase != Phase::Confirmed {
             return Err(wrong("only a confirmed order can be refunded"));
         }
-        let lines = self.refund_lines_of(request)?;
-        self.check_delivery_refund(request.delivery)?;
+        let (lines, mut rejections) = self.refund_lines_of(request);
+        rejections.extend(self.check_delivery_refund(request.delivery).err());
+        Rejection::check(rejections)?;
         let mut limit = (self.captured() - self.refunds_requested()).max(0);
         if seeded_fault::active(SeededFault::RefundNotCapped) {
             limit = i64::MAX;
@@ -405,51 +408,67 @@ impl Order {
         if amount > limit { Err(Rejection::RefundTooLarge { limit, part }) } else { Ok(()) }
     }
 
-    /// The lines of a refund with their amounts. The share of units a to b is the share of the
-    /// first b units minus the share of the first a - 1 units, so that the shares of all units add
-    /// up to the price paid for the line in spite of rounding. For units that were not shipped,
-    /// only money that was already captured is refunded, unless the request has an amount.
-    fn refund_lines_of(&self, request: &RefundRequest) -> Result<Vec<RefundLine>, Rejection> {
-        let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
+    /// The lines of a refund with their amounts, and why lines are rejected. The share of units a
+    /// to b is the share of the first b units minus the share of the first a - 1 units, so that the
+    /// shares of all units add up to the price paid for the line in spite of rounding. For units
+    /// that were not shipped, only money that was already captured is refunded, unless the request
+    /// has an amount.
+    fn refund_lines_of(&self, request: &RefundRequest) -> (Vec<RefundLine>, Vec<Rejection>) {
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
+        let mut rejections = Vec::new();
         let mut ahead = self.captured_ahead_of_shipments();
         for wanted in &request.lines {
-            let number = wanted.line;
-            let line = self.line(number).ok_or(Rejection::UnknownLine { line: number })?;
-            if lines.iter().any(|other| other.line == number) {
-                return Err(wrong("each line may be named only once"));
+            if lines.iter().any(|other| other.line == wanted.line) {
+                rejections.push(wrong("each line may be named only once"));
+                continue;
             }
-            let (open, away) = (self.unshipped(number).max(0), self.away(number).max(0));
-            let left = line.quantity - self.refunded_units(number);
-            let limit = match wanted.from {
-                None => left,
-                Some(RefundFrom::Unfulfilled) => left.min(open),
-                Some(RefundFrom::Fulfilled) => left.min(away),
-            };
-            if wanted.quantity < 1 || wanted.quantity > limit {
-                return Err(Rejection::TooManyUnits { line: number, limit });
+            match self.refund_line(wanted, &mut ahead) {
+                Ok(line) => lines.push(line),
+                Err(rejection) => rejections.push(rejection),
             }
-            let left = (line.due(included) - self.refunded_amount(number)).max(0);
-            let units = self.refunded_units(number);
-            let returned = wanted.from == Some(RefundFrom::Fulfilled)
-                && !seeded_fault::active(SeededFault::RefundFromIgnored);
-            let unshipped = if returned { 0 } else { wanted.quantity.min(open) };
-            let before = self.share(line, units + wanted.quantity - unshipped);
-            let never_shipped = self.share(line, units + wanted.quantity) - before;
-            let captured = never_shipped.min(ahead);
-            ahead -= captured;
-            let own = before - self.share(line, units) + captured;
-            let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
-            if amount > left {
-                let part = RefundPart::Line(number);
-                return Err(Rejection::RefundTooLarge { limit: left, part });
-            }
-            let shipped = (wanted.quantity - unshipped).min(away);
-            let moved = wanted.quantity - unshipped - shipped;
-            let from = wanted.from;
-            lines.push(RefundLine { line: number, unshipped, shipped, moved, amount, from });
         }
-        Ok(lines)
+        (lines, rejections)
+    }
+
+    /// A line of a refund; `ahead` is what was captured of units that were not shipped, and is
+    /// reduced by what is refunded of it.
+    fn refund_line(
+        &self,
+        wanted: &RefundLineRequest,
+        ahead: &mut i64,
+    ) -> Result<RefundLine, Rejection> {
+        let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
+        let number = wanted.line;
+        let line = self.line(number).ok_or(Rejection::UnknownLine { line: number })?;
+        let (open, away) = (self.unshipped(number).max(0), self.away(number).max(0));
+        let left = line.quantity - self.refunded_units(number);
+        let limit = match wanted.from {
+            None => left,
+            Some(RefundFrom::Unfulfilled) => left.min(open),
+            Some(RefundFrom::Fulfilled) => left.min(away),
+        };
+        if wanted.quantity < 1 || wanted.quantity > limit {
+            return Err(Rejection::TooManyUnits { line: number, limit });
+        }
+        let left = (line.due(included) - self.refunded_amount(number)).max(0);
+        let units = self.refunded_units(number);
+        let returned = wanted.from == Some(RefundFrom::Fulfilled)
+            && !seeded_fault::active(SeededFault::RefundFromIgnored);
+        let unshipped = if returned { 0 } else { wanted.quantity.min(open) };
+        let before = self.share(line, units + wanted.quantity - unshipped);
+        let never_shipped = self.share(line, units + wanted.quantity) - before;
+        let captured = never_shipped.min(*ahead);
+        *ahead -= captured;
+        let own = before - self.share(line, units) + captured;
+        let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
+        if amount > left {
+            let part = RefundPart::Line(number);
+            return Err(Rejection::RefundTooLarge { limit: left, part });
+        }
+        let shipped = (wanted.quantity - unshipped).min(away);
+        let moved = wanted.quantity - unshipped - shipped;
+        let from = wanted.from;
+        Ok(RefundLine { line: number, unshipped, shipped, moved, amount, from })
     }
 
     fn capture(&self, amount: Option<i64>) -> Decision {
@@ -503,15 +522,20 @@ impl Order {
             return Err(wrong("only a confirmed order can be fulfilled"));
         }
         let mut units: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut rejections = Vec::new();
         for (line, quantity) in &request.lines {
-            self.line(*line).ok_or(Rejection::UnknownLine { line: *line })?;
+            if self.line(*line).is_none() {
+                rejections.push(Rejection::UnknownLine { line: *line });
+                continue;
+            }
             let units = units.entry(*line).or_insert(0);
-            *units += quantity;
+            *units = units.saturating_add(*quantity);
             let limit = self.unshipped(*line);
             if *quantity < 1 || *units > limit {
-                return Err(Rejection::TooManyUnits { line: *line, limit });
+                rejections.push(Rejection::TooManyUnits { line: *line, limit });
             }
         }
+        Rejection::check(rejections)?;
         if request.lines.is_empty() {
             let all = self.placed.iter().flat_map(|placed| &placed.lines);
             units = all.map(|line| (line.id, self.unshipped(line.id))).collect();

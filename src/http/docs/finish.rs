@@ -17,6 +17,7 @@ const PAGE: &str = "Page_";
 /// - a schema inside another one, of the rows of a page or of a value, is a reference if it has a
 ///   name;
 /// - a query parameter may be empty, which counts as absent;
+/// - a body whose fields are all optional is optional;
 /// - an integer has a maximum that every client can represent;
 /// - a nullable field of an answer is always there (a field that may be absent is not nullable);
 /// - a schema that nothing refers to is left out.
@@ -27,6 +28,12 @@ pub fn finish(document: &mut Value) {
             if parameter["in"] == "query" {
                 parameter["allowEmptyValue"] = true.into();
             }
+        }
+    }
+    let optional = optional_bodies(document);
+    for body in operations(document).filter_map(|operation| operation.get_mut("requestBody")) {
+        if body_schema(body).is_some_and(|name| optional.contains(name)) {
+            body["required"] = false.into();
         }
     }
     refer_to_named(document);
@@ -42,6 +49,21 @@ pub fn finish(document: &mut Value) {
     for (_, schema) in schemas.iter_mut().filter(|(name, _)| !sent.contains(*name)) {
         require_nullable(schema);
     }
+}
+
+/// The name of the schema of a JSON body.
+fn body_schema(body: &Value) -> Option<&str> {
+    let reference = body.pointer("/content/application~1json/schema/$ref")?;
+    reference.as_str()?.rsplit('/').next()
+}
+
+/// The schemas of objects that need no field.
+fn optional_bodies(document: &Value) -> BTreeSet<String> {
+    let schemas = document.pointer("/components/schemas").and_then(Value::as_object);
+    let optional =
+        |schema: &Value| schema.get("properties").is_some() && schema.get("required").is_none();
+    let all = schemas.into_iter().flatten().filter(|(_, schema)| optional(schema));
+    all.map(|(name, _)| name.clone()).collect()
 }
 
 /// Replaces copies of schemas that have a name by references: utoipa copies what stands for a

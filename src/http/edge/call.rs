@@ -1,7 +1,6 @@
 //! A request without its body: caller, request id, idempotency key, and the condition in
 //! `If-Match`.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -15,6 +14,7 @@ use crate::domain::entity::{Cause, Idempotency};
 use crate::domain::time::Timestamp;
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::{PartOfRequest, RequestFaults};
 use crate::http::edge::idempotency::{self, Guard, RequestsInFlight};
 use crate::http::edge::if_match::IfMatch;
 use crate::http::edge::principal::Principal;
@@ -40,10 +40,10 @@ pub struct RequestParts {
 
 impl FromRequest for RequestParts {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = PartOfRequest<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Self::of(request))
+        PartOfRequest::new(request, Self::of(request))
     }
 }
 
@@ -57,10 +57,13 @@ impl RequestParts {
             let id = extensions.get::<RequestId>().map_or_else(|| "".into(), |id| id.0.clone());
             (id, extensions.get::<Principal>().cloned().unwrap_or_default())
         };
+        let mut faults = RequestFaults::default();
         let key = match *request.method() {
-            Method::POST => idempotency::key_of(request.headers())?,
+            Method::POST => faults.note(idempotency::key_of(request.headers())),
             _ => None,
         };
+        let if_match = faults.note(IfMatch::of(request.headers()));
+        faults.leave(request);
         let guard = match &key {
             Some(key) => {
                 let whose = principal.id().unwrap_or("");
@@ -68,7 +71,6 @@ impl RequestParts {
             }
             None => None,
         };
-        let if_match = IfMatch::of(request.headers())?;
         Ok(Self { node, store, secret, request_id, principal, key, if_match, _guard: guard })
     }
 

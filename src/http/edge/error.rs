@@ -100,6 +100,13 @@ impl Error {
         error
     }
 
+    /// Adds a field that is at fault, without changing the code or its description.
+    #[must_use]
+    pub fn at(mut self, field: &str, message: impl Into<String>) -> Self {
+        self.0.fields.push(FieldError { field: field.to_owned(), message: message.into() });
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: String) -> Self {
@@ -226,7 +233,8 @@ impl<R: Into<Self>> From<host::Error<R>> for Error {
             host::Error::KeyReused => Self::new(
                 Code::IdempotencyKeyReused,
                 "the idempotency key was used for another request",
-            ),
+            )
+            .at("Idempotency-Key", "must be a new value for a new request"),
         }
     }
 }
@@ -260,7 +268,11 @@ pub fn version_mismatch(version: i64) -> Error {
         0 => "the current version is 0: it does not exist, or was never changed".to_owned(),
         _ => format!("the current version is {version}"),
     };
-    Error::of(&VersionMismatch { version }, detail)
+    let rule = match version {
+        0 => "must be left out to create it".to_owned(),
+        _ => format!("must be \"{version}\", the current version, or left out"),
+    };
+    Error::of(&VersionMismatch { version }, detail).at("If-Match", rule)
 }
 
 impl From<store::Error> for Error {

@@ -2,6 +2,11 @@
 //! that only a look-up finds.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::{HttpMessage as _, HttpRequest};
 
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
@@ -25,6 +30,39 @@ impl RequestFaults {
     /// Adds a fault for which `invalid_request` is the code.
     pub fn invalid(&mut self, field: impl Into<String>, message: impl Into<String>) {
         self.add(Code::InvalidRequest, field, message);
+    }
+
+    /// What was read, or a default and the faults that the error names.
+    pub fn note<T: Default>(&mut self, read: Result<T, Error>) -> T {
+        read.unwrap_or_else(|error| {
+            for fault in error.fields() {
+                self.add(error.code(), fault.field.clone(), fault.message.clone());
+            }
+            T::default()
+        })
+    }
+
+    /// Adds all faults of another part of the request.
+    pub fn extend(&mut self, others: Self) {
+        for (code, fault) in others.0 {
+            self.add(code, fault.field, fault.message);
+        }
+    }
+
+    /// Leaves the faults with the request, for whoever calls [`RequestFaults::left`]: those of the
+    /// headers and the query are told together with those of the body.
+    pub fn leave(self, request: &HttpRequest) {
+        if !self.is_empty() {
+            let mut all = Self::left(request);
+            all.extend(self);
+            request.extensions_mut().insert(all);
+        }
+    }
+
+    /// Takes the faults that were left with a request.
+    #[must_use]
+    pub fn left(request: &HttpRequest) -> Self {
+        request.extensions_mut().remove::<Self>().unwrap_or_default()
     }
 
     /// Whether a field, or what contains it, is known to be faulty.
@@ -75,6 +113,36 @@ impl RequestFaults {
                 let alone = Error::field(field, rule.to_string());
                 Err(self.check().err().unwrap_or(alone))
             }
+        }
+    }
+}
+
+/// A part of a request other than its body. If it has faults, they are left with the request for the
+/// part of the body; a handler that takes no body, or takes it before this part, is not called.
+#[derive(Debug)]
+pub struct PartOfRequest<T> {
+    request: HttpRequest,
+    part: Option<Result<T, Error>>,
+}
+
+impl<T> PartOfRequest<T> {
+    /// The part, or why it cannot be read at all.
+    #[must_use]
+    pub fn new(request: &HttpRequest, part: Result<T, Error>) -> Self {
+        Self { request: request.clone(), part: Some(part) }
+    }
+}
+
+impl<T: Unpin> Future for PartOfRequest<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        // All parts were begun before the first is polled: the part of the body has taken the faults.
+        let unclaimed = RequestFaults::left(&self.request).check();
+        match (unclaimed, self.part.take()) {
+            (Ok(()), Some(part)) => Poll::Ready(part),
+            (Err(faults), _) => Poll::Ready(Err(faults)),
+            (Ok(()), None) => Poll::Pending,
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::http::edge::rule::rule;
 
 /// The field of a fault of the whole body.
 const WHOLE: &str = "body";
+/// The rule of the whole body.
+const NO_OBJECT: &str = "must be an object";
 /// The maximum nesting of a body, in levels.
 const DEPTH_MAX: u32 = 32;
 /// The maximum number of chunks of an unread body that are read and dropped.
@@ -67,13 +69,13 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Jso
     }
 }
 
-/// A JSON body with all of its faults, for a handler that looks up what it names: faults of the
-/// look-up are reported together with those of the body.
+/// A JSON body with all faults of the request, for a handler that looks up what it names: faults of
+/// the look-up are reported together with those of the body, the headers and the query.
 #[derive(Debug)]
 pub struct Draft<T> {
     /// The deserialized body. Where it has faults it is not what was sent.
     pub value: T,
-    /// What is wrong with it.
+    /// What is wrong with it, with the headers and with the query.
     pub faults: RequestFaults,
     /// A digest of method, path and body.
     pub digest: u64,
@@ -85,12 +87,16 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Dra
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
+        let mut faults = RequestFaults::left(&request);
         Box::pin(async move {
-            check_type(&request)?;
-            let bytes = read(&request, payload).await?;
+            let bytes = json(&request, payload).await?;
             let digest = digest(&request, &bytes);
-            let (value, faults) = draft(&bytes)?;
-            Ok(Self { value, faults, digest })
+            let (value, of_body) = draft(&bytes)?;
+            faults.extend(of_body);
+            match value {
+                Some(value) => Ok(Self { value, faults, digest }),
+                None => Err(Error::invalid(faults.into_fields())),
+            }
         })
     }
 }
@@ -108,12 +114,13 @@ impl FromRequest for NoBody {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
+        let mut faults = RequestFaults::left(&request);
         Box::pin(async move {
             let bytes = read(&request, payload).await?;
-            match bytes.trim_ascii() {
-                b"" | b"{}" => Ok(Self { digest: digest(&request, b"") }),
-                _ => Err(Error::field(WHOLE, "must be empty: nothing is to be said here")),
+            if !matches!(bytes.trim_ascii(), b"" | b"{}") {
+                faults.invalid(WHOLE, "must be empty: nothing is to be said here");
             }
+            faults.check().map(|()| Self { digest: digest(&request, b"") })
         })
     }
 }
@@ -130,6 +137,21 @@ impl FromRequest for Raw {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move { read(&request, payload).await.map(Self) })
     }
+}
+
+/// The bytes of a JSON body. A request without a body and without its type has an empty object.
+async fn json(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Error> {
+    let declared = check_type(request);
+    if declared.is_err() && !request.headers().contains_key(header::CONTENT_TYPE) {
+        let bytes = read(request, payload).await?;
+        return if bytes.is_empty() {
+            Ok(web::Bytes::from_static(b"{}"))
+        } else {
+            declared.map(|()| bytes)
+        };
+    }
+    declared?;
+    read(request, payload).await
 }
 
 fn check_type(request: &HttpRequest) -> Result<(), Error> {
@@ -240,28 +262,32 @@ fn digest(request: &HttpRequest, body: &[u8]) -> u64 {
 /// 400 for invalid JSON or too deep nesting, 422 with the invalid fields.
 pub fn parse<T: DeserializeOwned + Validate<Context = ()>>(bytes: &[u8]) -> Result<T, Error> {
     let (value, faults) = draft(bytes)?;
-    faults.check().map(|()| value)
+    faults.check()?;
+    value.ok_or_else(|| Error::field(WHOLE, NO_OBJECT))
 }
 
-/// Parses a value, and finds all of its faults.
+/// Parses a value, and finds all of its faults; `None` only for a value with faults.
 fn draft<T: DeserializeOwned + Validate<Context = ()>>(
     bytes: &[u8],
-) -> Result<(T, RequestFaults), Error> {
+) -> Result<(Option<T>, RequestFaults), Error> {
     if deeper_than(bytes, DEPTH_MAX) {
         let detail = format!("the body is nested more than {DEPTH_MAX} levels deep");
         return Err(Error::new(Code::MalformedJson, detail));
     }
     let object = bytes.trim_ascii_start().first() == Some(&b'{');
-    let no_object = || Error::field(WHOLE, "must be an object");
+    let no_object = || {
+        let fault = FieldError { field: WHOLE.to_owned(), message: NO_OBJECT.to_owned() };
+        (None, vec![fault].into())
+    };
     match strictly::<T>(bytes) {
         Ok(value) if object => {
             let faults = match value.validate() {
                 Ok(()) => RequestFaults::default(),
                 Err(report) => field_errors(&report, &[]).into(),
             };
-            Ok((value, faults))
+            Ok((Some(value), faults))
         }
-        Ok(_) => Err(no_object()),
+        Ok(_) => Ok(no_object()),
         Err(error) if error.is_data() => match serde_json::from_slice::<Value>(bytes) {
             Ok(value) if object => {
                 let tries = (FAULT_WORK_MAX / bytes.len().max(1)).clamp(1, 200);
@@ -274,15 +300,15 @@ fn draft<T: DeserializeOwned + Validate<Context = ()>>(
                         message: rule(&message),
                     });
                 }
-                match value {
-                    Some(value) => Ok((value, faults.into())),
-                    None => Err(Error::invalid(faults)),
-                }
+                Ok((value, faults.into()))
             }
-            Ok(_) => Err(no_object()),
+            Ok(_) => Ok(no_object()),
             Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
         },
-        Err(_) if bytes.is_empty() => Err(Error::new(Code::MalformedJson, "the body is empty")),
+        Err(_) if bytes.is_empty() => Err(Error::new(
+            Code::MalformedJson,
+            "the body is empty; an object without fields is {}",
+        )),
         Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
     }
 }

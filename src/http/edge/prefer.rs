@@ -1,6 +1,5 @@
 //! How long a client waits for an outcome: `Prefer: wait=N` (RFC 7240).
 
-use std::future::{Ready, ready};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -8,6 +7,7 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest};
 
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::{PartOfRequest, RequestFaults};
 
 /// The maximum wait for an outcome, in seconds.
 const WAIT_MAX_SECS: u64 = 30;
@@ -18,10 +18,13 @@ pub struct Patience(pub Option<Duration>);
 
 impl FromRequest for Patience {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = PartOfRequest<Self>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(wait(request.headers()).map(Self))
+        let mut faults = RequestFaults::default();
+        let patience = faults.note(wait(request.headers()));
+        faults.leave(request);
+        PartOfRequest::new(request, Ok(Self(patience)))
     }
 }
 

@@ -23,16 +23,20 @@ pub const VALUES_MAX: usize = 100;
 /// The maximum length of what is searched for, in characters: that of an email address.
 const SEARCH_MAX: usize = 254;
 
-/// A query string whose parameters are all known.
-#[derive(Debug)]
-pub struct Query(BTreeMap<String, Vec<String>>);
+/// A query string, and what is wrong with it. What is read from a faulty value is a default: a
+/// handler calls [`Query::check`] before it uses what it has read.
+#[derive(Debug, Default)]
+pub struct Query {
+    values: BTreeMap<String, Vec<String>>,
+    /// What is wrong: unknown parameters, and the values that were read so far.
+    pub faults: RequestFaults,
+}
 
 impl Query {
-    /// Parses a request's query.
+    /// Parses a request's query, whose parameters are in `known`.
     ///
     /// # Errors
-    /// 400 `unknown_filter` for parameters that are not in `known`; 422 for parameters that occur
-    /// twice.
+    /// 400 for a text that is no query.
     pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Error> {
         Self::parse(request.query_string(), (known, &[]))
     }
@@ -46,6 +50,14 @@ impl Query {
         Self::parse(request.query_string(), (known, many))
     }
 
+    /// Checks that a request has no parameters.
+    ///
+    /// # Errors
+    /// 400 if it has any.
+    pub fn none(request: &HttpRequest) -> Result<(), Error> {
+        Self::of(request, &[])?.check()
+    }
+
     /// Parses the text of a query.
     ///
     /// # Errors
@@ -53,8 +65,7 @@ impl Query {
     pub fn parse(text: &str, (known, many): (&[&str], &[&str])) -> Result<Self, Error> {
         let broken = |_| Error::new(Code::BadRequest, "the query string cannot be read");
         let pairs = web::Query::<Vec<(String, String)>>::from_query(text).map_err(broken)?;
-        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut faults = RequestFaults::default();
+        let mut query = Self::default();
         for (name, value) in pairs.into_inner() {
             let once = known.contains(&name.as_str());
             if !once && !many.contains(&name.as_str()) {
@@ -64,22 +75,31 @@ impl Query {
                         format!("is not a parameter here: the parameters are {}", known.join(", "))
                     }
                 };
-                faults.add(Code::UnknownFilter, name, message);
+                query.faults.add(Code::UnknownFilter, name, message);
                 continue;
             }
-            let values = all.entry(name.clone()).or_default();
+            let values = query.values.entry(name.clone()).or_default();
             if once && !values.is_empty() {
-                faults.invalid(name, "must occur only once");
+                query.faults.invalid(name, "must occur only once");
             }
             values.push(value);
         }
-        faults.check().map(|()| Self(all))
+        Ok(query)
+    }
+
+    /// Refuses the request if its query has faults.
+    ///
+    /// # Errors
+    /// All of them: 400 `unknown_filter` for unknown parameters only, 400 `invalid_cursor` for the
+    /// page cursor only, or else 422.
+    pub fn check(&mut self) -> Result<(), Error> {
+        std::mem::take(&mut self.faults).check()
     }
 
     /// All parameters that are not empty, with their texts.
     #[must_use]
     pub fn parameters(&self) -> BTreeMap<String, Vec<String>> {
-        let mut all = self.0.clone();
+        let mut all = self.values.clone();
         all.values_mut().for_each(|texts| texts.retain(|text| !text.is_empty()));
         all.retain(|_, texts| !texts.is_empty());
         all
@@ -88,46 +108,47 @@ impl Query {
     /// A parameter as text; an empty one counts as absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
+        self.values.get(name)?.first().map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The words in `q` that are searched for; empty without it.
-    ///
-    /// # Errors
-    /// 422 for more than [`SEARCH_MAX`] characters.
-    pub fn search(&self) -> Result<&str, Error> {
-        let text = self.text("q").unwrap_or_default().trim();
-        if text.chars().count() > SEARCH_MAX {
-            return Err(Error::field("q", format!("must have at most {SEARCH_MAX} characters")));
+    /// The words in `q` that are searched for, at most [`SEARCH_MAX`] characters; empty without it.
+    pub fn search(&mut self) -> &str {
+        let long = self.text("q").is_some_and(|text| text.trim().chars().count() > SEARCH_MAX);
+        if long {
+            self.faults.invalid("q", format!("must have at most {SEARCH_MAX} characters"));
         }
-        Ok(text)
+        self.text("q").unwrap_or_default().trim()
     }
 
     /// The values of a parameter, parsed: separated by commas, or in several parameters of the same
-    /// name. `\,` is a comma inside a value.
-    ///
-    /// # Errors
-    /// 422 with the name of the parameter for a value that cannot be parsed, or too many values.
-    pub fn values<T: FromStr>(&self, name: &str, must_be: &str) -> Result<Vec<T>, Error> {
+    /// name, at most [`VALUES_MAX`]. `\,` is a comma inside a value. The fault names all values that
+    /// cannot be parsed.
+    pub fn values<T: FromStr>(&mut self, name: &str, must_be: &str) -> Vec<T> {
         let mut values: Vec<String> = Vec::new();
-        for value in self.0.get(name).into_iter().flatten().flat_map(|text| split(text)) {
+        for value in self.values.get(name).into_iter().flatten().flat_map(|text| split(text)) {
             if !value.is_empty() && !values.contains(&value) {
                 values.push(value);
             }
             if values.len() > VALUES_MAX {
-                let message = format!("must have at most {VALUES_MAX} values");
-                return Err(Error::field(name, message));
+                self.faults.invalid(name, format!("must have at most {VALUES_MAX} values"));
+                return Vec::new();
             }
         }
-        let wrong = |value: &str| Error::field(name, format!("{must_be}, not {value:?}"));
-        values.iter().map(|value| value.parse().map_err(|_| wrong(value))).collect()
+        let (mut parsed, mut wrong) = (Vec::with_capacity(values.len()), Vec::new());
+        for value in &values {
+            match value.parse() {
+                Ok(value) => parsed.push(value),
+                Err(_) => wrong.push(format!("{value:?}")),
+            }
+        }
+        if !wrong.is_empty() {
+            self.faults.invalid(name, format!("{must_be}, not {}", wrong.join(", ")));
+        }
+        parsed
     }
 
     /// The values of a parameter that must each be one of the names of `S`.
-    ///
-    /// # Errors
-    /// 422 with the name of the parameter, and the names, for another value.
-    pub fn choices<S>(&self, name: &str) -> Result<Vec<S>, Error>
+    pub fn choices<S>(&mut self, name: &str) -> Vec<S>
     where
         S: VariantArray + FromStr + Into<&'static str> + Copy,
     {
@@ -136,69 +157,71 @@ impl Query {
     }
 
     /// The order of a list; its default if there is none.
-    ///
-    /// # Errors
-    /// 422 with the possible orders.
-    pub fn sort<S>(&self) -> Result<S, Error>
+    pub fn sort<S>(&mut self) -> S
     where
         S: VariantArray + FromStr + Into<&'static str> + Copy + Default,
     {
-        match *self.choices("sort")?.as_slice() {
-            [] => Ok(S::default()),
-            [sort] => Ok(sort),
-            _ => Err(Error::field("sort", "must have one value")),
+        match *self.choices("sort").as_slice() {
+            [] => S::default(),
+            [sort] => sort,
+            _ => {
+                self.faults.invalid("sort", "must have one value");
+                S::default()
+            }
         }
     }
 
     /// The value of a parameter, parsed.
-    ///
-    /// # Errors
-    /// 422 with the name of the parameter if its value cannot be parsed.
-    pub fn read<T: FromStr>(&self, name: &str, must_be: &str) -> Result<Option<T>, Error> {
-        let value = self.text(name).map(str::parse::<T>).transpose();
-        value.map_err(|_| Error::field(name, must_be))
+    pub fn read<T: FromStr>(&mut self, name: &str, must_be: &str) -> Option<T> {
+        self.parsed(name, must_be, |text| text.parse().ok())
     }
 
-    /// Whether a parameter is `true`.
-    ///
-    /// # Errors
-    /// 422 for anything but `true` and `false`.
-    pub fn flag(&self, name: &str) -> Result<bool, Error> {
-        Ok(self.read(name, "must be true or false")?.unwrap_or(false))
+    /// Whether a parameter is `true`; it must be `true` or `false`.
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.read(name, "must be true or false").unwrap_or(false)
     }
 
     /// The time in a parameter.
-    ///
-    /// # Errors
-    /// 422 with the name of the parameter.
-    pub fn moment(&self, name: &str) -> Result<Option<Timestamp>, Error> {
-        let wrong =
-            || Error::field(name, "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z");
-        self.text(name).map(|text| Timestamp::parse(text).ok_or_else(wrong)).transpose()
+    pub fn moment(&mut self, name: &str) -> Option<Timestamp> {
+        let rule = "must be an RFC 3339 time, for example 2026-01-31T12:00:00Z";
+        self.parsed(name, rule, Timestamp::parse)
     }
 
-    /// The page size.
-    ///
-    /// # Errors
-    /// 422 for anything but 1 to [`LIMIT_MAX`].
-    pub fn limit(&self) -> Result<u32, Error> {
-        let wrong = "must be a number from 1 to 200";
-        let limit = self.read("limit", wrong)?.unwrap_or(LIMIT);
-        if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(Error::field("limit", wrong)) }
+    /// The page size, from 1 to [`LIMIT_MAX`].
+    pub fn limit(&mut self) -> u32 {
+        let in_range = |limit: &u32| (1..=LIMIT_MAX).contains(limit);
+        let read = |text: &str| text.parse().ok().filter(in_range);
+        self.parsed("limit", "must be a number from 1 to 200", read).unwrap_or(LIMIT)
     }
 
     /// The key of the row after which the page begins, from the page cursor `after`; `list` is the
     /// name of the list in its cursors.
-    ///
-    /// # Errors
-    /// 400 `invalid_cursor` if `after` is not a page cursor of this list.
-    pub fn after<T: FromStr>(&self, list: &str) -> Result<Option<T>, Error> {
-        let Some(text) = self.text("after") else {
-            return Ok(None);
-        };
+    pub fn after<T: FromStr>(&mut self, list: &str) -> Option<T> {
+        let text = self.text("after")?;
         let key = decode(text, list).and_then(|key| key.parse().ok());
-        let wrong = || Error::new(Code::InvalidCursor, "`after` is not a cursor of this list");
-        key.ok_or_else(wrong).map(Some)
+        if key.is_none() {
+            self.wrong_cursor();
+        }
+        key
+    }
+
+    /// Adds the fault that `after` is not a page cursor of the list.
+    pub fn wrong_cursor(&mut self) {
+        let rule = "must be `next_cursor` of a page of this list in this order";
+        self.faults.add(Code::InvalidCursor, "after", rule);
+    }
+
+    fn parsed<T>(
+        &mut self,
+        name: &str,
+        must_be: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let read = read(self.text(name)?);
+        if read.is_none() {
+            self.faults.invalid(name, must_be);
+        }
+        read
     }
 }
 
@@ -256,10 +279,9 @@ mod tests {
     fn unknown_query_parameter_is_refused() {
         let known = ["limit", "after", "q"];
         let code = |text: &str| {
-            Query::parse(text, (&known, &["sku"]))
-                .and_then(|query| query.limit())
-                .err()
-                .map(|e| e.code())
+            let mut query = Query::parse(text, (&known, &["sku"])).unwrap();
+            query.limit();
+            query.check().err().map(|error| error.code())
         };
         assert_eq!(code("limit=1&q=a%20b"), None);
         assert_eq!(code("colour=red"), Some(Code::UnknownFilter));
@@ -271,8 +293,9 @@ mod tests {
     #[test]
     fn a_filter_has_several_values() {
         let values = |text: &str| {
-            let query = Query::parse(text, (&["q"], &["sku"])).unwrap();
-            query.values::<String>("sku", "must be a SKU")
+            let mut query = Query::parse(text, (&["q"], &["sku"])).unwrap();
+            let values = query.values::<String>("sku", "must be a SKU");
+            query.check().map(|()| values)
         };
         for (text, expected) in [
             ("", &[][..]),
@@ -286,19 +309,21 @@ mod tests {
         }
         let many = (0..=VALUES_MAX).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         assert!(values(&format!("sku={many}")).is_err());
-        let query = Query::parse("sku=1,x", (&[], &["sku"])).unwrap();
-        assert!(query.values::<i64>("sku", "must be a number").is_err());
+        let mut query = Query::parse("sku=1,x,y", (&[], &["sku"])).unwrap();
+        assert_eq!(query.values::<i64>("sku", "must be a number"), [1]);
+        let error = query.check().unwrap_err();
+        assert_eq!(error.fields()[0].message, r#"must be a number, not "x", "y""#);
     }
 
     #[test]
     fn a_cursor_belongs_to_its_list() {
-        let query =
-            |text: &str| Query(BTreeMap::from([("after".to_owned(), vec![text.to_owned()])]));
+        let query = |text: &str| Query::parse(&format!("after={text}"), (&["after"], &[])).unwrap();
         let here = cursor("orders", "ord_1");
-        assert_eq!(query(&here).after::<String>("orders").unwrap().as_deref(), Some("ord_1"));
+        assert_eq!(query(&here).after::<String>("orders").as_deref(), Some("ord_1"));
         for bad in [here.as_str(), "!!", "ord_1"] {
-            let error = query(bad).after::<String>("products").unwrap_err();
-            assert_eq!(error.code(), Code::InvalidCursor, "{bad}");
+            let mut query = query(bad);
+            assert_eq!(query.after::<String>("products"), None);
+            assert_eq!(query.check().unwrap_err().code(), Code::InvalidCursor, "{bad}");
         }
     }
 }

@@ -102,12 +102,11 @@ async fn shown(call: &RequestParts, entity: &EntityId) -> Result<Option<i64>, Er
     })
 }
 
-/// Waits until rows contain all positions of a request, at most half a second.
+/// Waits until rows contain these positions, at most half a second.
 ///
 /// # Errors
-/// 422 for an invalid position; the errors of the store.
-pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Error> {
-    let mut left = named(request)?;
+/// The errors of the store.
+pub async fn wait(call: &RequestParts, mut left: Vec<EventPosition>) -> Result<Seen, Error> {
     if left.is_empty() {
         return Ok(Seen { asked: false, stale: false });
     }
@@ -137,7 +136,11 @@ pub async fn wait(call: &RequestParts, request: &HttpRequest) -> Result<Seen, Er
     }
 }
 
-fn named(request: &HttpRequest) -> Result<Vec<EventPosition>, Error> {
+/// The positions that a request names.
+///
+/// # Errors
+/// 422 for an invalid position, or for too many.
+pub fn named(request: &HttpRequest) -> Result<Vec<EventPosition>, Error> {
     let wrong = || {
         let rule = "must be values of the header Kontor-Position, as the answers to writes have it, \
                     separated by commas";

@@ -44,16 +44,16 @@ use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::string;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::problem::Code;
+use crate::http::edge::problem::{Code, FieldError};
 use crate::http::edge::query::Query;
 use crate::store::{LIST_MAX, Store, order, product, stock, versioned};
 
-/// The detail of a refusal of a text that is no token.
-const NO_TOKEN: &str = "`after` must be the `token` of a page or of the live socket, or a time such \
+/// The rule of a text that is no token.
+const NO_TOKEN: &str = "must be the `token` of a page or of the live socket, or a time such \
     as 2026-01-31T12:00:00Z; without it, the feed begins with the first change ever";
-/// The detail of a refusal of a token that does not fit the store.
-const OTHER_HISTORY: &str = "`after` is a token of another history: the store was restored from a \
-    backup since, or the token is of another store or of an earlier version of kontor; copy the \
+/// The rule of a token that does not fit the store.
+const OTHER_HISTORY: &str = "is a token of another history: the store was restored from a backup \
+    since, or the token is of another store or of an earlier version of kontor; copy the \
     lists again, and then read the changes after a time just before the copy";
 
 /// A topic of the feed.
@@ -266,12 +266,15 @@ pub async fn list_changes(
     request: HttpRequest,
     live: web::Data<Live>,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of_list(&request, &["after", "limit"], &["topic"])?;
-    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
-    let topics = topics(&call, &query)?;
+    let mut query = Query::of_list(&request, &["after", "limit"], &["topic"])?;
+    let limit = usize::try_from(query.limit()).unwrap_or(usize::MAX);
+    let asked: Vec<ChangeTopic> = query.choices("topic");
+    let after = Beginning::of(&mut query, call.now());
+    query.check()?;
+    let topics = topics(&call, asked)?;
     let shards = live.store.shards().await?;
     let heads: Vec<i64> = shards.iter().map(|shard| shard.last_pos).collect();
-    let from = begin(&live, &query, &heads).await?;
+    let from = after.positions(&live, &heads).await?;
     let of: Vec<PageTopic> = topics.iter().map(|topic| topic.page_topic()).collect();
     let page = read_page(&live.store, &of, (&from, heads), limit).await?;
     let (token, more) = (live.token(page.seen.as_slice().into()), page.more);
@@ -280,8 +283,7 @@ pub async fn list_changes(
 }
 
 /// The topics that the caller asks for.
-fn topics(call: &RequestParts, query: &Query) -> Result<Vec<ChangeTopic>, Error> {
-    let asked: Vec<ChangeTopic> = query.choices("topic")?;
+fn topics(call: &RequestParts, asked: Vec<ChangeTopic>) -> Result<Vec<ChangeTopic>, Error> {
     let may = |topic: &ChangeTopic| call.principal().may(topic.scope());
     if let Some(topic) = asked.iter().find(|topic| !may(topic)) {
         let detail = format!("this topic needs the scope {}", topic.scope().as_str());
@@ -303,24 +305,51 @@ fn topics(call: &RequestParts, query: &Query) -> Result<Vec<ChangeTopic>, Error>
     Ok(all)
 }
 
-/// The positions after which the page begins.
-async fn begin(live: &Live, query: &Query, heads: &[i64]) -> Result<Arc<[i64]>, Error> {
-    let journal = live.store.journal();
-    let Some(text) = query.text("after") else {
-        return Ok(vec![0; heads.len()].into());
-    };
-    if let Some(at) = Timestamp::parse(text) {
-        return Ok(positions::seen_at(journal.as_ref(), at).await?);
+/// Where the page begins.
+enum Beginning {
+    /// At the first change ever.
+    First,
+    /// At a time.
+    At(Timestamp),
+    /// After a token.
+    After(LiveToken),
+}
+
+impl Beginning {
+    /// What a query says, with its faults.
+    fn of(query: &mut Query, now: Timestamp) -> Self {
+        let Some(text) = query.text("after") else { return Self::First };
+        if let Some(at) = Timestamp::parse(text) {
+            if let Err(rule) = positions::check_time(at, now) {
+                query.faults.invalid("after", rule);
+            }
+            return Self::At(at);
+        }
+        let token = LiveToken::parse(text);
+        if token.is_none() {
+            query.faults.add(Code::InvalidCursor, "after", NO_TOKEN);
+        }
+        token.map_or(Self::First, Self::After)
     }
-    let wrong = |detail| Error::new(Code::InvalidCursor, detail);
-    let token = LiveToken::parse(text).ok_or_else(|| wrong(NO_TOKEN))?;
-    let mut fits = token.fits(live.history, heads.len());
-    // A position that the journal does not have belongs to another history: an earlier state of the
-    // database was put back. What was written since the heads were read may be in a socket's token.
-    for ((shard, at), head) in (0..).zip(token.seen.iter()).zip(heads) {
-        fits = fits && (at <= head || *at <= journal.last_pos(shard).await?);
+
+    /// The positions after which it begins.
+    async fn positions(self, live: &Live, heads: &[i64]) -> Result<Arc<[i64]>, Error> {
+        let journal = live.store.journal();
+        let token = match self {
+            Self::First => return Ok(vec![0; heads.len()].into()),
+            Self::At(at) => return Ok(positions::seen_at(journal.as_ref(), at).await?),
+            Self::After(token) => token,
+        };
+        let mut fits = token.fits(live.history, heads.len());
+        // A position that the journal does not have belongs to another history: an earlier state of
+        // the database was put back. What was written since the heads were read may be in a socket's
+        // token.
+        for ((shard, at), head) in (0..).zip(token.seen.iter()).zip(heads) {
+            fits = fits && (at <= head || *at <= journal.last_pos(shard).await?);
+        }
+        let fault = || FieldError { field: "after".to_owned(), message: OTHER_HISTORY.to_owned() };
+        if fits { Ok(token.seen) } else { Err(Error::faulty(Code::InvalidCursor, vec![fault()])) }
     }
-    if fits { Ok(token.seen) } else { Err(wrong(OTHER_HISTORY)) }
 }
 
 impl From<change_pages::Error> for Error {

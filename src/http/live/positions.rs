@@ -14,6 +14,20 @@ const MARGIN: Span = Span::from_secs(60);
 /// Shards that are searched at once.
 const SHARDS_AT_ONCE: usize = 8;
 
+/// How far ahead of this server's clock a time may be: clocks differ.
+const AHEAD_MAX: Span = Span::from_secs(300);
+
+/// Checks that a client can start from a time: it is past, apart from the difference of clocks.
+///
+/// # Errors
+/// The rule that it breaks.
+pub(super) fn check_time(at: Timestamp, now: Timestamp) -> Result<(), String> {
+    if at <= now + AHEAD_MAX {
+        return Ok(());
+    }
+    Err(format!("must not be in the future: the server's time is {now}"))
+}
+
 /// The positions of a client that has received everything up to a time, or a minute less. Each shard
 /// is searched by halves, which reads about 20 events.
 ///

@@ -54,7 +54,8 @@ pub static SOCKET: Proof = Proof {
 async fn principal_of_socket(request: &HttpRequest) -> Result<Principal, Error> {
     let live = data::<Live>(request)?;
     own_origin(request.headers(), &live.options.origins)?;
-    let query = Query::of(request, &["ticket"])?;
+    let mut query = Query::of(request, &["ticket"])?;
+    query.check()?;
     if let Some(ticket) = query.text("ticket") {
         let invalid = || {
             let detail = "the ticket is unknown, was used or has expired, or its key or session \
@@ -165,8 +166,12 @@ async fn begun(
     live: &Live,
     said: Result<ClientMessage, RefusedMessage>,
 ) -> Result<ClientMessage, RefusedMessage> {
-    let Ok(ClientMessage::Subscribe(mut subscribe, faults)) = said else { return said };
+    let Ok(ClientMessage::Subscribe(mut subscribe, mut faults)) = said else { return said };
     if let Some(at) = subscribe.from.as_deref().and_then(Timestamp::parse) {
+        if let Err(rule) = positions::check_time(at, live.node.clock.now()) {
+            faults.invalid("from", rule);
+            return Ok(ClientMessage::Subscribe(subscribe, faults));
+        }
         match positions::seen_at(live.node.store.journal().as_ref(), at).await {
             Ok(seen) => subscribe.from = Some(live.token(seen)),
             Err(error) => {

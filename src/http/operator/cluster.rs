@@ -152,7 +152,7 @@ pub async fn show_cluster(
     request: HttpRequest,
     serving: web::Data<Serving>,
 ) -> Result<HttpResponse, Error> {
-    Query::of(&request, &[])?;
+    Query::none(&request)?;
     let (node, store, now) = (call.node(), call.store(), call.now());
     let (here, reports) = (here(node, serving.is_on()).await?, node.reports().await);
     let (rows, shards) = (call.store().nodes().await?, call.store().shards().await?);
@@ -367,7 +367,9 @@ pub async fn drain_node(
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let dry_run = Query::of(&request, &["dry_run"])?.flag("dry_run")?;
+    let mut query = Query::of(&request, &["dry_run"])?;
+    let dry_run = query.flag("dry_run");
+    query.check()?;
     let (mut members, holdings) = members_and_holdings(&call).await?;
     let others = members.iter().any(|member| !member.draining && member.id != *path);
     if let Some(member) = members.iter_mut().find(|member| member.id == *path) {

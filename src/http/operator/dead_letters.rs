@@ -87,8 +87,9 @@ pub async fn list_dead_letters(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<i64>("dead-letters")?.unwrap_or(0));
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit(), query.after::<i64>("dead-letters").unwrap_or(0));
+    query.check()?;
     let mut rows = call.store().dead_letters(after, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("dead-letters", &row.id.to_string()));

@@ -133,9 +133,9 @@ pub struct Here {
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderListItem>)))]
 pub async fn list_sagas(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of_list(&request, &["stuck", "sort", "limit", "after"], &["expand"])?;
-    let filter = Filter { stuck: query.flag("stuck")?, unfinished: true, ..Filter::default() };
-    list::page(&call, &request, &query, filter).await
+    let mut query = Query::of_list(&request, &["stuck", "sort", "limit", "after"], &["expand"])?;
+    let filter = Filter { stuck: query.flag("stuck"), unfinished: true, ..Filter::default() };
+    list::page(&call, &request, query, filter).await
 }
 
 /// Lists parked webhooks, and payments without an order.
@@ -146,8 +146,9 @@ pub async fn list_parked_webhooks(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<i64>("webhooks")?.unwrap_or(0));
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit(), query.after::<i64>("webhooks").unwrap_or(0));
+    query.check()?;
     let mut rows = call.store().parked_webhooks(after, limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("webhooks", &row.id.to_string()));

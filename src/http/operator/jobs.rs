@@ -164,14 +164,15 @@ fn failed(error: queue::Error) -> Error {
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of jobs, the newest first", body = Page<JobShape>)))]
 pub async fn list_jobs(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let query = Query::of_list(&request, &["limit", "after"], &["kind", "state"])?;
-    let (limit, kinds) = (query.limit()?, query.choices::<JobKind>("kind")?);
+    let mut query = Query::of_list(&request, &["limit", "after"], &["kind", "state"])?;
+    let (limit, kinds) = (query.limit(), query.choices::<JobKind>("kind"));
     let filter = Filter {
         kind: kinds.into_iter().map(|kind| kind.as_str().to_owned()).collect(),
-        state: query.choices::<JobState>("state")?,
-        before: query.after("jobs")?,
+        state: query.choices::<JobState>("state"),
+        before: query.after("jobs"),
         limit: limit + 1,
     };
+    query.check()?;
     let mut rows = call.store().jobs(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("jobs", &row.id));
@@ -271,7 +272,7 @@ pub async fn list_schedules(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    Query::of(&request, &[])?;
+    Query::none(&request)?;
     let all = call.store().schedules().await?;
     let data = all.into_iter().map(ScheduleShape::from).collect();
     Ok(HttpResponse::Ok().json(Page::<ScheduleShape> { data, next_cursor: None }))

@@ -126,7 +126,9 @@ pub async fn create_order_export(
     jobs: web::Data<Jobs>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    list::filter(&query(request.query_string())?)?;
+    let mut asked = query(request.query_string())?;
+    list::filter(&mut asked);
+    asked.check()?;
     let kind = vec![JobKind::ExportOrders.as_str().to_owned()];
     let all = store::job::Filter { kind, limit: EXPORTS_MAX, ..Default::default() };
     if call.store().jobs(&all).await?.len() >= EXPORTS_MAX as usize {
@@ -216,8 +218,9 @@ pub async fn delete_order_export(
 pub async fn export_orders(store: Store, run: JobRun) -> Result<Value, JobFailure> {
     let never = |error: &Error| JobFailure::Never(error.detail().to_owned());
     let text = filter_text(&run.job.payload);
-    let query = query(&text).map_err(|error| never(&error))?;
-    let mut filter = list::filter(&query).map_err(|error| never(&error))?;
+    let mut query = query(&text).map_err(|error| never(&error))?;
+    let mut filter = list::filter(&mut query);
+    query.check().map_err(|error| never(&error))?;
     filter.limit = LIST_MAX;
     store.remove_other_parts(&run.job.id, run.job.attempts).await.map_err(again)?;
     let mut file = CsvFile { store: &store, job: &run.job, text: COLUMNS.join(","), parts: 0 };

@@ -162,7 +162,7 @@ pub async fn list_settings(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    Query::of(&request, &[])?;
+    Query::none(&request)?;
     let runtime = &call.node().runtime;
     runtime.refresh(call.store()).await?;
     let data = runtime.all().into_iter().map(Setting::from).collect();
@@ -193,8 +193,9 @@ pub async fn list_setting_changes(
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, before) = (query.limit()?, query.after::<i64>("settings")?);
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, before) = (query.limit(), query.after::<i64>("settings"));
+    query.check()?;
     call.node().runtime.setting(&path).ok_or_else(|| Error::not_found("setting"))?;
     let mut rows = call.store().runtime_setting_history(&path, before, limit + 1).await?;
     let more = cut(&mut rows, limit);

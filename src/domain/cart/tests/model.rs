@@ -76,6 +76,10 @@ struct List {
     outcome: Option<Result<bool, Rejection>>,
 }
 
+fn owned(lines: &[Item]) -> impl Iterator<Item = (String, Option<&'static str>, i64)> {
+    lines.iter().map(|(sku, price, units)| ((*sku).to_owned(), *price, *units))
+}
+
 impl List {
     fn open(&self) -> Result<(), Rejection> {
         match self.spent {
@@ -91,31 +95,37 @@ impl List {
         row.map(|(.., units)| units).ok_or(Rejection::UnknownLine { line })
     }
 
-    /// Adds a line, or adds units to the existing line.
+    /// Adds a line, or adds units to the existing line; the answer is how many units that line could
+    /// take, if these are too many.
     fn put(
         &mut self,
         sku: String,
         price: Option<&'static str>,
         units: i64,
-    ) -> Result<(), Rejection> {
-        let good = |units: i64| {
-            if (1..=QUANTITY_MAX).contains(&units) { Ok(()) } else { Err(Rejection::Quantity) }
-        };
-        good(units)?;
+    ) -> Result<Option<i64>, Rejection> {
+        if !(1..=QUANTITY_MAX).contains(&units) {
+            return Err(Rejection::Quantity);
+        }
         if let Some((.., there)) = self.rows.iter_mut().find(|row| row.1 == sku && row.2 == price) {
+            let left = (QUANTITY_MAX - *there).max(0);
             *there += units;
-            return good(*there);
+            return Ok((units > left).then_some(left));
         }
         self.ids += 1;
         self.rows.push((self.ids, sku, price, units));
-        Ok(())
+        Ok(None)
     }
 
-    fn add(&mut self, lines: &[Item]) -> Result<(), Rejection> {
-        for (sku, price, units) in lines {
-            self.put((*sku).to_owned(), *price, *units)?;
+    fn add(
+        &mut self,
+        lines: impl Iterator<Item = (String, Option<&'static str>, i64)>,
+    ) -> Result<(), Rejection> {
+        let mut full = Vec::new();
+        for (index, (sku, price, units)) in lines.enumerate() {
+            let left = self.put(sku, price, units)?;
+            full.extend(left.map(|left| FullLine { index, left }));
         }
-        self.not_too_many()
+        if full.is_empty() { self.not_too_many() } else { Err(Rejection::TooManyUnits { full }) }
     }
 
     fn not_too_many(&self) -> Result<(), Rejection> {
@@ -132,7 +142,7 @@ impl List {
             Step::Create(_) if self.there => return Err(Rejection::Exists),
             Step::Create(lines) => {
                 self.there = true;
-                self.add(lines)?;
+                self.add(owned(lines))?;
             }
             Step::Spend(order) if self.there && self.spent.is_none_or(|spent| spent == *order) => {
                 return Ok(self.spent.replace(*order).is_none());
@@ -145,12 +155,9 @@ impl List {
     fn change(&mut self, step: &Step) -> Result<bool, Rejection> {
         match step {
             Step::Add(lines) if lines.is_empty() => return Ok(false),
-            Step::Add(lines) => self.add(lines)?,
+            Step::Add(lines) => self.add(owned(lines))?,
             Step::AddMany(count) => {
-                for n in 0..*count {
-                    self.put(format!("S{n}"), None, 1)?;
-                }
-                self.not_too_many()?;
+                self.add((0..*count).map(|n| (format!("S{n}"), None, 1)))?;
             }
             Step::SetQuantity(line, units) => {
                 let there = self.units(*line)?;

@@ -9,10 +9,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
+use crate::domain::entity::Cause;
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::Currency;
 use crate::http::api::amount::PriceInput;
 use crate::http::api::cart::keyed_id::{cart_ids, check_cart_key};
+use crate::http::api::cart::rejection::too_many_units;
 use crate::http::api::cart::schema;
 use crate::http::api::cart::shape::{
     CartLine, CartPatch, CartShape, CartStatus, CreatedCartShape, DeliveryOptionShape,
@@ -36,11 +38,11 @@ use crate::http::edge::query::Query;
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
     responses((status = 201, description = "The cart, with its token", body = CreatedCartShape)))]
 pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<HttpResponse, Error> {
-    if let Some(key) = call.idempotency_key() {
-        check_cart_key(key, call.principal().id())?;
-    }
     let cause = call.cause(body.digest);
     let Draft { value: new, mut faults, .. } = body;
+    if let Some(key) = call.idempotency_key() {
+        faults.note(check_cart_key(key, call.principal().id()));
+    }
     let currency = match &new.currency {
         Some(code) => code.read().ok(),
         None => Some(call.node().settings.currency),
@@ -104,7 +106,7 @@ pub async fn update_cart(
     });
     check_delivery(&call, &details, None, &mut faults);
     faults.check()?;
-    change(&call, cart, Command::Update { details }, cause).await
+    change(&call, cart, Command::Update { details }, cause, Error::from).await
 }
 
 /// Adds lines to a cart.
@@ -124,7 +126,13 @@ pub async fn add_lines(
     let (lines, single) = new.list();
     let lines = checked_lines(&call, lines, Some(currency), single, &mut faults).await?;
     faults.check()?;
-    change(&call, cart, Command::AddLines { lines }, cause).await
+    change(&call, cart, Command::AddLines { lines }, cause, |rejection| match rejection {
+        cart::Rejection::TooManyUnits { full } if single => {
+            too_many_units(&full, |_| "quantity".to_owned())
+        }
+        other => other.into(),
+    })
+    .await
 }
 
 /// Sets the quantity of a cart line.
@@ -140,7 +148,7 @@ pub async fn set_quantity(
     let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
     let cause = call.cause(body.digest);
     let command = Command::SetQuantity { line, quantity: body.value.quantity.get() };
-    change(&call, cart, command, cause).await
+    change(&call, cart, command, cause, Error::from).await
 }
 
 /// Removes a line from a cart.
@@ -153,7 +161,7 @@ pub async fn remove_line(
 ) -> Result<HttpResponse, Error> {
     let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
     let cause = call.cause(0);
-    change(&call, cart, Command::RemoveLine { line }, cause).await
+    change(&call, cart, Command::RemoveLine { line }, cause, Error::from).await
 }
 
 /// Lists the delivery options.
@@ -163,7 +171,7 @@ pub async fn list_delivery_options(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    Query::of(&request, &[])?;
+    Query::none(&request)?;
     let options = call.node().pricing.rules.delivery.iter().map(|option| DeliveryOptionShape {
         id: option.id.clone(),
         name: option.name.clone(),
@@ -185,16 +193,19 @@ async fn change(
     call: &RequestParts,
     cart: CartId,
     command: Command,
-    cause: crate::domain::entity::Cause,
+    cause: Cause,
+    refused: impl Fn(cart::Rejection) -> Error,
 ) -> Result<HttpResponse, Error> {
     let (carts, entity) = (&call.node().carts, cart::entity_id(cart));
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let write = async |version| match carts
         .ask_at_version(&entity, version, command.clone(), cause.clone(), read)
-        .await?
+        .await
     {
-        Err(0) => Err(cart::Rejection::NotFound.into()),
-        asked => Ok(asked),
+        Ok(Err(0)) => Err(cart::Rejection::NotFound.into()),
+        Ok(asked) => Ok(asked),
+        Err(host::Error::Rejected(rejection)) => Err(refused(rejection)),
+        Err(error) => Err(error.into()),
     };
     let changed = call.if_match.write(write).await?;
     changed.0.open(call.now())?;

@@ -7,13 +7,15 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::actors::engine::host::View;
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
+use crate::domain::cart;
 use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::{self, CancelCause, Order, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::cart::next_steps::with_next_steps;
-use crate::http::api::cart::rejection::UNKNOWN_PROVIDER;
+use crate::http::api::cart::rejection::{UNKNOWN_PROVIDER, must_be_total};
 use crate::http::api::order::problem::BuyersOrder;
 use crate::http::api::order::replacement::links_of;
 use crate::http::api::order::shape::{OrderLinks, OrderShape};
@@ -26,7 +28,7 @@ use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::input::Text;
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::prefer::Patience;
-use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::problem::Code;
 use crate::http::edge::read_your_writes;
 
 /// How the buyer pays.
@@ -85,16 +87,85 @@ pub async fn check_out(
     let cause = call.cause(body.digest);
     let Draft { value: CheckoutInput { payment, expected_total }, mut faults, .. } = body;
     check_payment(&call, payment.as_ref(), &mut faults);
-    faults.check()?;
-    let expected_total = expected_total.map(expected).transpose()?;
+    let expected = expected_total.as_ref().and_then(|total| {
+        let currency = total.currency.read().ok()?;
+        Some(Money::new(total.amount.get(), currency))
+    });
+    let given = GivenTerms { payment: payment.is_some(), total: expected_total.as_ref() };
+    if !faults.is_empty() {
+        given.check(&call, cart, &mut faults).await?;
+        faults.check()?;
+    }
     let method = payment.map(Into::into);
-    let asked = Request { cart, method, expected_total, cause, patience };
+    let asked = Request { cart, method, expected_total: expected, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let order = OrderId(cart.0);
     match placed {
         Ok(placed) => answer(&call, order, &placed, patience).await,
-        Err(refusal) => Err(with_next_steps(&call, order, refused(refusal, expected_total)).await),
+        Err(refusal) => {
+            if matches!(refusal, CheckoutRefusal::Changed { .. } | CheckoutRefusal::PaymentRequired)
+            {
+                let mut faults = RequestFaults::default();
+                given.check(&call, cart, &mut faults).await?;
+                faults.check()?;
+            }
+            Err(with_next_steps(&call, order, refusal.into()).await)
+        }
     }
+}
+
+/// What a checkout says of the total and of the payment, which the cart must agree with.
+struct GivenTerms<'a> {
+    payment: bool,
+    total: Option<&'a MoneyInput>,
+}
+
+impl GivenTerms<'_> {
+    /// Adds what does not fit the cart, or its order. A total that has changed is no fault alone: the
+    /// checkout itself refuses it, with the new one.
+    async fn check(
+        &self,
+        call: &RequestParts,
+        cart: CartId,
+        faults: &mut RequestFaults,
+    ) -> Result<(), Error> {
+        let Some(total) = total_now(call, cart).await? else { return Ok(()) };
+        if total.amount > 0 && !self.payment {
+            faults.note(Err(Error::from(order::Rejection::PaymentRequired)))
+        }
+        let Some(given) = self.total else { return Ok(()) };
+        let field = "expected_total.currency";
+        match given.currency.read() {
+            Ok(currency) if currency != total.currency => {
+                let message = format!("must be the cart's currency, {}", total.currency.code());
+                faults.add(Code::CurrencyMismatch, field, message);
+            }
+            Ok(_) if given.amount.get() != total.amount && !faults.is_empty() => {
+                faults.invalid("expected_total.amount", must_be_total(total));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The total of an open cart, or of its order; `None` if there is neither.
+async fn total_now(call: &RequestParts, cart: CartId) -> Result<Option<Money>, Error> {
+    let of_order = |view: View<'_, order::Order>| {
+        let placed = view.state.placed()?;
+        Some(Money::new(view.state.total(), placed.currency))
+    };
+    let entity = order::entity_id(OrderId(cart.0));
+    if let Some(total) = call.node().orders.read(&entity, of_order).await? {
+        return Ok(Some(total));
+    }
+    let read = |view: View<'_, cart::Cart>| view.state.clone();
+    let cart = call.node().carts.read(&cart::entity_id(cart), read).await?;
+    let Some(currency) = cart.currency().filter(|_| cart.open(call.now()).is_ok()) else {
+        return Ok(None);
+    };
+    let priced = call.node().pricing.price(&cart).await?;
+    Ok(Some(Money::new(priced.totals.total, currency)))
 }
 
 /// Checks what a checkout or a further payment needs besides a valid body: a key, and a provider
@@ -149,28 +220,6 @@ pub(super) fn undecided(
     let mut response = located(StatusCode::ACCEPTED, version, place, &shape.with_hint(hint));
     response.headers_mut().insert(header::RETRY_AFTER, secs.into());
     response
-}
-
-fn expected(total: MoneyInput) -> Result<Money, Error> {
-    let currency = total.currency.read();
-    let currency =
-        currency.map_err(|rule| Error::field("expected_total.currency", rule.message()))?;
-    Ok(Money::new(total.amount.get(), currency))
-}
-
-/// The error for a refused checkout. If the expected total is in another currency than the cart,
-/// the currency is reported as wrong, and not the amount.
-fn refused(refusal: CheckoutRefusal, expected: Option<Money>) -> Error {
-    match (&refusal, expected) {
-        (CheckoutRefusal::Changed { total }, Some(expected))
-            if expected.currency != total.currency =>
-        {
-            let message = format!("must be the cart's currency, {}", total.currency.code());
-            let field = "expected_total.currency".to_owned();
-            Error::faulty(Code::CurrencyMismatch, vec![FieldError { field, message }])
-        }
-        _ => refusal.into(),
-    }
 }
 
 /// The status or the error for a buyer who has waited for the outcome.

@@ -11,7 +11,8 @@ use crate::http::edge::problem::Code;
 /// A refusal because of the order's state, with the order and what is possible with it instead; other
 /// errors are returned as they are.
 pub async fn with_next_steps(call: &RequestParts, id: OrderId, error: Error) -> Error {
-    if !matches!(error.code(), Code::WrongState | Code::OrderCancelled) {
+    let of_order = [Code::WrongState, Code::OrderCancelled, Code::CheckoutInProgress];
+    if !of_order.contains(&error.code()) {
         return error;
     }
     let read = read_order(call, id).await.ok();
@@ -22,6 +23,7 @@ pub async fn with_next_steps(call: &RequestParts, id: OrderId, error: Error) -> 
     let (order, detail) = (BuyersOrder { id, order }, error.detail().to_owned());
     match error.code() {
         Code::OrderCancelled => order.cancelled(detail),
+        Code::CheckoutInProgress => order.in_progress(detail),
         _ => order.wrong_state(detail),
     }
 }

@@ -1,12 +1,20 @@
 //! Converts the rejections of carts and the refusals of checkouts to problem responses.
 
 use crate::actors::flows::checkout::CheckoutRefusal;
-use crate::domain::cart::Rejection;
+use crate::domain::cart::{FullLine, QUANTITY_MAX, Rejection};
+use crate::domain::money::Money;
 use crate::domain::order;
 use crate::http::api::cart::problem::{CartChanged, CartIncomplete, CartSpent};
-use crate::http::api::order::problem::{CheckoutInProgress, not_ordered};
+use crate::http::api::order::problem::not_ordered;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::FAULTS_MAX;
 use crate::http::edge::problem::{Code, FieldError};
+
+/// The rule that an expected total breaks.
+#[must_use]
+pub fn must_be_total(total: Money) -> String {
+    format!("must be {}, the total of the cart", total.amount)
+}
 
 /// The rule that an unknown payment provider breaks.
 pub const UNKNOWN_PROVIDER: &str = "must be a payment provider of this store";
@@ -21,9 +29,25 @@ impl From<Rejection> for Error {
             Rejection::Exists => Self::new(Code::AlreadyExists, detail),
             Rejection::UnknownLine { .. } => Self::new(Code::NotFound, detail),
             Rejection::Quantity => Self::field("quantity", detail),
+            Rejection::TooManyUnits { full } => {
+                too_many_units(&full, |index| format!("lines[{index}].quantity"))
+            }
             Rejection::TooManyLines => Self::field("lines", detail),
         }
     }
+}
+
+/// The error for units that lines of the cart cannot take; `field` names them in the request.
+#[must_use]
+pub fn too_many_units(full: &[FullLine], field: impl Fn(usize) -> String) -> Error {
+    let fault = |one: &FullLine| FieldError {
+        field: field(one.index),
+        message: match one.left {
+            0 => format!("is too many: the line has {QUANTITY_MAX} units, the most"),
+            left => format!("must be at most {left}: a line has at most {QUANTITY_MAX} units"),
+        },
+    };
+    Error::invalid(full.iter().take(FAULTS_MAX).map(fault).collect())
 }
 
 impl From<CheckoutRefusal> for Error {
@@ -38,12 +62,18 @@ impl From<CheckoutRefusal> for Error {
             }
             CheckoutRefusal::Changed { total } => {
                 let detail = format!("the total is {total}");
+                let rule = must_be_total(total);
                 Self::of(&CartChanged { total: total.into() }, detail)
+                    .at("expected_total.amount", rule)
             }
             CheckoutRefusal::OutOfStock(lines) => not_ordered(&lines),
             CheckoutRefusal::ProviderOff { provider } => Self::new(
                 Code::ProviderOff,
                 format!("{provider} is switched off; nothing was ordered"),
+            )
+            .at(
+                "payment.provider",
+                format!("must be another provider: {provider} is switched off"),
             ),
             CheckoutRefusal::Closed => {
                 Self::new(Code::CheckoutClosed, "checkout is switched off; the cart is kept")
@@ -56,8 +86,8 @@ impl From<CheckoutRefusal> for Error {
                     message: UNKNOWN_PROVIDER.to_owned(),
                 }],
             ),
-            CheckoutRefusal::InProgress { order } => {
-                Self::of(&CheckoutInProgress::of(order), order::Rejection::InProgress.to_string())
+            CheckoutRefusal::InProgress { .. } => {
+                Self::new(Code::CheckoutInProgress, order::Rejection::InProgress.to_string())
             }
             CheckoutRefusal::Host(error) => error.into(),
             CheckoutRefusal::Store(error) => error.into(),

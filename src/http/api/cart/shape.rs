@@ -170,8 +170,17 @@ impl NewLines {
 #[serde(deny_unknown_fields)]
 pub struct LinePatch {
     /// The number of units.
-    #[garde(dive)]
+    #[garde(custom(some_units))]
     pub quantity: Units,
+}
+
+fn some_units(quantity: &Units, (): &()) -> garde::Result {
+    let rule = format!("must be from {} to {}", Units::MIN, Units::MAX);
+    match quantity.get() {
+        0 => Err(garde::Error::new(format!("{rule}; DELETE removes the line"))),
+        Units::MIN..=Units::MAX => Ok(()),
+        _ => Err(garde::Error::new(rule)),
+    }
 }
 
 /// A line of a cart, at the current price or an agreed one.

@@ -77,11 +77,11 @@ pub async fn checked(
 /// The locations that the filter `location` of a list names.
 ///
 /// # Errors
-/// 422 if the shop does not have one of them; the store's errors.
-pub async fn of_filter(call: &RequestParts, query: &Query) -> Result<Vec<String>, Error> {
-    let named: Vec<String> = query.values("location", "must be a location")?;
+/// The store's. One that the shop does not have is a fault of the query.
+pub async fn of_filter(call: &RequestParts, query: &mut Query) -> Result<Vec<String>, Error> {
+    let named: Vec<String> = query.values("location", "must be a location");
     for location in &named {
-        checked(call, "location", location, RequestFaults::default()).await?;
+        read(call, "location", location, &mut query.faults).await?;
     }
     Ok(named)
 }

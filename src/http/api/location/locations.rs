@@ -102,8 +102,9 @@ pub async fn list_locations(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<Location>("locations")?);
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit(), query.after::<Location>("locations"));
+    query.check()?;
     let mut rows = all(&call).await?;
     rows.retain(|row| after.as_ref().is_none_or(|after| row.value.id > *after));
     let more = cut(&mut rows, limit);

@@ -20,7 +20,7 @@ use crate::domain::order::{
 };
 use crate::http::api::amount::MoneyInput;
 use crate::http::api::order::read::read_order;
-use crate::http::api::order::rejection::at_field;
+use crate::http::api::order::rejection::at_fields;
 use crate::http::api::order::schema::RefundSource;
 use crate::http::api::order::shape::AdminOrder;
 use crate::http::api::shape::Units;
@@ -293,6 +293,13 @@ pub async fn refund_order(
     };
     let numbers: Vec<u32> = request.lines.iter().map(|line| line.line).collect();
     each_once(&numbers, &mut faults);
+    if request.lines.is_empty() && request.delivery + request.free == 0 {
+        for (amount, field) in [(&input.delivery, "delivery"), (&input.amount, "amount")] {
+            if amount.as_ref().is_some_and(|amount| amount.amount.get() == 0) {
+                faults.invalid(format!("{field}.amount"), "must be at least 1");
+            }
+        }
+    }
     faults.check()?;
     change(&call, &path, patience, Command::Refund(request), cause).await
 }
@@ -334,10 +341,11 @@ pub async fn fulfill_order(
     let Draft { value: FulfillmentInput { lines, tracking }, mut faults, .. } = body;
     let numbers: Vec<u32> = lines.iter().map(|line| number(&line.line)).collect();
     each_once(&numbers, &mut faults);
+    let tracking = faults.note(tracking.map(tracking_of).transpose());
     faults.check()?;
     let request = FulfillmentRequest {
         lines: lines.iter().map(|line| (number(&line.line), line.quantity.get())).collect(),
-        tracking: tracking.map(tracking_of).transpose()?,
+        tracking,
     };
     change(&call, &path, patience, Command::Fulfill(request), cause).await
 }
@@ -417,14 +425,13 @@ async fn change(
     let order: OrderId = id(path, "order")?;
     let (orders, entity) = (&call.node().orders, order::entity_id(order));
     let read = |view: View<'_, Order>| (view.state.clone(), view.seq);
-    let lines = lines_of(&command);
     let write = async |version| match orders
         .ask_at_version(&entity, version, command.clone(), cause.clone(), read)
         .await
     {
         Ok(Err(0)) => Err(Error::not_found("order")),
         Ok(asked) => Ok(asked),
-        Err(host::Error::Rejected(rejection)) => Err(at_field(rejection, &lines)),
+        Err(host::Error::Rejected(rejection)) => Err(at_fields(rejection, &command)),
         Err(error) => Err(error.into()),
     };
     let mut now = call.if_match.write(write).await?;
@@ -442,15 +449,6 @@ fn each_once(lines: &[u32], faults: &mut RequestFaults) {
         if lines[..index].contains(line) {
             faults.invalid(format!("lines[{index}].line"), "must be named only once");
         }
-    }
-}
-
-/// The lines that a request names, in its order.
-fn lines_of(command: &Command) -> Vec<u32> {
-    match command {
-        Command::Refund(request) => request.lines.iter().map(|line| line.line).collect(),
-        Command::Fulfill(request) => request.lines.iter().map(|(line, _)| *line).collect(),
-        _ => Vec::new(),
     }
 }
 

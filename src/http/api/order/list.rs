@@ -54,8 +54,9 @@ const LINES_MAX: i64 = 10_000;
 pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known = [FILTERS, ["limit", "after"].as_slice()].concat();
     let many = [FILTERS_OF_MANY, ["expand"].as_slice()].concat();
-    let query = Query::of_list(&request, &known, &many)?;
-    page(&call, &request, &query, filter(&query)?).await
+    let mut query = Query::of_list(&request, &known, &many)?;
+    let filter = filter(&mut query);
+    page(&call, &request, query, filter).await
 }
 
 /// The filters of orders that have one value, and the order of the list.
@@ -65,46 +66,40 @@ pub const FILTERS: &[&str] =
 pub const FILTERS_OF_MANY: &[&str] =
     &["id", "status", "payment_status", "fulfillment_status", "email", "number", "reference"];
 
-/// The filter of orders in a query, with the order of the list.
-///
-/// # Errors
-/// 422 for an invalid value.
-pub fn filter(query: &Query) -> Result<Filter, Error> {
-    let ids: Vec<OrderId> = query.values("id", "must be the id of an order")?;
-    Ok(Filter {
+/// The filter of orders in a query, with the order of the list; its faults stay with the query.
+pub fn filter(query: &mut Query) -> Filter {
+    let ids: Vec<OrderId> = query.values("id", "must be the id of an order");
+    Filter {
         id: ids.iter().map(ToString::to_string).collect(),
-        status: statuses::<OrderStatus>(query, "status")?,
-        payment_status: statuses::<PaymentStatus>(query, "payment_status")?,
-        fulfillment_status: statuses::<FulfillmentStatus>(query, "fulfillment_status")?,
-        email: query.values("email", "must be an email address")?,
-        number: query.values("number", "must be an order number")?,
-        reference: query.values("reference", "must be a reference")?,
-        search: Search::of(query.search()?),
-        placed_from: query.moment("placed_from")?,
-        placed_to: query.moment("placed_to")?,
-        updated_from: query.moment("updated_from")?,
-        updated_to: query.moment("updated_to")?,
-        stuck: query.flag("stuck")?,
-        sort: query.sort()?,
+        status: statuses::<OrderStatus>(query, "status"),
+        payment_status: statuses::<PaymentStatus>(query, "payment_status"),
+        fulfillment_status: statuses::<FulfillmentStatus>(query, "fulfillment_status"),
+        email: query.values("email", "must be an email address"),
+        number: query.values("number", "must be an order number"),
+        reference: query.values("reference", "must be a reference"),
+        search: Search::of(query.search()),
+        placed_from: query.moment("placed_from"),
+        placed_to: query.moment("placed_to"),
+        updated_from: query.moment("updated_from"),
+        updated_to: query.moment("updated_to"),
+        stuck: query.flag("stuck"),
+        sort: query.sort(),
         ..Filter::default()
-    })
+    }
 }
 
-fn statuses<S>(query: &Query, name: &str) -> Result<Vec<String>, Error>
+fn statuses<S>(query: &mut Query, name: &str) -> Vec<String>
 where
     S: VariantArray + FromStr + Into<&'static str> + Copy,
 {
-    Ok(query.choices::<S>(name)?.into_iter().map(|one| one.into().to_owned()).collect())
+    query.choices::<S>(name).into_iter().map(|one| one.into().to_owned()).collect()
 }
 
 /// The position of the page cursor `after` in a list of orders: the time by which the list is
 /// sorted of the order before the page, and its id.
-///
-/// # Errors
-/// 400 `invalid_cursor` if it is not a page cursor of a list of this order.
-pub fn after(query: &Query, sort: Sort) -> Result<Option<(Timestamp, String)>, Error> {
+pub fn after(query: &mut Query, sort: Sort) -> Option<(Timestamp, String)> {
     let list = sorted_list("orders", sort);
-    Ok(query.after(&list)?.map(|ListPosition(at, id)| (at, id)))
+    query.after(&list).map(|ListPosition(at, id)| (at, id))
 }
 
 /// The position of an order in lists: the time by which they are sorted, and its id.
@@ -135,13 +130,15 @@ impl FromStr for ListPosition {
 pub async fn page(
     call: &RequestParts,
     request: &HttpRequest,
-    query: &Query,
+    mut query: Query,
     filter: Filter,
 ) -> Result<HttpResponse, Error> {
-    let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
-    let parts: BTreeSet<OrderPart> = query.choices("expand")?.into_iter().collect();
-    let filter = Filter { sort, after: after(query, sort)?, limit: limit + 1, ..filter };
-    let seen = read_your_writes::wait(call, request).await?;
+    let (limit, sort) = (query.limit(), query.sort::<Sort>());
+    let parts: BTreeSet<OrderPart> = query.choices("expand").into_iter().collect();
+    let filter = Filter { sort, after: after(&mut query, sort), limit: limit + 1, ..filter };
+    let writes = query.faults.note(read_your_writes::named(request));
+    query.check()?;
+    let seen = read_your_writes::wait(call, writes).await?;
     let mut rows = call.store().orders(&filter).await?;
     let mut more = cut(&mut rows, limit);
     let mut orders = HashMap::new();

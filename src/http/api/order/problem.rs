@@ -60,6 +60,13 @@ impl BuyersOrder<'_> {
         Error::of(&members, detail)
     }
 
+    /// A payment of it is in progress.
+    #[must_use]
+    pub fn in_progress(self, detail: String) -> Error {
+        let (order, token) = (self.id.to_string(), self.token.to_owned());
+        Error::of(&CheckoutInProgress { order, token, links: self.links() }, detail)
+    }
+
     /// It was cancelled.
     #[must_use]
     pub fn cancelled(self, detail: String) -> Error {
@@ -132,14 +139,10 @@ pub struct OutOfStock {
 pub struct CheckoutInProgress {
     #[schema(value_type = schemas::OrderId)]
     order: String,
-}
-
-impl CheckoutInProgress {
-    /// A payment of this order is in progress.
-    #[must_use]
-    pub fn of(order: OrderId) -> Self {
-        Self { order: order.to_string() }
-    }
+    /// The order's token.
+    token: String,
+    /// `null` if the order cannot be read now.
+    links: Option<OrderLinks>,
 }
 
 /// The members of `wrong_state`, in answers to the buyer of an order; other answers have none of

@@ -51,12 +51,15 @@ pub async fn get_order(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let query = Query::of(&request, &["at_seq", "at"])?;
-    let seq: Option<i64> = query.read("at_seq", "must be a number of events")?;
-    let at = query.moment("at")?;
+    let mut query = Query::of(&request, &["at_seq", "at"])?;
+    let seq: Option<i64> = query.read("at_seq", "must be a number of events");
+    let at = query.moment("at");
+    if seq.is_some() && at.is_some() {
+        query.faults.invalid("at", "cannot be combined with at_seq");
+    }
+    query.check()?;
     let (state, version) = match (seq, at) {
         (None, None) => read_order(&call, order).await?,
-        (Some(_), Some(_)) => return Err(Error::field("at", "cannot be combined with at_seq")),
         (seq, at) => as_it_was(&call, order, seq, at).await?,
     };
     Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
@@ -73,8 +76,9 @@ pub async fn list_order_events(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<i64>("events")?.unwrap_or(0));
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit(), query.after::<i64>("events").unwrap_or(0));
+    query.check()?;
     let journal = call.store().journal();
     let mut records = journal.read_entity(&order::entity_id(order), after, limit + 1).await?;
     if records.is_empty() && after == 0 {

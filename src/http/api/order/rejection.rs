@@ -1,69 +1,116 @@
 //! Converts the rejections of orders to errors of the API.
 
-use crate::domain::order::{Phase, RefundPart, Rejection};
+use crate::domain::order::{Command, Phase, RefundPart, Rejection};
 use crate::http::edge::error::Error;
-use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::faults::RequestFaults;
+use crate::http::edge::problem::Code;
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
         let detail = rejection.to_string();
-        let code = match rejection {
-            Rejection::NotFound | Rejection::UnknownFulfillment => Code::NotFound,
-            // Of a checkout it is `CheckoutRefusal::InProgress`.
-            Rejection::InProgress => Code::WrongState,
-            Rejection::NotPayable { phase } => match phase {
-                Phase::Cancelling | Phase::Cancelled => Code::OrderCancelled,
-                _ => Code::WrongState,
-            },
-            Rejection::WrongState { .. } => Code::WrongState,
+        match rejection {
             Rejection::PaymentRequired => {
-                return Self::field("payment", "is required: the total of the cart is not 0");
+                Self::field("payment", "is required: the total of the cart is not 0")
             }
-            Rejection::WhichStep { .. } => return Self::field("step", detail),
-            Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
-            Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
-            Rejection::UnknownLine { .. } | Rejection::TooManyUnits { .. } => Code::UnknownLine,
-            Rejection::Nothing { what } if what.contains("fulfill") => Code::NothingToFulfill,
-            Rejection::Nothing { .. } => return Self::field("lines", detail),
-        };
-        Self::new(code, detail)
+            Rejection::WhichStep { .. } => Self::field("step", detail),
+            Rejection::CaptureTooLarge { limit: 0 } => {
+                Self::new(Code::CaptureTooLarge, "nothing is left to capture")
+            }
+            Rejection::Nothing { .. } if code(&rejection) == Code::InvalidRequest => {
+                Self::field("lines", detail)
+            }
+            other => Self::new(code(&other), detail),
+        }
     }
 }
 
-/// The error for a rejected change, at the field of the request that it is about. `lines` are the
-/// lines that the request names, in its order.
+fn code(rejection: &Rejection) -> Code {
+    match rejection {
+        Rejection::NotFound | Rejection::UnknownFulfillment => Code::NotFound,
+        Rejection::NotPayable { phase: Phase::Cancelling | Phase::Cancelled } => {
+            Code::OrderCancelled
+        }
+        // `InProgress` of a checkout is `CheckoutRefusal::InProgress`.
+        Rejection::InProgress | Rejection::NotPayable { .. } | Rejection::WrongState { .. } => {
+            Code::WrongState
+        }
+        Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
+        Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
+        Rejection::UnknownLine { .. } | Rejection::TooManyUnits { .. } => Code::UnknownLine,
+        Rejection::Nothing { what } if what.contains("fulfill") => Code::NothingToFulfill,
+        Rejection::Several { all } => all.first().map_or(Code::InvalidRequest, code),
+        Rejection::PaymentRequired | Rejection::WhichStep { .. } | Rejection::Nothing { .. } => {
+            Code::InvalidRequest
+        }
+    }
+}
+
+/// The error for a rejected command, with all fields of the request that it is about.
 #[must_use]
-pub fn at_field(rejection: Rejection, lines: &[u32]) -> Error {
-    let (field, message) = match &rejection {
+pub fn at_fields(rejection: Rejection, command: &Command) -> Error {
+    let all = match &rejection {
+        Rejection::Several { all } => all.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut faults = RequestFaults::default();
+    for one in all {
+        if let Some((field, rule)) = fault_of(one, command) {
+            faults.add(code(one), field, rule);
+        }
+    }
+    match faults.check() {
+        Ok(()) => rejection.into(),
+        Err(faulty) => faulty,
+    }
+}
+
+/// The field that a rejection is about, and what it must be.
+fn fault_of(rejection: &Rejection, command: &Command) -> Option<(String, String)> {
+    let lines = lines_of(command);
+    Some(match rejection {
         Rejection::UnknownLine { line } => {
-            (in_line(lines, *line, "line"), "must be a line of the order".to_owned())
+            (in_line(&lines, *line, "line")?, "must be a line of the order".to_owned())
+        }
+        Rejection::TooManyUnits { line, limit: 0 } => {
+            let rule = "is too many: no unit of the line is left";
+            (in_line(&lines, *line, "quantity")?, rule.to_owned())
         }
         Rejection::TooManyUnits { line, limit } => (
-            in_line(lines, *line, "quantity"),
+            in_line(&lines, *line, "quantity")?,
             format!("must be at most {limit}: so many are left"),
         ),
         Rejection::RefundTooLarge { limit, part } => (
             match part {
-                RefundPart::Sum => (!lines.is_empty()).then(|| "lines".to_owned()),
-                RefundPart::Delivery => Some("delivery.amount".to_owned()),
-                RefundPart::Free => Some("amount.amount".to_owned()),
-                RefundPart::Line(line) => in_line(lines, *line, "amount.amount"),
+                RefundPart::Sum if !lines.is_empty() => "lines".to_owned(),
+                RefundPart::Sum | RefundPart::Delivery => "delivery.amount".to_owned(),
+                RefundPart::Free => "amount.amount".to_owned(),
+                RefundPart::Line(line) => in_line(&lines, *line, "amount.amount")?,
             },
             format!("must be at most {limit}: so much is left to refund"),
         ),
+        // Without an amount, everything that is left was asked for.
+        Rejection::CaptureTooLarge { .. }
+            if matches!(command, Command::Capture { amount: None }) =>
+        {
+            return None;
+        }
         Rejection::CaptureTooLarge { limit: 0 } => {
-            return Error::new(Code::CaptureTooLarge, "nothing is left to capture");
+            ("amount.amount".to_owned(), "is too much: nothing is left to capture".to_owned())
         }
         Rejection::CaptureTooLarge { limit } => (
-            Some("amount.amount".to_owned()),
+            "amount.amount".to_owned(),
             format!("must be from 1 to {limit}: so much is left to capture"),
         ),
-        _ => (None, String::new()),
-    };
-    let error = Error::from(rejection);
-    match field {
-        Some(field) => Error::faulty(error.code(), vec![FieldError { field, message }]),
-        None => error,
+        _ => return None,
+    })
+}
+
+/// The lines that a command names, in its order.
+fn lines_of(command: &Command) -> Vec<u32> {
+    match command {
+        Command::Refund(request) => request.lines.iter().map(|line| line.line).collect(),
+        Command::Fulfill(request) => request.lines.iter().map(|(line, _)| *line).collect(),
+        _ => Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::actors::catalog::{self, Expect, WriteOutcome};
 use crate::cache::CacheLookup;
 use crate::domain::entity::Cause;
 use crate::domain::id::{InvalidSku, Sku};
-use crate::domain::money::{Currency, parse_currency};
+use crate::domain::money::{Currency, InvalidMoney, parse_currency};
 use crate::domain::product::{Product, entity_id};
 use crate::domain::search_text::words;
 use crate::domain::time::Timestamp;
@@ -237,8 +237,11 @@ async fn asked(
     active: Option<bool>,
     known: &[&str],
 ) -> Result<(Wanted, Seen), Error> {
-    let wanted = Wanted::of(request, active, known)?;
-    Ok((wanted, read_your_writes::wait(call, request).await?))
+    let mut query = Query::of_list(request, known, &["sku", "category", "currency"])?;
+    let wanted = Wanted::of(&mut query, active);
+    let writes = query.faults.note(read_your_writes::named(request));
+    query.check()?;
+    Ok((wanted, read_your_writes::wait(call, writes).await?))
 }
 
 /// The query of a page of products.
@@ -277,30 +280,41 @@ impl ListPosition {
     }
 }
 
+/// A currency in a query.
+struct CurrencyCode(Currency);
+
+impl FromStr for CurrencyCode {
+    type Err = InvalidMoney;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMoney> {
+        parse_currency(text).map(Self)
+    }
+}
+
 impl Wanted {
-    fn of(request: &HttpRequest, active: Option<bool>, known: &[&str]) -> Result<Self, Error> {
-        let query = Query::of_list(request, known, &["sku", "category", "currency"])?;
-        let codes: Vec<String> = query.values("currency", "must be a currency")?;
-        let currencies = codes.iter().map(|code| parse_currency(code)).collect::<Result<_, _>>();
-        let currencies = currencies.map_err(|error| Error::field("currency", error.to_string()))?;
-        let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
+    /// What a query asks for; its faults stay with it.
+    fn of(query: &mut Query, active: Option<bool>) -> Self {
+        let rule = "must be ISO 4217 currency codes, for example GBP";
+        let codes: Vec<CurrencyCode> = query.values("currency", rule);
+        let currencies = codes.into_iter().map(|CurrencyCode(currency)| currency).collect();
+        let (limit, sort) = (query.limit(), query.sort::<Sort>());
         let active = match active {
             Some(active) => Some(active),
-            None => query.read("active", "must be true or false")?,
+            None => query.read("active", "must be true or false"),
         };
-        let after = query.after(&sorted_list("products", sort))?;
+        let after = query.after(&sorted_list("products", sort));
         let filter = Filter {
-            sku: query.values("sku", "must be a SKU")?,
-            category: query.values("category", "must be a category")?,
+            sku: query.values("sku", "must be a SKU"),
+            category: query.values("category", "must be a category"),
             active,
-            words: words(query.search()?),
-            updated_from: query.moment("updated_from")?,
-            updated_to: query.moment("updated_to")?,
+            words: words(query.search()),
+            updated_from: query.moment("updated_from"),
+            updated_to: query.moment("updated_to"),
             sort,
             after: after.map(|ListPosition(at, sku)| (at, sku)),
             limit: limit + 1,
         };
-        Ok(Self { filter, currencies, limit })
+        Self { filter, currencies, limit }
     }
 
     /// Removes the rows that are not on the page, and returns the cursor of the next page.

@@ -8,7 +8,8 @@ use crate::http::edge::problem::Code;
 #[must_use]
 pub fn refused(error: catalog::Error) -> Error {
     match error {
-        catalog::Error::Exists => Error::new(Code::AlreadyExists, "the product already exists"),
+        catalog::Error::Exists => Error::new(Code::AlreadyExists, "the product already exists")
+            .at("sku", "must be a SKU that no product has"),
         catalog::Error::NotFound => Error::not_found("product"),
         other => other.into(),
     }

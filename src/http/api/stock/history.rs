@@ -80,12 +80,13 @@ pub async fn list_stock_events(
     path: web::Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of_list(&request, &["limit", "after"], &["kind", "location"])?;
-    let kinds = kinds(&query)?;
-    let locations = known::of_filter(&call, &query).await?;
-    let limit = usize::try_from(query.limit()?).unwrap_or(usize::MAX);
+    let mut query = Query::of_list(&request, &["limit", "after"], &["kind", "location"])?;
+    let kinds = kinds(&mut query);
+    let locations = known::of_filter(&call, &mut query).await?;
+    let limit = usize::try_from(query.limit()).unwrap_or(usize::MAX);
+    let before: Option<i64> = query.after("stock-events");
+    query.check()?;
     let entity = stock::entity_id(&find(&call, &path).await?.value.sku);
-    let before: Option<i64> = query.after("stock-events")?;
     let mut at = match before {
         Some(before) => before.max(1) - 1,
         None => call.node().stock.read(&entity, |view| view.seq).await?,
@@ -207,15 +208,15 @@ impl OpenClaim {
     }
 }
 
-fn kinds(query: &Query) -> Result<Vec<String>, Error> {
-    let kinds: Vec<String> = query.values("kind", "must be a kind of events")?;
-    match kinds.iter().find(|kind| !Event::VARIANTS.contains(&kind.as_str())) {
-        None => Ok(kinds),
-        Some(kind) => {
-            let known = Event::VARIANTS.join(", ");
-            Err(Error::field("kind", format!("must be one of {known}, not {kind:?}")))
-        }
+fn kinds(query: &mut Query) -> Vec<String> {
+    let kinds: Vec<String> = query.values("kind", "must be a kind of events");
+    let unknown = kinds.iter().filter(|kind| !Event::VARIANTS.contains(&kind.as_str()));
+    let unknown: Vec<String> = unknown.map(|kind| format!("{kind:?}")).collect();
+    if !unknown.is_empty() {
+        let (known, unknown) = (Event::VARIANTS.join(", "), unknown.join(", "));
+        query.faults.invalid("kind", format!("must be one of {known}, not {unknown}"));
     }
+    kinds
 }
 
 fn shape(record: &Record, event: &Event) -> StockEvent {

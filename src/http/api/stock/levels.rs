@@ -172,23 +172,25 @@ pub struct StockListItem {
 pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let known =
         ["q", "held", "sellable_max", "updated_from", "updated_to", "sort", "limit", "after"];
-    let query = Query::of_list(&request, &known, &["sku", "location"])?;
-    let (limit, sort) = (query.limit()?, query.sort::<Sort>()?);
+    let mut query = Query::of_list(&request, &known, &["sku", "location"])?;
+    let (limit, sort) = (query.limit(), query.sort::<Sort>());
     let list = sorted_list("stock", sort);
-    let after = query.after::<ListPlace>(&list)?;
+    let after = query.after::<ListPlace>(&list);
     let filter = Filter {
-        sku: query.values("sku", "must be a SKU")?,
-        words: words(query.search()?),
-        held: query.flag("held")?,
-        location: known::of_filter(&call, &query).await?,
-        sellable_max: query.read("sellable_max", "must be a number of units")?,
-        updated_from: query.moment("updated_from")?,
-        updated_to: query.moment("updated_to")?,
+        sku: query.values("sku", "must be a SKU"),
+        words: words(query.search()),
+        held: query.flag("held"),
+        location: known::of_filter(&call, &mut query).await?,
+        sellable_max: query.read("sellable_max", "must be a number of units"),
+        updated_from: query.moment("updated_from"),
+        updated_to: query.moment("updated_to"),
         sort,
         after,
         limit: limit + 1,
     };
-    let seen = read_your_writes::wait(&call, &request).await?;
+    let writes = query.faults.note(read_your_writes::named(&request));
+    query.check()?;
+    let seen = read_your_writes::wait(&call, writes).await?;
     let mut rows = call.store().stock_levels(&filter).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor(&list, &ListPlace::from(row).to_string()));

@@ -73,9 +73,11 @@ pub async fn list_delivery_zones(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let (limit, after) = (query.limit()?, query.after::<String>("delivery_zones")?);
-    let seen = read_your_writes::wait(&call, &request).await?;
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, after) = (query.limit(), query.after::<String>("delivery_zones"));
+    let writes = query.faults.note(read_your_writes::named(&request));
+    query.check()?;
+    let seen = read_your_writes::wait(&call, writes).await?;
     let mut rows = list_behind::<DeliveryZone>(call.store(), after.as_ref(), limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("delivery_zones", &row.value.code));

@@ -68,10 +68,12 @@ pub async fn list_gift_cards(
     call: RequestParts,
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let query = Query::of(&request, &["limit", "after"])?;
-    let limit = query.limit()?;
-    let after = query.after::<String>("gift_cards")?.map(|number| vec![number.into()]);
-    let seen = read_your_writes::wait(&call, &request).await?;
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let limit = query.limit();
+    let after = query.after::<String>("gift_cards").map(|number| vec![number.into()]);
+    let writes = query.faults.note(read_your_writes::named(&request));
+    query.check()?;
+    let seen = read_your_writes::wait(&call, writes).await?;
     let mut rows: Vec<Row> = list_page::page(call.store(), after.as_ref(), limit + 1).await?;
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("gift_cards", &row.number));
