@@ -88,6 +88,7 @@ mod shop;
 mod shopkeepers;
 mod signals;
 mod site;
+mod stock_faults;
 mod store;
 mod supply;
 mod tokens;

@@ -134,7 +134,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     meant?.complain(problem.message);
     const first = built.find((one) => one.complained());
     if (first && rest.length === 0) return first.focus();
-    text(error, rest.length ? rest.join("; ") : sentence(problem));
+    text(error, rest.length && !ADVICE[problem.code] ? rest.join("; ") : sentence(problem));
     error.hidden = false;
   }
 
@@ -217,6 +217,7 @@ export function look(heading, body = h("div", { class: "looked-at" })) {
 
 const ADVICE = {
   version_mismatch: "It changed while this dialog was open: check what changed. If you submit again, that applies to the current state.",
+  stock_changed: "The units on hand changed while this dialog was open: check the count, and submit again.",
   no_answer: "Submit again: with the same key nothing is done twice.",
   try_again: "Submit again after a few seconds: with the same key nothing is done twice.",
   forbidden: "Your session lacks the scope for this.",

@@ -82,7 +82,7 @@ export function recount(item, { location }, read) {
     done: () => (found ? `The stock was corrected by ${signed(found)}` : "The count agrees: nothing was changed"),
     intro: "Count all that is there, reserved and allocated units included.",
     fields: [unitsField("Counted units", 0, {
-      also: ["on_hand"], codes: ["stock_committed", "stock_changed"],
+      also: ["on_hand"], codes: ["stock_committed"],
       most: (typed, now) => (whole(typed) < promised(levelOf(now, location)) ? `must be at least ${several(promised(levelOf(now, location)), "unit")}: so many are reserved or allocated` : null),
     })],
     sum: ({ quantity }, now) => [h("span", { text: "Difference" }), h("b", { class: "num", text: quantity ? signed(difference(quantity, now)) : "–" }),

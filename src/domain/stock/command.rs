@@ -193,7 +193,7 @@ pub enum Rejection {
         missing: i64,
     },
     /// The units on hand would fall below the reserved and allocated ones.
-    #[error("there are {on_hand} units, of which {committed} are reserved or allocated")]
+    #[error("{on_hand} units are on hand, of which {committed} are reserved or allocated")]
     Committed {
         /// Reserved and allocated units.
         committed: i64,
@@ -206,7 +206,18 @@ pub enum Rejection {
         /// Units on hand.
         on_hand: i64,
     },
-    /// A quantity, or the resulting level, is out of bounds.
+    /// The quantity would lead to a level that is out of bounds.
+    #[error("must be from {least} to {most}")]
+    OutOfRange {
+        /// The least quantity now.
+        least: i64,
+        /// The largest quantity now.
+        most: i64,
+    },
+    /// The goods were not announced.
+    #[error("no units are announced")]
+    NothingIncoming,
+    /// A quantity is out of bounds.
     #[error("must lead to a number of units from 0 to 1000000000")]
     TooMany,
 }

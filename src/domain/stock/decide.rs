@@ -51,12 +51,17 @@ impl Stock {
             }
             Command::Receive { location, quantity, from_incoming } => {
                 positive(*quantity)?;
-                positive(self.level(location).on_hand + quantity)?;
+                let level = self.level(location);
+                if *from_incoming && level.incoming == 0 {
+                    return Err(Rejection::NothingIncoming);
+                }
+                in_range(1, QUANTITY_MAX - level.on_hand, *quantity)?;
                 let (location, quantity) = (location.clone(), *quantity);
                 Ok(vec![Event::Received { location, quantity, from_incoming: *from_incoming }])
             }
             Command::Expect { location, quantity } => {
-                within(0, self.level(location).incoming.saturating_add(*quantity))?;
+                let incoming = self.level(location).incoming;
+                in_range(-incoming, QUANTITY_MAX - incoming, *quantity)?;
                 Ok(vec![Event::Expected { location: location.clone(), quantity: *quantity }])
             }
             Command::Adjust { location, delta, reason } => {
@@ -76,7 +81,7 @@ impl Stock {
                 if from == to {
                     return Ok(Vec::new());
                 }
-                positive(self.level(to).on_hand + quantity)?;
+                in_range(1, QUANTITY_MAX - self.level(to).on_hand, *quantity)?;
                 let (from, to) = (from.clone(), to.clone());
                 events.push(Event::Transferred { from, to, quantity: *quantity });
                 Ok(events)
@@ -218,9 +223,7 @@ impl Stock {
     fn adjust(&self, location: &Location, delta: i64, reason: &str, now: Timestamp) -> Decision {
         let level = self.level(location);
         within(-QUANTITY_MAX, delta)?;
-        if delta > 0 {
-            positive(level.on_hand + delta)?;
-        }
+        in_range(-QUANTITY_MAX, QUANTITY_MAX - level.on_hand, delta)?;
         if delta == 0 && self.levels.contains_key(location) {
             return Ok(Vec::new());
         }
@@ -267,6 +270,15 @@ impl Stock {
 
 fn positive(quantity: i64) -> Result<(), Rejection> {
     within(1, quantity)
+}
+
+/// Checks a quantity against the levels to which it may lead.
+fn in_range(least: i64, most: i64, quantity: i64) -> Result<(), Rejection> {
+    if (least..=most).contains(&quantity) {
+        Ok(())
+    } else {
+        Err(Rejection::OutOfRange { least, most })
+    }
 }
 
 fn within(least: i64, quantity: i64) -> Result<(), Rejection> {

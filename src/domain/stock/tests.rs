@@ -31,8 +31,8 @@ fn adjust(name: &str, delta: i64) -> Command {
     Command::Adjust { location: place(name), delta, reason: "counted".into() }
 }
 
-fn receive(name: &str, quantity: i64) -> Command {
-    Command::Receive { location: place(name), quantity, from_incoming: true }
+fn receive(name: &str, quantity: i64, from_incoming: bool) -> Command {
+    Command::Receive { location: place(name), quantity, from_incoming }
 }
 
 fn expect(name: &str, quantity: i64) -> Command {
@@ -160,7 +160,7 @@ fn hold_expires_at_its_time() {
         (0, set("main", 1), "adjusted"),
         (0, reserve(1, 1, 1, 900), "reserved"),
         (899, reserve(2, 1, 1, 2_000), "1 units were requested and 0 are available"),
-        (899, set("main", 0), "there are 1 units, of which 1 are reserved or allocated"),
+        (899, set("main", 0), "1 units are on hand, of which 1 are reserved or allocated"),
         (900, commit(1), "the hold has expired"),
         (900, reserve(2, 1, 1, 2_000), "lapsed reserved"),
         (901, reserve(1, 2, 1, 2_000), "1 units were requested and 0 are available"),
@@ -297,19 +297,20 @@ fn locations_are_asked_in_order() {
 fn stock_is_received_and_transferred() {
     check(
         &[
+            (0, receive("main", 4, true), "no units are announced"),
             (0, expect("main", 10), "expected"),
-            (0, receive("main", 4), "received"),
-            (0, expect("main", -7), "must lead to a number of units from 0 to 1000000000"),
+            (0, receive("main", 4, true), "received"),
+            (0, expect("main", -7), "must be from -6 to 999999994"),
             (0, expect("main", -6), "expected"),
             (0, transfer("main", "shop", 3), "transferred"),
             (0, transfer("main", "main", 1), ""),
             (
                 0,
                 transfer("main", "shop", 2),
-                "there are 1 units, of which 0 are reserved or allocated",
+                "1 units are on hand, of which 0 are reserved or allocated",
             ),
             (0, adjust("shop", -3), "adjusted"),
-            (0, adjust("shop", -1), "there are 0 units, of which 0 are reserved or allocated"),
+            (0, adjust("shop", -1), "0 units are on hand, of which 0 are reserved or allocated"),
             (
                 0,
                 Command::Set { location: place("main"), on_hand: 9, change_from: Some(2) },
@@ -328,8 +329,8 @@ fn numbers_at_the_edge_are_refused() {
     for bad in [i64::MIN, i64::MAX, QUANTITY_MAX + 1] {
         steps.push((0, adjust("main", bad), no));
         steps.push((0, set("main", bad), no));
-        steps.push((0, receive("main", bad), no));
-        steps.push((0, expect("main", bad), no));
+        steps.push((0, receive("main", bad, false), no));
+        steps.push((0, expect("main", bad), "must be from 0 to 1000000000"));
         steps.push((0, transfer("main", "shop", bad), no));
         steps.push((0, ship(1, "1", bad), no));
         steps.push((0, take_back(1, "1", bad, 0, true), no));
@@ -338,9 +339,9 @@ fn numbers_at_the_edge_are_refused() {
     for none in [0, -1, i64::MIN] {
         steps.push((0, reserve(1, 1, none, 9), no));
     }
-    steps.push((0, transfer("main", "shop", 1), no));
-    steps.push((0, receive("main", 1), no));
-    steps.push((0, adjust("main", 1), no));
+    steps.push((0, transfer("main", "shop", 1), "must be from 1 to 0"));
+    steps.push((0, receive("main", 1, false), "must be from 1 to 0"));
+    steps.push((0, adjust("main", 1), "must be from -1000000000 to 0"));
     steps.push((
         0,
         reserve(1, 1, i64::MAX, 9),

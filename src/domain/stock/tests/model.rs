@@ -17,7 +17,7 @@ type Units = Vec<(Place, i64)>;
 enum Step {
     Wait(i64),
     Timer,
-    Receive { at: Place, units: i64 },
+    Receive { at: Place, units: i64, announced: bool },
     Expect { at: Place, units: i64 },
     Set { at: Place, units: i64, from: Option<i64> },
     Adjust { at: Place, units: i64 },
@@ -33,7 +33,7 @@ impl Step {
     fn command(&self, now: i64) -> Option<Command> {
         Some(match *self {
             Self::Wait(_) | Self::Timer => return None,
-            Self::Receive { at, units } => receive(at, units),
+            Self::Receive { at, units, announced } => receive(at, units, announced),
             Self::Expect { at, units } => expect(at, units),
             Self::Set { at, units, from } => {
                 Command::Set { location: place(at), on_hand: units, change_from: from }
@@ -99,6 +99,11 @@ fn add(map: &mut BTreeMap<Place, i64>, at: Place, units: i64) {
 
 fn within(least: i64, units: i64) -> Result<(), Rejection> {
     if (least..=QUANTITY_MAX).contains(&units) { Ok(()) } else { Err(Rejection::TooMany) }
+}
+
+fn in_range(least: i64, most: i64, units: i64) -> Result<(), Rejection> {
+    let fits = (least..=most).contains(&units);
+    if fits { Ok(()) } else { Err(Rejection::OutOfRange { least, most }) }
 }
 
 /// Takes units from the first locations; the error is the number of missing units.
@@ -171,16 +176,22 @@ impl Book {
         match *step {
             Step::Wait(secs) => self.wait(secs * SEC),
             Step::Timer => {}
-            Step::Receive { at, units } => {
+            Step::Receive { at, units, announced } => {
                 within(1, units)?;
-                within(1, get(&self.on_hand, at) + units)?;
+                if announced && get(&self.incoming, at) == 0 {
+                    return Err(Rejection::NothingIncoming);
+                }
+                in_range(1, QUANTITY_MAX - get(&self.on_hand, at), units)?;
                 add(&mut self.on_hand, at, units);
                 add(&mut self.came, at, units);
-                let left = get(&self.incoming, at) - units;
-                self.incoming.insert(at, left.max(0));
+                if announced {
+                    let left = get(&self.incoming, at) - units;
+                    self.incoming.insert(at, left.max(0));
+                }
             }
             Step::Expect { at, units } => {
-                within(0, get(&self.incoming, at).saturating_add(units))?;
+                let there = get(&self.incoming, at);
+                in_range(-there, QUANTITY_MAX - there, units)?;
                 add(&mut self.incoming, at, units);
             }
             Step::Set { at, units, from } => {
@@ -196,7 +207,7 @@ impl Book {
                 within(1, units)?;
                 self.can_leave(from, units)?;
                 if from != to {
-                    within(1, get(&self.on_hand, to) + units)?;
+                    in_range(1, QUANTITY_MAX - get(&self.on_hand, to), units)?;
                     for (at, units) in [(from, -units), (to, units)] {
                         add(&mut self.on_hand, at, units);
                         add(&mut self.came, at, units);
@@ -210,9 +221,7 @@ impl Book {
 
     fn adjust(&mut self, at: Place, units: i64) -> Result<(), Rejection> {
         within(-QUANTITY_MAX, units)?;
-        if units > 0 {
-            within(1, get(&self.on_hand, at) + units)?;
-        }
+        in_range(-QUANTITY_MAX, QUANTITY_MAX - get(&self.on_hand, at), units)?;
         self.can_leave(at, -units)?;
         add(&mut self.on_hand, at, units);
         add(&mut self.came, at, units);
@@ -363,7 +372,8 @@ impl ReferenceStateMachine for Book {
         prop_oneof![
             4 => (1_i64..1_200).prop_map(Step::Wait),
             2 => Just(Step::Timer),
-            4 => (at(), units()).prop_map(|(at, units)| Step::Receive { at, units }),
+            4 => (at(), units(), any::<bool>())
+                .prop_map(|(at, units, announced)| Step::Receive { at, units, announced }),
             1 => (at(), -3_i64..6).prop_map(|(at, units)| Step::Expect { at, units }),
             2 => (at(), units(), prop::option::weighted(0.2, 0_i64..6))
                 .prop_map(|(at, units, from)| Step::Set { at, units, from }),

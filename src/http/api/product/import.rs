@@ -13,7 +13,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::actors::catalog::WriteOutcome;
-use crate::actors::engine::host::View;
+use crate::actors::engine::host::{self, View};
 use crate::domain::entity::{Cause, Idempotency, Noun as _};
 use crate::domain::id::Sku;
 use crate::domain::money::{Currency, UnitPrice, parse_major};
@@ -23,6 +23,7 @@ use crate::http::api::location::known;
 use crate::http::api::product::products::change;
 use crate::http::api::product::shape::{ImportedProduct, NAME_NEEDED};
 use crate::http::api::shape::LocationInput;
+use crate::http::api::stock::rejection::at_field;
 use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::checked;
@@ -159,8 +160,9 @@ pub async fn import_products(
     let cause = Cause { idempotency: None, ..whole.clone() };
     let mut report = ImportReport::default();
     let mut by_sku: BTreeMap<Sku, Vec<(usize, ParsedRow)>> = BTreeMap::new();
+    let mut named = BTreeMap::new();
     for (row, unread) in body.value.rows.iter().enumerate() {
-        match read(&call, &unread.0).await? {
+        match read(&call, (row, &unread.0), &mut named).await? {
             Ok((sku, one)) => by_sku.entry(sku).or_default().push((row, one)),
             Err(faults) => report.errors.extend(faults.into_iter().map(|fault| RowError {
                 row,
@@ -176,7 +178,6 @@ pub async fn import_products(
             let mut outcomes = Vec::with_capacity(rows.len());
             let mut dry_run = dry.then(DryRun::default);
             for (number, row) in rows {
-                let field = row.stock.as_ref().map_or("on_hand", Units::field);
                 // The idempotency key of a row is that of the request with the row's number: a
                 // retry has the same rows in the same order.
                 let idempotency = key.clone().map(|Idempotency { key, digest }| Idempotency {
@@ -187,14 +188,14 @@ pub async fn import_products(
                     Some(dry_run) => dry_run.apply(call, &sku, &row).await,
                     None => apply(call, &sku, &row, cause, idempotency).await,
                 };
-                outcomes.push((number, field, outcome));
+                outcomes.push((number, outcome));
             }
             outcomes
         })
         .buffer_unordered(SKUS_AT_ONCE);
     let outcomes: Vec<_> = done.collect().await;
-    for (row, field, outcome) in outcomes.into_iter().flatten() {
-        report.count(row, field, outcome)?;
+    for (row, outcome) in outcomes.into_iter().flatten() {
+        report.count(row, outcome)?;
     }
     report.errors.sort_by_key(|error| error.row);
     Ok(HttpResponse::Ok().json(report))
@@ -206,6 +207,8 @@ struct ParsedRow {
     price: Option<(Currency, UnitPrice)>,
     location: Option<Location>,
     stock: Option<Units>,
+    /// An earlier row that has a name for the product.
+    named_by: Option<usize>,
 }
 
 /// The change of stock in a row.
@@ -216,14 +219,6 @@ enum Units {
 }
 
 impl Units {
-    /// The field of the row that contains the change.
-    const fn field(&self) -> &'static str {
-        match self {
-            Self::Set { .. } => "on_hand",
-            Self::Add { .. } => "on_hand_change",
-        }
-    }
-
     fn command(self, location: &Location) -> stock::Command {
         let location = location.clone();
         match self {
@@ -256,18 +251,25 @@ impl Units {
 impl ParsedRow {
     fn product(&self, sku: &Sku, there: Option<Product>) -> Result<Product, Error> {
         let merged = self.product.clone().merged(sku.clone(), there, self.price);
-        merged.map_err(|fault| Error::field(&fault.field, fault.message))
+        merged.map_err(|fault| match self.named_by {
+            Some(row) if fault.message == NAME_NEEDED => {
+                let rule = format!("{NAME_NEEDED}: row {row}, which has one, is refused");
+                Error::field(&fault.field, rule)
+            }
+            _ => Error::field(&fault.field, fault.message),
+        })
     }
-}
-
-fn fault(field: &str, message: &str) -> Vec<FieldError> {
-    vec![FieldError { field: field.to_owned(), message: message.to_owned() }]
 }
 
 /// A row, parsed, or all that is wrong with it.
 type ReadRow = Result<(Sku, ParsedRow), Vec<FieldError>>;
 
-async fn read(call: &RequestParts, value: &Value) -> Result<ReadRow, Error> {
+/// Parses a row. `named` has, of each SKU, the first row before it that has a name for the product.
+async fn read(
+    call: &RequestParts,
+    (number, value): (usize, &Value),
+    named: &mut BTreeMap<Sku, usize>,
+) -> Result<ReadRow, Error> {
     let (row, faults) = check::<ImportRow>(value);
     let mut faults = RequestFaults::from(faults);
     let Some(row) = row else { return Ok(Err(faults.into_fields())) };
@@ -283,13 +285,18 @@ async fn read(call: &RequestParts, value: &Value) -> Result<ReadRow, Error> {
     let Ok(sku) = row.product.sku.read() else {
         return Ok(Err(faults.into_fields()));
     };
+    let named_by = named.get(&sku).copied();
+    if !row.product.lacks_name() {
+        named.entry(sku.clone()).or_insert(number);
+    }
     if !faults.is_empty() {
-        if row.product.lacks_name() && call.node().catalog.get(&sku).await?.is_none() {
+        let nameless = row.product.lacks_name() && named_by.is_none();
+        if nameless && call.node().catalog.get(&sku).await?.is_none() {
             faults.invalid("product.name", NAME_NEEDED);
         }
         return Ok(Err(faults.into_fields()));
     }
-    Ok(Ok((sku, ParsedRow { product: row.product, price, location, stock })))
+    Ok(Ok((sku, ParsedRow { product: row.product, price, location, stock, named_by })))
 }
 
 /// The price in a row's `price`, in `currency` or by default in the shop's currency. Its faults are
@@ -355,8 +362,9 @@ async fn change_stock(
         }
         Units::Add { .. } => idempotency,
     };
-    host.carry_out(&entity, command, Cause { idempotency, ..cause.clone() }).await?;
-    Ok(true)
+    let cause = Cause { idempotency, ..cause.clone() };
+    let done = host.carry_out(&entity, command.clone(), cause).await;
+    done.map(|()| true).map_err(|error| at_field(error, &command))
 }
 
 fn on_hand_at(stock: &Stock, location: &Location) -> Option<i64> {
@@ -406,27 +414,24 @@ impl DryRun {
         let same = matches!(units, Units::Set { on_hand, .. }
             if on_hand_at(&stock, location) == Some(on_hand));
         let now = call.now();
+        let command = units.command(location);
         let events = match same {
             true => Ok(Vec::new()),
-            false => stock.decide(&units.command(location), now),
+            false => stock.decide(&command, now),
         };
         for event in events.iter().flatten() {
             stock.evolve(event, now);
         }
         self.stock = Some(stock);
-        Ok(events.map(|_| !same)?)
+        let rejected = |rejection| at_field(host::Error::Rejected(rejection), &command);
+        events.map(|_| !same).map_err(rejected)
     }
 }
 
 impl ImportReport {
     /// Adds the outcome of a row to the report. A fault of the row is reported there; any other
     /// error ends the import.
-    fn count(
-        &mut self,
-        row: usize,
-        stock_field: &'static str,
-        outcome: Outcome,
-    ) -> Result<(), Error> {
+    fn count(&mut self, row: usize, outcome: Outcome) -> Result<(), Error> {
         match outcome {
             Ok((change, stock_set)) => {
                 match change {
@@ -441,21 +446,18 @@ impl ImportReport {
                 if error.code().status().is_client_error()
                     && error.code().retry_after_secs().is_none() =>
             {
-                let field = match error.code() {
-                    Code::StockCommitted => stock_field,
-                    Code::StockChanged => "change_from",
-                    _ => "product",
+                let error = match error.fields() {
+                    [] => Error::field("product", error.detail().to_owned()),
+                    _ => error,
                 };
-                let whole = fault(field, error.detail());
-                let faults = if error.fields().is_empty() { &whole } else { error.fields() };
-                self.errors.extend(faults.iter().cloned().map(|fault| RowError {
+                self.errors.extend(error.fields().iter().map(|fault| RowError {
                     row,
-                    // In the rejections of stock, the field is called `quantity`.
+                    // An adjustment has a `quantity`.
                     field: match fault.field.as_str() {
-                        "quantity" => stock_field.to_owned(),
-                        _ => fault.field,
+                        "quantity" => "on_hand_change".to_owned(),
+                        field => field.to_owned(),
                     },
-                    message: fault.message,
+                    message: fault.message.clone(),
                 }));
                 Ok(())
             }

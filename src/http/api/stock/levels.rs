@@ -15,6 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
 use crate::http::api::product::products::find;
 use crate::http::api::shape::{LocationInput, Page};
+use crate::http::api::stock::rejection::at_field;
 use crate::http::api::stock::schema::StockSort;
 use crate::http::api::stock::units_change::UnitsChange;
 use crate::http::docs::schemas;
@@ -316,8 +317,9 @@ async fn change(
     let (stock, entity) = (&call.node().stock, stock::entity_id(&sku));
     let read = move |view: View<'_, Stock>| item(&named, &view, (now, &locations), false);
     let write = async |version| {
-        let (command, cause, read) = (command.clone(), cause.clone(), read.clone());
-        Ok(stock.ask_at_version(&entity, version, command, cause, read).await?)
+        let (cause, read) = (cause.clone(), read.clone());
+        let asked = stock.ask_at_version(&entity, version, command.clone(), cause, read).await;
+        asked.map_err(|error| at_field(error, &command))
     };
     let shape = call.if_match.write(write).await?;
     let response = versioned(StatusCode::OK, shape.version, &shape);

@@ -8,7 +8,7 @@ use crate::routes;
 
 pub mod history;
 pub mod levels;
-mod rejection;
+pub mod rejection;
 pub mod schema;
 pub mod units_change;
 
