@@ -13,8 +13,6 @@ use crate::domain::case_folding::fold_case;
 use crate::domain::search_text::Search;
 use crate::domain::time::Timestamp;
 
-/// The most statuses in one filter.
-pub const STATUSES_MAX: usize = 16;
 /// The number of orders, in the order of the list, that a search reads without an index: what is
 /// found often is found among them, and the rest is rare enough to be sorted.
 const FIRST: u32 = LIST_MAX;
@@ -108,7 +106,7 @@ impl Sort {
 pub struct Filter {
     /// Only the orders with these ids.
     pub id: Vec<String>,
-    /// Only orders with these statuses, at most [`STATUSES_MAX`].
+    /// Only orders with these statuses.
     pub status: Vec<String>,
     /// Only orders with these payment statuses.
     pub payment_status: Vec<String>,
@@ -230,11 +228,8 @@ impl Store {
     /// Orders in the order of `filter.sort`; those of the same time in the order of their ids.
     ///
     /// # Errors
-    /// [`Error::Refused`] for more than [`STATUSES_MAX`] statuses, or the store's errors.
+    /// [`Error`] of the store.
     pub async fn orders(&self, filter: &Filter) -> Result<Vec<Row>, Error> {
-        if filter.status.len() > STATUSES_MAX {
-            return Err(Error::Refused(format!("at most {STATUSES_MAX} statuses can be listed")));
-        }
         list(self.lists(), filter).await
     }
 

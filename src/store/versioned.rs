@@ -118,15 +118,21 @@ pub async fn list_behind<T: VersionedRow>(
 /// [`Error`] of the store.
 pub async fn list_at_end<T: VersionedRow>(
     store: &Store,
-    (condition, key): (&'static str, Option<&T::Key>),
+    (condition, keys): (&'static str, &[T::Key]),
     limit: u32,
 ) -> Result<(Vec<Row<T>>, Vec<(u16, i64)>), Error> {
     let (from, table) = (store.readers(), T::table());
     let mut list = Builder::new(from.dialect(), &table.select());
     list.push(" WHERE ").push(condition);
-    if let Some(key) = key {
-        list.push(format_args!(" AND {} = ", table.key().join(", ")));
+    for (index, key) in keys.iter().enumerate() {
+        match index {
+            0 => list.push(format_args!(" AND {} IN (", table.key().join(", "))),
+            _ => list.push(", "),
+        };
         list.push_bind(key.to_value().into_owned());
+    }
+    if !keys.is_empty() {
+        list.push(")");
     }
     list.push(format_args!(" ORDER BY {} LIMIT +", table.key().join(", ")));
     list.push_bind(i64::from(limit.min(LIST_MAX)));

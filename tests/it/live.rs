@@ -426,6 +426,122 @@ async fn socket_requires_authentication_and_same_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_bad_value_of_a_filter_has_its_place() {
+    let site = Site::open().await;
+    let mut client = Client::open(&site).await;
+    let ask = |topic: &str, filter: Value| json!({"type": "subscribe", "id": "a", "topic": topic, "filter": filter});
+    let late =
+        json!({"type": "subscribe", "id": "a", "topic": "stock", "from": "2999-01-01T00:00:00Z"});
+    for (message, expected) in [
+        (
+            ask("stock", json!({"sku": ["A", "a/b", ""], "location": "no place"})),
+            &["filter.location", "filter.sku[1]", "filter.sku[2]"][..],
+        ),
+        (
+            ask(
+                "orders",
+                json!({"id": ["ord_1"], "number": [1, "x"], "payment_status": ["paid"], "sku": []}),
+            ),
+            &["filter.id[0]", "filter.number[1]", "filter.payment_status[0]", "filter.sku"],
+        ),
+        (ask("orders", json!({"order": "ord_1"})), &["filter.order"]),
+        (
+            ask("products", json!({"sku": true, "location": "main"})),
+            &["filter.location", "filter.sku"],
+        ),
+        (ask("orders", json!({"email": vec!["a@b.example"; 101]})), &["filter.email"]),
+        (late, &["from"]),
+    ] {
+        client.say(message).await;
+        let error = client.next().await;
+        let errors = error["errors"].as_array().unwrap_or_else(|| panic!("{error}"));
+        let mut fields: Vec<_> = errors.iter().map(|one| one["field"].as_str().unwrap()).collect();
+        fields.sort_unstable();
+        assert_eq!(fields, expected, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_do_not_begin_in_the_future() {
+    let site = Site::open().await;
+    let now = site.app.as_ref().unwrap().node.clock.now();
+    let ahead =
+        |secs: i64| kontor::domain::time::Timestamp::from_millis(now.millis() + secs * 1_000);
+    let read =
+        async |at: String| site.admin(Method::GET, &format!("/changes?after={at}"), None).await;
+    read(ahead(240).to_string()).await.expect(200);
+    let refused = read(ahead(3_600).to_string()).await;
+    let errors = &refused.body["errors"];
+    assert_eq!((refused.status, &errors[0]["field"]), (422, &json!("after")), "{errors}");
+    let said = errors[0]["message"].as_str().unwrap();
+    assert!(said.starts_with("must not be in the future: the server's time is 2"), "{said}");
+    let wrong = site.admin(Method::GET, "/changes?after=x&topic=x", None).await;
+    assert_eq!(wrong.body["errors"].as_array().map(Vec::len), Some(2), "{:#}", wrong.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_takes_several_values() {
+    let site = Site::open().await;
+    for sku in ["LAMP", "MUG", "VASE"] {
+        site.sell(sku, 1_000, 5).await;
+    }
+    let annex = json!({"name": "Annex", "for_sale": true});
+    site.admin(Method::PUT, "/locations/annex", Some(annex)).await.expect(201);
+    let moved = json!({"from": "main", "to": "annex", "quantity": 2});
+    site.admin(Method::POST, "/stock/MUG/transfers", Some(moved)).await.expect(200);
+    site.until_some(async || {
+        let listed = site.admin(Method::GET, "/stock?location=annex", None).await.expect(200);
+        (listed["data"].as_array()?.len() == 1).then_some(())
+    })
+    .await;
+    let snapshot = async |topic: &str, filter: Value| {
+        let mut client = Client::open(&site).await;
+        client.say(json!({"type": "subscribe", "id": "a", "topic": topic, "filter": filter})).await;
+        let snapshot = client.next().await;
+        assert_eq!(snapshot["type"], "snapshot", "{snapshot}");
+        (client, snapshot["data"].as_array().unwrap().clone())
+    };
+    let (_, two) = snapshot("products", json!({"sku": ["LAMP", "VASE"]})).await;
+    assert_eq!(two.iter().map(|row| &row["sku"]).collect::<Vec<_>>(), ["LAMP", "VASE"]);
+    let filter = json!({"sku": ["LAMP", "MUG"], "location": ["annex"]});
+    let (mut client, at_annex) = snapshot("stock", filter).await;
+    assert_eq!(at_annex.len(), 1, "{at_annex:?}");
+    // Only what concerns the location is sent, and only its levels.
+    for (path, quantity) in [("LAMP/main", 1), ("MUG/annex", 3)] {
+        let more = json!({"quantity": quantity});
+        let path = format!("/stock/{path}/receipts");
+        site.admin(Method::POST, &path, Some(more)).await.expect(200);
+    }
+    let change = client.until(|message| message["data"][0]["rows"].is_array()).await;
+    assert_eq!(change["data"].as_array().unwrap().len(), 1, "{change}");
+    let rows = change["data"][0]["rows"].as_array().unwrap();
+    assert_eq!(
+        (rows.len(), &rows[0]["location"], &rows[0]["on_hand"]),
+        (1, &json!("annex"), &json!(5))
+    );
+    let carts = [site.cart(&[("LAMP", 1)]).await, site.cart(&[("VASE", 1)]).await];
+    for cart in &carts {
+        site.checkout(cart, "key", "tok_ok", 30).await.expect(201);
+    }
+    let ids = carts.map(|cart| cart.replace("cart_", "ord_"));
+    site.until_some(async || {
+        let listed = site.admin(Method::GET, "/orders?status=confirmed", None).await.expect(200);
+        (listed["data"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    for filter in [
+        json!({"id": ids}),
+        json!({"number": [1, "2"], "status": ["confirmed", "stuck"]}),
+        json!({"email": ["ADA@example.com", "eve@example.com"]}),
+    ] {
+        assert_eq!(snapshot("orders", filter.clone()).await.1.len(), 2, "{filter}");
+    }
+    let (_, one) = snapshot("orders", json!({"order": ids[0]})).await;
+    assert_eq!(one.iter().map(|row| &row["id"]).collect::<Vec<_>>(), [&ids[0]]);
+    assert!(snapshot("orders", json!({"reference": ["PO 7"]})).await.1.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invalid_messages_are_answered_and_close_nothing() {
     let site = Site::with(|config| config.http.live.subscriptions_max = 2).await;
     let (id, key) = key(&site, &["stock:read"]).await;
@@ -476,7 +592,7 @@ async fn invalid_messages_are_answered_and_close_nothing() {
     right(&mut client, from, &["token", "2026-01-31T12:00:00Z"]).await;
     let mut filtered = subscribe("a", "stock");
     filtered["filter"] = json!({"status": ["confirmed"]});
-    right(&mut client, filtered, &["its filters are sku and location"]).await;
+    right(&mut client, filtered, &["its filters are sku, location"]).await;
     let mut filtered = subscribe("a", "orders");
     filtered["filter"] = json!({"status": ["eaten"], "payment_status": "x", "sku": "A"});
     right(&mut client, filtered, &["confirmed, ", "captured, ", "fulfillment_status, "]).await;

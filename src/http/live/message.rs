@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::filter_values::FilterValues;
 use super::stats::Sample;
 use crate::actors::engine::projections::Happened;
 use crate::http::api::location::locations::StockLocationShape;
@@ -43,33 +44,41 @@ pub enum Topic {
     Stats,
 }
 
-/// A filter of orders, stock or products; empty for all.
+/// A filter of orders, stock or products; empty for all. One value can also be sent without a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, garde::Validate, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct FilterInput {
-    /// Orders in one of these statuses, at most 16.
-    #[schema(value_type = Vec<schema::Status>, max_items = 16)]
-    pub status: Vec<String>,
-    /// Orders with this payment status.
-    #[schema(value_type = Option<schema::PaymentStatus>)]
-    pub payment_status: Option<String>,
-    /// Orders with this fulfillment status.
-    #[schema(value_type = Option<schema::FulfillmentStatus>)]
-    pub fulfillment_status: Option<String>,
-    /// Only the order with this id.
-    #[schema(value_type = Option<schemas::OrderId>)]
-    pub order: Option<String>,
-    /// Orders with this email address.
-    pub email: Option<String>,
+    /// Only the orders with these ids; the old name is `order`.
+    #[serde(alias = "order")]
+    #[schema(value_type = Vec<schemas::OrderId>, max_items = 100)]
+    pub id: FilterValues,
+    /// Orders in one of these statuses.
+    #[schema(value_type = Vec<schema::Status>, max_items = 100)]
+    pub status: FilterValues,
+    /// Orders with one of these payment statuses.
+    #[schema(value_type = Vec<schema::PaymentStatus>, max_items = 100)]
+    pub payment_status: FilterValues,
+    /// Orders with one of these fulfillment statuses.
+    #[schema(value_type = Vec<schema::FulfillmentStatus>, max_items = 100)]
+    pub fulfillment_status: FilterValues,
+    /// Orders with one of these email addresses.
+    #[schema(value_type = Vec<String>, max_items = 100)]
+    pub email: FilterValues,
+    /// Orders with one of these order numbers.
+    #[schema(value_type = Vec<String>, max_items = 100)]
+    pub number: FilterValues,
+    /// Orders with one of these references.
+    #[schema(value_type = Vec<String>, max_items = 100)]
+    pub reference: FilterValues,
     /// Only orders that need an operator.
     pub stuck: bool,
-    /// The stock of this SKU, or the product.
-    #[schema(value_type = Option<checked::Sku>)]
-    pub sku: Option<String>,
-    /// The stock at this location.
-    #[schema(value_type = Option<LocationInput>)]
-    pub location: Option<String>,
+    /// The stock of these SKUs, or these products.
+    #[schema(value_type = Vec<checked::Sku>, max_items = 100)]
+    pub sku: FilterValues,
+    /// The stock at these locations.
+    #[schema(value_type = Vec<LocationInput>, max_items = 100)]
+    pub location: FilterValues,
 }
 
 /// Subscribes to a topic: to the changes from now on, or to those since a token.

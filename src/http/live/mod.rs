@@ -13,6 +13,7 @@ pub mod asyncapi;
 pub mod changes;
 pub(super) mod client_message;
 pub(super) mod filter;
+mod filter_values;
 mod hub;
 pub(super) mod message;
 mod metrics;

@@ -43,47 +43,41 @@ impl From<Error> for Wrong {
     }
 }
 
-/// Parses a filter, with all that is wrong with it.
+/// Parses a filter of a topic that has these filters, with all that is wrong with it.
 ///
 /// # Errors
 /// [`Wrong`] for one that cannot be parsed.
-pub(in crate::http) fn read_filter(input: &Value) -> Result<(FilterInput, RequestFaults), Wrong> {
-    if !input.is_object() {
+pub(in crate::http) fn read_filter(
+    input: &Value,
+    known: &[&str],
+) -> Result<(FilterInput, RequestFaults), Wrong> {
+    let Some(fields) = input.as_object() else {
         return Err(Error::field("filter", "must be an object").into());
+    };
+    let mut faults = RequestFaults::default();
+    // The old name of `id`.
+    let is_known = |name: &str| known.contains(&name) || name == "order" && known.contains(&"id");
+    for name in fields.keys().filter(|name| !is_known(name)) {
+        let rule = format!("is not a filter of this topic: its filters are {}", known.join(", "));
+        faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
     }
-    let (filter, faults) = check::<FilterInput>(input);
-    let inside =
-        |fault: FieldError| FieldError { field: format!("filter.{}", fault.field), ..fault };
-    let faults: Vec<_> = faults.into_iter().map(inside).collect();
+    let (filter, wrong) = check::<FilterInput>(input);
+    for fault in wrong {
+        faults.invalid(format!("filter.{}", fault.field), fault.message);
+    }
     match filter {
-        Some(filter) => Ok((filter, faults.into())),
-        None => Err(Error::invalid(faults).into()),
+        Some(filter) => Ok((filter, faults)),
+        None => Err(Error::invalid(faults.into_fields()).into()),
     }
 }
 
-/// Parses the filter of a topic that has only the filter `sku`: one SKU, or all.
+/// Parses the filter of a topic that has only the filter `sku`: the SKUs, none for all.
 ///
 /// # Errors
 /// [`Wrong`] for an invalid SKU or another filter.
-pub(in crate::http) fn by_sku(input: &Value) -> Result<Option<Sku>, Wrong> {
-    let (filter, mut faults) = read_filter(input)?;
-    let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
-    if let Err(rule) = &sku {
-        faults.invalid("filter.sku", rule.to_string());
-    }
-    only(&["sku"], input, &mut faults);
+pub(in crate::http) fn by_sku(input: &Value) -> Result<Vec<Sku>, Wrong> {
+    let (filter, mut faults) = read_filter(input, &["sku"])?;
+    let skus = filter.sku.read("filter.sku", "must be a SKU", &mut faults);
     faults.check()?;
-    Ok(sku.ok().flatten())
-}
-
-/// Adds a fault for each filter of other topics.
-pub(in crate::http) fn only(known: &[&str], input: &Value, faults: &mut RequestFaults) {
-    let fields = input.as_object().into_iter().flatten();
-    for name in fields.map(|(name, _)| name).filter(|name| !known.contains(&name.as_str())) {
-        let rule = match known {
-            [one] => format!("is not a filter of this topic: its filter is {one}"),
-            _ => format!("is not a filter of this topic: its filters are {}", known.join(" and ")),
-        };
-        faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
-    }
+    Ok(skus)
 }

@@ -1,10 +1,12 @@
 //! The topics of orders: all orders, and those whose saga is unfinished or stuck.
 
-use std::str::FromStr as _;
+use std::str::FromStr;
 
 use async_trait::async_trait;
 use serde_json::Value;
+use strum::VariantArray;
 
+use super::filter_values::FilterValues;
 use super::message::{ChangeShape, FilterInput, HappenedShape, LiveRow, OrderChangeShape, Topic};
 use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
@@ -17,10 +19,10 @@ use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::docs::schemas::names;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
-use crate::http::edge::problem::Code;
 use crate::store::Store;
-use crate::store::order::{self, Row, STATUSES_MAX};
+use crate::store::order::{self, Row};
 
 /// The approximate size of a change without its events, in bytes.
 const CHANGE_BYTES: usize = 700;
@@ -28,6 +30,18 @@ const CHANGE_BYTES: usize = 700;
 const EVENT_BYTES: usize = 100;
 /// The maximum number of characters of an email address.
 const EMAIL_MAX: usize = 254;
+
+/// The filters.
+const FILTERS: [&str; 8] = [
+    "id",
+    "status",
+    "payment_status",
+    "fulfillment_status",
+    "email",
+    "number",
+    "reference",
+    "stuck",
+];
 
 /// A topic of orders.
 pub(super) struct OrdersTopic {
@@ -45,27 +59,71 @@ struct Seen<'a> {
 }
 
 impl OrdersTopic {
-    fn sees(&self, filter: &FilterInput, seen: &Seen<'_>) -> bool {
-        (filter.status.is_empty() || filter.status.iter().any(|one| one == seen.status))
-            && filter.payment_status.as_ref().is_none_or(|one| one == seen.payment_status)
-            && filter.fulfillment_status.as_ref().is_none_or(|one| one == seen.fulfillment_status)
+    fn sees(&self, filter: &OrdersAsked, seen: &Seen<'_>) -> bool {
+        one_of(&filter.status, seen.status)
+            && one_of(&filter.payment_status, seen.payment_status)
+            && one_of(&filter.fulfillment_status, seen.fulfillment_status)
             && (!filter.stuck || seen.stuck)
             && (!self.unfinished || seen.unfinished)
     }
 }
 
-/// Whether an order matches the part of a filter that is about values that never change: the id and
-/// the email address.
-fn is_about(filter: &FilterInput, row: &Row) -> bool {
-    let FilterInput { order, email, .. } = filter;
-    order.as_ref().is_none_or(|order| *order == row.id)
-        && email.as_ref().is_none_or(|email| fold_case(email) == row.email_folded)
+/// The orders that a subscription is about: each field has the values of which one must be met, none
+/// for all.
+#[derive(Clone)]
+pub(super) struct OrdersAsked {
+    id: Vec<String>,
+    status: Vec<String>,
+    payment_status: Vec<String>,
+    fulfillment_status: Vec<String>,
+    /// Case-folded.
+    email: Vec<String>,
+    number: Vec<i64>,
+    reference: Vec<String>,
+    stuck: bool,
+}
+
+fn one_of(asked: &[String], there: &str) -> bool {
+    asked.is_empty() || asked.iter().any(|one| one == there)
+}
+
+/// Whether an order matches the part of a filter that is about values that do not change once they
+/// are known.
+fn is_about(filter: &OrdersAsked, row: &Row) -> bool {
+    let OrdersAsked { number, reference, .. } = filter;
+    one_of(&filter.id, &row.id)
+        && one_of(&filter.email, &row.email_folded)
+        && (number.is_empty() || row.number.is_some_and(|there| number.contains(&there)))
+        && (reference.is_empty()
+            || row.reference.as_ref().is_some_and(|there| reference.contains(there)))
+}
+
+/// An email address, case-folded.
+struct FoldedEmail(String);
+
+impl FromStr for FoldedEmail {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let fits = (1..=EMAIL_MAX).contains(&text.chars().count());
+        fits.then(|| Self(fold_case(text))).ok_or(())
+    }
+}
+
+/// The names of statuses in a filter.
+fn statuses<S>(values: &FilterValues, field: &str, faults: &mut RequestFaults) -> Vec<String>
+where
+    S: VariantArray + FromStr + Into<&'static str> + Copy,
+{
+    let rule = format!("must be one of {}", names::<S>().join(", "));
+    let read: Vec<S> = values.read(&format!("filter.{field}"), &rule, faults);
+    read.into_iter().map(|one| one.into().to_owned()).collect()
 }
 
 #[async_trait]
 impl ListTopic for OrdersTopic {
     type List = OrderRows;
-    type Filter = FilterInput;
+    type Filter = OrdersAsked;
     type Row = LiveRow;
     type Change<'a> = ChangeShape<'a>;
 
@@ -77,48 +135,35 @@ impl ListTopic for OrdersTopic {
         if self.unfinished { Scope::Ops } else { Scope::OrdersRead }
     }
 
-    fn filter(&self, input: Value) -> Result<FilterInput, Wrong> {
-        let (filter, mut faults) = read_filter(&input)?;
-        let FilterInput { status, payment_status, fulfillment_status, order, email, .. } = &filter;
-        let mut wrong = |field: &str, rule: &str| faults.invalid(format!("filter.{field}"), rule);
-        if status.len() > STATUSES_MAX
-            || status.iter().any(|one| OrderStatus::from_str(one).is_err())
-        {
-            let rule =
-                format!("must be at most {STATUSES_MAX} of {}", names::<OrderStatus>().join(", "));
-            wrong("status", &rule);
-        }
-        if payment_status.as_ref().is_some_and(|one| PaymentStatus::from_str(one).is_err()) {
-            wrong(
-                "payment_status",
-                &format!("must be one of {}", names::<PaymentStatus>().join(", ")),
-            );
-        }
-        if fulfillment_status.as_ref().is_some_and(|one| FulfillmentStatus::from_str(one).is_err())
-        {
-            wrong(
-                "fulfillment_status",
-                &format!("must be one of {}", names::<FulfillmentStatus>().join(", ")),
-            );
-        }
-        if order.as_ref().is_some_and(|one| one.parse::<OrderId>().is_err()) {
-            wrong("order", "must be the id of an order, such as ord_01k8x4m5n6p7q8r9s0t1v2w3x4");
-        }
-        if email.as_ref().is_some_and(|one| one.is_empty() || one.chars().count() > EMAIL_MAX) {
-            wrong("email", "must have 1 to 254 characters");
-        }
-        for (name, other) in [("sku", &filter.sku), ("location", &filter.location)] {
-            if other.is_some() {
-                let rule = "is not a filter of this topic: its filters are status, payment_status, \
-                            fulfillment_status, order, email and stuck";
-                faults.add(Code::UnknownFilter, format!("filter.{name}"), rule);
-            }
-        }
+    fn filter(&self, input: Value) -> Result<OrdersAsked, Wrong> {
+        let (filter, mut faults) = read_filter(&input, &FILTERS)?;
+        let FilterInput { status, payment_status, fulfillment_status, .. } = &filter;
+        let of = &mut faults;
+        let status = statuses::<OrderStatus>(status, "status", of);
+        let payment_status = statuses::<PaymentStatus>(payment_status, "payment_status", of);
+        let fulfillment_status =
+            statuses::<FulfillmentStatus>(fulfillment_status, "fulfillment_status", of);
+        let id = if input.get("order").is_some() { "filter.order" } else { "filter.id" };
+        let rule = "must be the id of an order, such as ord_01k8x4m5n6p7q8r9s0t1v2w3x4";
+        let ids: Vec<OrderId> = filter.id.read(id, rule, of);
+        let emails: Vec<FoldedEmail> =
+            filter.email.read("filter.email", "must have 1 to 254 characters", of);
+        let number = filter.number.read("filter.number", "must be an order number", of);
+        let reference = filter.reference.read("filter.reference", "must be a reference", of);
         faults.check()?;
-        Ok(filter)
+        Ok(OrdersAsked {
+            id: ids.iter().map(ToString::to_string).collect(),
+            status,
+            payment_status,
+            fulfillment_status,
+            email: emails.into_iter().map(|FoldedEmail(email)| email).collect(),
+            number,
+            reference,
+            stuck: filter.stuck,
+        })
     }
 
-    fn matches_after(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+    fn matches_after(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
         let row = &change.shown;
         let unfinished = row.saga_step.is_some();
         let seen = Seen {
@@ -131,7 +176,7 @@ impl ListTopic for OrdersTopic {
         is_about(filter, row) && self.sees(filter, &seen)
     }
 
-    fn matches_before(&self, filter: &FilterInput, change: &Change<OrderRows>) -> bool {
+    fn matches_before(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
         change.before.as_ref().is_some_and(|before| {
             let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = *before;
             let seen = Seen { status, payment_status, fulfillment_status, stuck, unfinished };
@@ -146,7 +191,7 @@ impl ListTopic for OrdersTopic {
 
     fn change<'a>(
         &self,
-        _: &FilterInput,
+        _: &OrdersAsked,
         merged: &Merged<'a, OrderRows>,
     ) -> Option<ChangeShape<'a>> {
         let row = &merged.last.shown;
@@ -166,16 +211,20 @@ impl ListTopic for OrdersTopic {
     async fn snapshot(
         &self,
         store: &Store,
-        filter: &FilterInput,
+        filter: &OrdersAsked,
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
+        let OrdersAsked { id, status, payment_status, fulfillment_status, .. } = filter.clone();
+        let OrdersAsked { email, number, reference, stuck, .. } = filter.clone();
         let filter = order::Filter {
-            id: filter.order.iter().cloned().collect(),
-            status: filter.status.clone(),
-            payment_status: filter.payment_status.iter().cloned().collect(),
-            fulfillment_status: filter.fulfillment_status.iter().cloned().collect(),
-            email: filter.email.iter().cloned().collect(),
-            stuck: filter.stuck,
+            id,
+            status,
+            payment_status,
+            fulfillment_status,
+            email,
+            number,
+            reference,
+            stuck,
             unfinished: self.unfinished,
             limit,
             ..order::Filter::default()

@@ -34,8 +34,8 @@ pub(super) struct LocationsTopic;
 #[async_trait]
 impl ListTopic for ProductsTopic {
     type List = RowList<Product>;
-    /// One SKU, or all.
-    type Filter = Option<Sku>;
+    /// SKUs; none for all.
+    type Filter = Vec<Sku>;
     type Row = LiveRow;
     type Change<'a> = ChangeShape<'a>;
 
@@ -47,12 +47,12 @@ impl ListTopic for ProductsTopic {
         Scope::ProductsRead
     }
 
-    fn filter(&self, input: Value) -> Result<Option<Sku>, Wrong> {
+    fn filter(&self, input: Value) -> Result<Vec<Sku>, Wrong> {
         by_sku(&input)
     }
 
-    fn matches_after(&self, filter: &Option<Sku>, change: &Change<RowList<Product>>) -> bool {
-        filter.as_ref().is_none_or(|sku| *sku == change.shown.row.value.sku)
+    fn matches_after(&self, filter: &Vec<Sku>, change: &Change<RowList<Product>>) -> bool {
+        filter.is_empty() || filter.contains(&change.shown.row.value.sku)
     }
 
     fn bytes(&self, change: &Change<RowList<Product>>, _: bool) -> usize {
@@ -61,7 +61,7 @@ impl ListTopic for ProductsTopic {
 
     fn change<'a>(
         &self,
-        _: &Option<Sku>,
+        _: &Vec<Sku>,
         merged: &Merged<'a, RowList<Product>>,
     ) -> Option<ChangeShape<'a>> {
         let (first, last) = (merged.first, merged.last);
@@ -77,10 +77,10 @@ impl ListTopic for ProductsTopic {
     async fn snapshot(
         &self,
         store: &Store,
-        sku: &Option<Sku>,
+        skus: &Vec<Sku>,
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
-        let (rows, ends) = list_at_end::<Product>(store, ("TRUE", sku.as_ref()), limit).await?;
+        let (rows, ends) = list_at_end::<Product>(store, ("TRUE", skus), limit).await?;
         Ok((rows.iter().map(|row| LiveRow::Product(row.into())).collect(), ends))
     }
 }
@@ -135,8 +135,7 @@ impl ListTopic for LocationsTopic {
         (): &(),
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
-        let (rows, ends) =
-            list_at_end::<StockLocation>(store, ("NOT deleted", None), limit).await?;
+        let (rows, ends) = list_at_end::<StockLocation>(store, ("NOT deleted", &[]), limit).await?;
         Ok((rows.iter().map(|row| LiveRow::Location(row.into())).collect(), ends))
     }
 }

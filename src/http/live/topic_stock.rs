@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::message::{ChangeShape, HappenedShape, LiveRow, StockChangeShape, Topic};
-use super::refusal::{Wrong, only, read_filter};
+use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::engine::projections::Projection as _;
@@ -45,15 +45,15 @@ pub(super) async fn read_beside(node: &Node, changed: &Changed) -> Result<(), st
     Ok(())
 }
 
-/// Which levels a subscription is about: each condition that is not set matches all.
+/// The levels that a subscription is about: of these SKUs, at these locations; none for all.
 pub(super) struct StockFilter {
-    sku: Option<Sku>,
-    location: Option<Location>,
+    sku: Vec<Sku>,
+    location: Vec<Location>,
 }
 
 impl StockFilter {
     fn is_at(&self, row: &stock::Row) -> bool {
-        self.location.as_ref().is_none_or(|location| location.as_str() == row.location)
+        self.location.is_empty() || self.location.iter().any(|one| one.as_str() == row.location)
     }
 }
 
@@ -73,23 +73,18 @@ impl ListTopic for StockTopic {
     }
 
     fn filter(&self, input: Value) -> Result<StockFilter, Wrong> {
-        let (filter, mut faults) = read_filter(&input)?;
-        let sku = filter.sku.as_deref().map(str::parse::<Sku>).transpose();
-        if let Err(rule) = &sku {
-            faults.invalid("filter.sku", rule.to_string());
-        }
-        let location = filter.location.as_deref().map(str::parse::<Location>).transpose();
-        if let Err(rule) = &location {
-            faults.invalid("filter.location", rule.to_string());
-        }
-        only(&["sku", "location"], &input, &mut faults);
+        let (filter, mut faults) = read_filter(&input, &["sku", "location"])?;
+        let sku = filter.sku.read("filter.sku", "must be a SKU", &mut faults);
+        let rule = "must be the id of a location";
+        let location = filter.location.read("filter.location", rule, &mut faults);
         faults.check()?;
-        Ok(StockFilter { sku: sku.ok().flatten(), location: location.ok().flatten() })
+        Ok(StockFilter { sku, location })
     }
 
     fn matches_after(&self, filter: &StockFilter, change: &Change<StockRows>) -> bool {
-        filter.sku.as_ref().is_none_or(|sku| *sku == change.shown.sku)
-            && (filter.location.is_none() || change.shown.rows.iter().any(|row| filter.is_at(row)))
+        let SkuLevels { sku, rows, .. } = &change.shown;
+        (filter.sku.is_empty() || filter.sku.contains(sku))
+            && (filter.location.is_empty() || rows.iter().any(|row| filter.is_at(row)))
     }
 
     fn bytes(&self, change: &Change<StockRows>, known: bool) -> usize {
@@ -121,7 +116,7 @@ impl ListTopic for StockTopic {
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
         let filter = stock::Filter {
-            sku: filter.sku.iter().cloned().collect(),
+            sku: filter.sku.clone(),
             location: filter.location.iter().map(ToString::to_string).collect(),
             limit,
             ..stock::Filter::default()
