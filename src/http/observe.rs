@@ -17,7 +17,7 @@ use super::edge::call::RequestId;
 use super::edge::error::Error;
 use super::edge::request_metrics::RequestMetrics;
 use super::edge::router::RoutedOperation;
-use super::edge::{connection, problem_body};
+use super::edge::{connection, cross_origin, problem_body};
 use super::live::Live;
 
 /// The middleware around all routes.
@@ -67,6 +67,24 @@ pub async fn observe(
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     Ok(response)
+}
+
+/// The middleware around [`cross_origin::cors`], which refuses preflight requests without the others:
+/// its refusals become problems.
+///
+/// [`cross_origin::cors`]: super::edge::cross_origin::cors
+pub async fn explain_preflight(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let response = next.call(request).await?;
+    let refused = response.response().error().and_then(cross_origin::refused);
+    let Some(refused) = refused else { return Ok(response) };
+    let (request, _) = response.into_parts();
+    let id = request_id(request.headers());
+    let mut response = problem_body::respond(&refused, &id);
+    add_headers(response.headers_mut(), &id, true, false);
+    Ok(ServiceResponse::new(request, response))
 }
 
 /// Writes the problem body of an answer that is an error.

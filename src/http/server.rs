@@ -30,7 +30,7 @@ use super::edge::route::Routes;
 use super::edge::secret::ServerSecret;
 use super::edge::{listen, router};
 use super::live::{self, Live};
-use super::observe::observe;
+use super::observe::{explain_preflight, observe};
 use super::operator::health::{Health, Serving};
 use super::operator::jobs::Jobs;
 use super::operator::metrics::NodeMetrics;
@@ -327,6 +327,7 @@ async fn serve(options: &Options, routes: Routes, shared: SharedState, started: 
             .configure(|app| shared.share(app))
             .wrap(from_fn(observe))
             .wrap(Compat::new(Condition::new(!cors_origins.is_empty(), cors(&cors_origins))))
+            .wrap(from_fn(explain_preflight))
             .configure(|app| router::configure(&routes, app))
             .default_service(web::to(|| async {
                 Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))

@@ -2,6 +2,7 @@
 //! answer allows.
 
 use reqwest::{Method, Response};
+use serde_json::Value;
 
 use crate::site::Site;
 
@@ -49,6 +50,13 @@ async fn pages_of_allowed_origins_may_call_the_api_and_read_its_headers() {
     for other in ["https://shop.example.evil", "https://shop.example:8443", "null"] {
         let asked = preflight(&site, other, "/v1/store/carts").await;
         assert_eq!(header(&asked, "access-control-allow-origin"), "", "{other}");
+        assert_eq!(asked.status().as_u16(), 403, "{other}");
+        assert_eq!(header(&asked, "content-type"), "application/problem+json");
+        assert!(!header(&asked, "x-request-id").is_empty());
+        let problem: Value = asked.json().await.unwrap();
+        assert_eq!(problem["code"], "forbidden_origin");
+        assert_eq!(problem["errors"][0]["field"], "Origin");
+        assert!(problem["detail"].as_str().unwrap().contains("http.cors_origins"));
     }
     site.verify().await;
 }

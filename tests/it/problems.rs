@@ -102,3 +102,14 @@ async fn every_problem_has_the_members_of_its_code() {
     assert_eq!(met.0, documents::codes_with_members());
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_error_codes_are_on_one_page() {
+    let site = Site::open().await;
+    let page = site.request(Method::GET, "/docs/errors").send().await.unwrap();
+    assert_eq!(page.status().as_u16(), 200);
+    let page = page.text().await.unwrap();
+    for code in ["invalid_request", "cart_changed", "internal"] {
+        assert!(page.contains(&format!("<a href=\"/docs/errors/{code}\">")), "{code}");
+    }
+}

@@ -1,8 +1,10 @@
-//! The pages `/docs/errors/{code}`: the meaning of an error code, and its remedy.
+//! The pages `/docs/errors`, with all error codes, and `/docs/errors/{code}`: the meaning of a code,
+//! and its remedy.
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use strum::VariantArray as _;
 use utoipa::ToSchema;
 
 use super::page::{answer, escape};
@@ -16,6 +18,29 @@ pub struct CodePage {
     status: u16,
     title: &'static str,
     remedy: &'static str,
+}
+
+/// Lists the error codes, with their meanings and remedies.
+#[utoipa::path(get, path = "/docs/errors", tag = "docs",
+    responses((status = 200, description = "A page", content_type = "text/html")))]
+pub async fn list_error_codes() -> HttpResponse {
+    let mut main = "<h1>Error codes</h1>\n<p>The rules that all answers follow are in \
+                    <a href=\"/docs/guide/api\">the HTTP API</a>.</p>\n<table>\n<thead><tr>\
+                    <th>Code</th><th>Status</th><th>Meaning</th><th>Remedy</th></tr></thead>\n\
+                    <tbody>\n"
+        .to_owned();
+    for code in Code::VARIANTS {
+        main += &format!(
+            "<tr><td><a href=\"/docs/errors/{name}\"><code>{name}</code></a></td><td>{status}</td>\
+             <td>{title}</td><td>{remedy}</td></tr>\n",
+            name = code.as_str(),
+            status = code.status().as_u16(),
+            title = escape(code.title()),
+            remedy = escape(code.remedy()),
+        );
+    }
+    main += "</tbody>\n</table>\n";
+    answer("Error codes", "/docs/errors", &main, "")
 }
 
 /// Explains an error code: what it means and what to do about it.
@@ -49,8 +74,8 @@ pub async fn explain_error(
 fn page(code: Code) -> HttpResponse {
     let main = format!(
         "<h1><code>{code}</code></h1>\n<p><strong>{status}</strong> {title}.</p>\n<p>{remedy}</p>\n\
-         <p>All codes, and the rules that all answers follow, are in \
-         <a href=\"/docs/guide/api#error-codes\">the HTTP API</a>.</p>\n",
+         <p><a href=\"/docs/errors\">All codes</a>; the rules that all answers follow are in \
+         <a href=\"/docs/guide/api\">the HTTP API</a>.</p>\n",
         code = code.as_str(),
         status = code.status(),
         title = escape(code.title()),

@@ -25,6 +25,7 @@ routes! {
     /// The documentation pages.
     pub const ROUTES =
     GET "/openapi.json"       PUBLIC Browse openapi::show_openapi;
+    GET "/docs/errors"        PUBLIC Browse error_page::list_error_codes;
     GET "/docs/errors/{code}" PUBLIC Browse error_page::explain_error;
     GET "/postman.json"       PUBLIC Browse postman::show_postman;
     GET "/docs/guide"         PUBLIC Browse guide::show_guide;

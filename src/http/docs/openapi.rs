@@ -61,7 +61,7 @@ const TAGS: [(&str, &str); 11] = [
 
 /// Operations that are no part of the API: pages for people, calls between nodes, and the websocket,
 /// which OpenAPI cannot describe.
-pub const LEFT_OUT: [&str; 10] = [
+pub const LEFT_OUT: [&str; 11] = [
     "answer_node",
     "show_start",
     "show_admin",
@@ -70,6 +70,7 @@ pub const LEFT_OUT: [&str; 10] = [
     "show_docs",
     "show_guide",
     "show_guide_page",
+    "list_error_codes",
     "explain_error",
     "open_live",
 ];

@@ -2,10 +2,12 @@
 //! Cookies are never accepted from another origin (`session`): such pages send a key or an order's
 //! token.
 
-use actix_cors::Cors;
+use actix_cors::{Cors, CorsError};
 use reqwest::Url;
 
 use crate::domain::limits::holds;
+use crate::http::edge::error::Error;
+use crate::http::edge::problem::Code;
 
 /// The most origins that a setting may name.
 const ORIGINS_MAX: usize = 100;
@@ -40,6 +42,20 @@ fn is_origin(text: &str) -> bool {
     let url = Url::parse(text).ok();
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https"));
     url.is_some_and(|url| url.origin().ascii_serialization() == text)
+}
+
+/// The refusal of a preflight request, if an error is one.
+#[must_use]
+pub fn refused(error: &actix_web::Error) -> Option<Error> {
+    Some(match error.as_error::<CorsError>()? {
+        CorsError::OriginNotAllowed => {
+            let detail = "pages of this origin may not call the server; http.cors_origins lists \
+                          those that may";
+            Error::new(Code::ForbiddenOrigin, detail)
+                .at("Origin", "must be one of http.cors_origins")
+        }
+        other => Error::new(Code::BadRequest, format!("the preflight request: {other}")),
+    })
 }
 
 /// Answers preflight requests from these origins, and lets their pages read answers.
