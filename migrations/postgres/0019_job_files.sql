@@ -4,6 +4,6 @@ CREATE TABLE job_part (
     job     TEXT   NOT NULL COLLATE "C",
     attempt BIGINT NOT NULL, -- of the job: only the parts of its last attempt count
     part    BIGINT NOT NULL, -- from 0
-    content TEXT   NOT NULL,
+    content TEXT   NOT NULL COLLATE "C",
     PRIMARY KEY (job, attempt, part)
 );
