@@ -63,8 +63,8 @@ impl BuyersOrder<'_> {
     /// A payment of it is in progress.
     #[must_use]
     pub fn in_progress(self, detail: String) -> Error {
-        let (order, token) = (self.id.to_string(), self.token.to_owned());
-        Error::of(&CheckoutInProgress { order, token, links: self.links() }, detail)
+        let order = self.id.to_string();
+        Error::of(&CheckoutInProgress { order, links: self.links() }, detail)
     }
 
     /// It was cancelled.
@@ -139,8 +139,6 @@ pub struct OutOfStock {
 pub struct CheckoutInProgress {
     #[schema(value_type = schemas::OrderId)]
     order: String,
-    /// The order's token.
-    token: String,
     /// `null` if the order cannot be read now.
     links: Option<OrderLinks>,
 }
