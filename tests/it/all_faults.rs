@@ -4,6 +4,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::buyer_tokens;
 use crate::site::{Answer, Site};
 
 /// The fields of a refusal, in their order.
@@ -110,7 +111,7 @@ async fn faults_of_headers_stand_beside_those_of_the_body() {
     let order = site.checkout(&cart, "key-1", "tok_declined", 30).await.body;
     let path = order["links"]["cancel"].as_str().unwrap();
     let cancel = site.request(Method::POST, &format!("{path}?colour=red"));
-    let cancel = cancel.bearer_auth(order["token"].as_str().unwrap());
+    let cancel = cancel.bearer_auth(buyer_tokens::token(&cart));
     let refused = site.send(cancel.header("Prefer", "wait=x").json(&json!({"why": 1}))).await;
     assert_eq!(fields(&refused), ["Prefer", "body", "colour"]);
 
