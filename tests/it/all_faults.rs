@@ -271,3 +271,26 @@ async fn units_that_a_line_of_a_cart_cannot_take_are_named_where_they_are() {
     let rule = none.body["errors"][0]["message"].as_str().unwrap();
     assert_eq!(rule, "must be from 1 to 1000000; DELETE removes the line");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_list_does_not_stand_for_all() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}/fulfillments", cart.replace("cart_", "ord_"));
+    let refused = site.send(admin(&site, Method::POST, &path).json(&json!({"lines": []}))).await;
+    assert_eq!(fields(&refused), ["lines"]);
+    assert_eq!(site.order(&cart).await["fulfillment_status"], "unfulfilled");
+    for (list, filter) in [("orders", "id"), ("orders", "status"), ("stock", "sku")] {
+        for nothing in ["", ","] {
+            let path = format!("/{list}?{filter}={nothing}");
+            let refused = site.send(admin(&site, Method::GET, &path)).await;
+            assert_eq!(fields(&refused), [filter], "{path}");
+        }
+    }
+    let export =
+        admin(&site, Method::POST, "/order-exports").json(&json!({"status": ["confirmed"]}));
+    assert_eq!(site.send(export).await.status, 422, "its filters are in the query");
+    site.verify().await;
+}

@@ -171,8 +171,8 @@ impl Story {
                 let declined = world.checkout("checkout-1", "tok_declined").await;
                 let path = declined["links"]["new_cart"].as_str().unwrap();
                 let path = path.strip_prefix("/v1").unwrap();
-                let made = world.send(Method::POST, &path, "", None).await;
-                let again = world.send(Method::POST, &path, "", None).await;
+                let made = world.send(Method::POST, path, "", None).await;
+                let again = world.send(Method::POST, path, "", None).await;
                 assert_eq!((&made["id"], &made["version"]), (&again["id"], &json!(2)), "{made:#}");
                 world.until("status", "cancelled").await;
             }

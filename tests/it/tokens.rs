@@ -143,6 +143,7 @@ async fn the_token_of_an_order_expires_and_is_issued_again_to_its_email_address(
     let placed = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
     let (order, token) = (placed["id"].as_str().unwrap(), placed["token"].as_str().unwrap());
     let of_cart = buyer_tokens::token(&cart);
+    let old = site.cart(&[("LAMP", 1)]).await;
     for days in [0, 2] {
         clock.turn(Span::from_secs(days * 24 * 3_600));
         my_order(&site, order, token).await.expect(200);
@@ -154,6 +155,9 @@ async fn the_token_of_an_order_expires_and_is_issued_again_to_its_email_address(
         assert_eq!((refused.status, refused.code()), (401, "unauthorized"));
         assert!(refused.body["detail"].as_str().unwrap().contains("expired"), "{}", refused.body);
     }
+    // A cart is older than its order: its token opens the order from when it was placed.
+    let placed = site.checkout(&old, "key-2", "tok_ok", 30).await.expect(201);
+    my_order(&site, placed["id"].as_str().unwrap(), &buyer_tokens::token(&old)).await.expect(200);
     let path = format!("/orders/{order}/tokens");
     let issued = site.admin(Method::POST, &path, None).await.expect(201);
     assert_eq!(issued["email"], "ada@example.com");
@@ -164,6 +168,27 @@ async fn the_token_of_an_order_expires_and_is_issued_again_to_its_email_address(
     let unknown = "/orders/ord_01h455vb4pex5vsknk084sn02q/tokens";
     site.admin(Method::POST, unknown, None).await.expect(404);
     site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_was_forgotten_and_the_token_of_another_cart_create_a_new_cart() {
+    let mut site = Site::open().await;
+    let clock = Clock::by_hand(Clock::system().now());
+    site.app.take().unwrap().stop().await;
+    site.app = Some(kontor::app::App::start_at(&site.config, clock.clone()).await.unwrap());
+    let new = |token: &str| {
+        let request = site.request(Method::POST, "/v1/store/carts").json(&json!({}));
+        let request = request.header("Idempotency-Key", "0123456789abcdef");
+        if token.is_empty() { request } else { request.bearer_auth(token) }
+    };
+    let first = site.send(new("")).await.expect(201);
+    let token = first["token"].as_str().unwrap();
+    let again = site.send(new(token)).await.expect(201);
+    assert_eq!(first["id"], again["id"]);
+    clock.turn(Span::from_secs(24 * 3_600 + 1));
+    let later = site.send(new("")).await.expect(201);
+    assert_ne!(first["id"], later["id"]);
+    assert_eq!(site.send(new("")).await.expect(201)["id"], later["id"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

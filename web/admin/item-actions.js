@@ -77,6 +77,8 @@ export function receive(item, { location, incoming }, read) {
 export function recount(item, { location }, read) {
   const difference = (typed, now) => whole(typed) - levelOf(now, location).on_hand;
   let found = 0;
+  // A count is of the shelf as it was when it was typed: what is shipped after that is not counted.
+  let counted = { text: null, on_hand: 0 };
   ask({
     heading: `Count ${item.sku} at ${placeName(location)}`, verb: "Save the count", about: about(item),
     done: () => (found ? `The stock was corrected by ${signed(found)}` : "The count agrees: nothing was changed"),
@@ -85,11 +87,18 @@ export function recount(item, { location }, read) {
       also: ["on_hand"], codes: ["stock_committed"],
       most: (typed, now) => (whole(typed) < promised(levelOf(now, location)) ? `must be at least ${several(promised(levelOf(now, location)), "unit")}: so many are reserved or allocated` : null),
     })],
-    sum: ({ quantity }, now) => [h("span", { text: "Difference" }), h("b", { class: "num", text: quantity ? signed(difference(quantity, now)) : "–" }),
-      h("span", { class: "faint num", text: `${count(levelOf(now, location).on_hand)} should be on hand` })],
+    sum: ({ quantity }, now) => {
+      if (quantity !== counted.text) counted = { text: quantity, on_hand: levelOf(now, location).on_hand };
+      return [h("span", { text: "Difference" }), h("b", { class: "num", text: quantity ? signed(difference(quantity, now)) : "–" }),
+        h("span", { class: "faint num", text: `${count(levelOf(now, location).on_hand)} should be on hand` })];
+    },
     async act({ quantity }, key, now) {
-      found = difference(quantity, now);
-      if (found) await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: levelOf(now, location).on_hand }, { key });
+      const { on_hand } = counted.text === quantity ? counted : levelOf(now, location);
+      counted.text = null;
+      found = whole(quantity) - on_hand;
+      if (found || on_hand !== levelOf(now, location).on_hand) {
+        await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: on_hand }, { key });
+      }
       read();
     },
   });

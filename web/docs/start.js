@@ -47,7 +47,6 @@ async function start() {
     defaultModelsExpandDepth: -1,
     docExpansion: "none",
     displayRequestDuration: true,
-    persistAuthorization: true,
     tryItOutEnabled: true,
     onComplete() {
       if (location.hash.length > 1) return;

@@ -103,7 +103,8 @@ fn numbers_at_the_edge_are_refused() {
         check(&[(0, create(vec![new("A", 1)])), (0, amount(1, bad))], no);
         check(&[(0, create(vec![new("A", 1), new("A", bad)]))], no);
     }
-    check(&[(0, create(vec![new("A", QUANTITY_MAX), new("A", 1)]))], no);
+    let full = "must leave each line with at most 1000000 units";
+    check(&[(0, create(vec![new("A", QUANTITY_MAX), new("A", 1)]))], full);
     let many = |from: usize, to: usize| (from..to).map(|n| new(&format!("S{n}"), 1)).collect();
     let full = (0, create(many(0, LINES_MAX)));
     let too_many = "must leave the cart with at most 2000 lines";

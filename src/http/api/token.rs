@@ -15,8 +15,10 @@ use utoipa::openapi::ComponentsBuilder;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
+use crate::actors::engine::host::View;
 use crate::actors::node::Node;
 use crate::domain::id::{CartId, Key, OrderId};
+use crate::domain::order::{self, Order};
 use crate::domain::time::{Span, Timestamp};
 use crate::http::edge::access::Proof;
 use crate::http::edge::authentication::{Authenticator, bearer};
@@ -95,8 +97,8 @@ pub fn opens_cart(secret: &ServerSecret, cart: CartId, token: &str) -> bool {
     Bearer::Cart.issued(secret, cart.0, token).is_some()
 }
 
-/// When the permission that a token gives for an order ends: `lifetime` after the end of the day of
-/// its issue. `None` if it is neither a token of the order nor of its cart.
+/// When a token of an order expires: `lifetime` after the end of the day of its issue. `None` if it is
+/// no token of the order.
 #[must_use]
 pub fn opens_order_until(
     secret: &ServerSecret,
@@ -104,9 +106,12 @@ pub fn opens_order_until(
     token: &str,
     lifetime: Span,
 ) -> Option<Timestamp> {
-    let all = [Bearer::Order, Bearer::Cart];
-    let day = all.into_iter().find_map(|of| of.issued(secret, key, token))?;
-    Some(Timestamp::from_millis((i64::from(day) + 1) * DAY_MS) + lifetime)
+    Some(end_of(Bearer::Order.issued(secret, key, token)?) + lifetime)
+}
+
+/// The end of a day.
+fn end_of(day: u16) -> Timestamp {
+    Timestamp::from_millis((i64::from(day) + 1) * DAY_MS)
 }
 
 /// The security scheme of a cart's token.
@@ -133,10 +138,28 @@ pub static CART_WRITER: Proof = Proof {
 const CART_PROBLEMS: &[(&str, &str)] =
     &[("409", crate::http::docs::openapi::CONFLICTS), ("410", "`cart_expired`")];
 
+/// Admits anybody, and API keys. The token of another cart, which a page may send with every request,
+/// is no key, and of no use here.
+pub static NEW_CART: Proof = Proof {
+    name: "anyone, or an API key",
+    find: |request| Box::pin(new_cart(request)),
+    schemes: &["", "api_key"],
+    problems: CART_PROBLEMS,
+};
+
+async fn new_cart(request: &HttpRequest) -> Result<Principal, Error> {
+    let of_buyer =
+        |text: &str| [Bearer::Cart, Bearer::Order].iter().any(|of| text.starts_with(of.prefix()));
+    match bearer(request.headers())? {
+        Some(text) if !of_buyer(text) => data::<Authenticator>(request)?.holder(text).await,
+        _ => Ok(Principal::Anyone),
+    }
+}
+
 /// Admits who has the token of the order or of its cart.
 pub static ORDER: Proof = Proof {
-    name: "the order's token",
-    find: |request| Box::pin(std::future::ready(of_order(request))),
+    name: "the token of the order or its cart",
+    find: |request| Box::pin(of_order(request)),
     schemes: &[ORDER_SCHEME, CART_SCHEME],
     problems: &[],
 };
@@ -161,13 +184,20 @@ async fn of_cart(request: &HttpRequest, scope: Scope) -> Result<Principal, Error
     principal.must(scope).map(|()| principal)
 }
 
-fn of_order(request: &HttpRequest) -> Result<Principal, Error> {
-    let order = id(request.match_info().query("id"), "order")?;
+async fn of_order(request: &HttpRequest) -> Result<Principal, Error> {
+    let order: OrderId = id(request.match_info().query("id"), "order")?;
     let mut query = Query::of(request, &[])?;
     let given = bearer(request.headers())?.unwrap_or("");
-    let node = data::<Node>(request)?;
-    let secret = data::<ServerSecret>(request)?;
-    match opens_order_until(secret, order, given, node.settings.order_token_lifetime()) {
+    let (node, secret) = (data::<Node>(request)?, data::<ServerSecret>(request)?);
+    let lifetime = node.settings.order_token_lifetime();
+    let until = if opens_cart(secret, CartId(order.0), given) {
+        let placed = |view: View<'_, Order>| view.state.placed().map(|_| view.state.placed_at());
+        let placed = node.orders.read(&order::entity_id(order), placed).await?;
+        Some(end_of(day_of(placed.unwrap_or(node.clock.now()))) + lifetime)
+    } else {
+        opens_order_until(secret, order, given, lifetime)
+    };
+    match until {
         Some(until) if node.clock.now() < until => {
             std::mem::take(&mut query.faults).leave(request);
             Ok(Principal::Anyone)
@@ -175,7 +205,7 @@ fn of_order(request: &HttpRequest) -> Result<Principal, Error> {
         Some(_) => Err(unauthorized("this token of the order has expired")),
         None => {
             let detail = "this request needs the order's token, from its checkout, or the token of \
-                          its cart";
+                          its cart, as `Authorization: Bearer`";
             Err(unauthorized(detail))
         }
     }
@@ -213,7 +243,7 @@ mod tests {
             let until = opens_order_until(secret, OrderId(key(n)), token, Span::from_secs(9));
             (opens_cart(secret, CartId(key(n)), token), until.is_some())
         };
-        assert_eq!(opens(&own, 1, &cart), (true, true), "a cart's token opens its order too");
+        assert_eq!(opens(&own, 1, &cart), (true, false));
         assert_eq!(opens(&own, 1, &order), (false, true));
         for token in [&cart, &order] {
             assert_eq!(opens(&own, 2, token), (false, false));

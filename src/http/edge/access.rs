@@ -9,7 +9,7 @@ use std::fmt;
 use actix_web::HttpRequest;
 use futures_util::future::LocalBoxFuture;
 
-use super::authentication::{Authenticator, bearer};
+use super::authentication::Authenticator;
 use super::data::data;
 use super::error::Error;
 use super::principal::{NO_KEY, Principal, Scope, unauthorized};
@@ -96,16 +96,5 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
             }
             Ok(principal)
         }
-    }
-}
-
-/// Admits anybody; if an API key is sent, it must be valid.
-///
-/// # Errors
-/// 401 for an invalid key; the store's errors.
-pub async fn key_if_sent(request: &HttpRequest) -> Result<Principal, Error> {
-    match bearer(request.headers())? {
-        Some(text) => data::<Authenticator>(request)?.holder(text).await,
-        None => Ok(Principal::Anyone),
     }
 }

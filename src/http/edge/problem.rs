@@ -65,7 +65,7 @@ codes! {
     CheckoutClosed 503 "Checkout is switched off", "An operator has switched checkout off. Nothing was ordered or paid: send the request again later.";
     CartSpent 409 "The cart has become an order", "Continue with the order whose id is in `order`.";
     CartChanged 409 "The total differs from the expected total", "Show the buyer the total in `total`, and send it as `expected_total`.";
-    CheckoutInProgress 409 "A payment of the order is in progress", "Wait for the outcome: read the order at `links.self` with the token in `token`, or send the same request with the same key.";
+    CheckoutInProgress 409 "A payment of the order is in progress", "Wait for the outcome: read the order with its token or its cart's, or send the same request with the same key.";
     OutOfStock 409 "There is not enough stock", "If `order` is null, the cart is still open: change the quantities of the items in `lines`.";
     OrderCancelled 409 "The order was cancelled", "Create a new cart.";
     CartExpired 410 "The cart has expired", "Create a new cart.";
@@ -73,7 +73,7 @@ codes! {
     IdempotencyKeyMissing 422 "This request needs an idempotency key", "Send `Idempotency-Key` with a new random value, and the same value with each retry.";
     IdempotencyKeyReused 422 "The idempotency key was used for another request", "Use a new key for a new request; send a retry unchanged.";
     IdempotencyInFlight 409 "The first request with this key is still in progress", "Send the request again after a second to get the outcome of the first one.";
-    PaymentDeclined 402 "The payment was declined", "Pay in another way until `payment_deadline_at`, with a new payment token, under a new key. `links` has the paths to pay again, to cancel the order, and to go on with a new cart, with the token in `token`.";
+    PaymentDeclined 402 "The payment was declined", "Pay in another way until `payment_deadline_at`, with a new payment token, under a new key. `links` has the paths to pay again, to cancel the order, and to go on with a new cart, with the token of the order or its cart.";
     WrongState 409 "Not allowed in the current state", "Read the resource again; `detail` gives the reason.";
     StockCommitted 409 "Too few units are free at the location", "Free units are on hand, and neither reserved nor allocated: change at most the number that `errors` names, or cancel orders first.";
     StockChanged 409 "The stock has changed", "Read the stock again, and repeat with the current number in `change_from`.";

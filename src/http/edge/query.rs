@@ -134,6 +134,9 @@ impl Query {
                 return Vec::new();
             }
         }
+        if values.is_empty() && self.values.contains_key(name) {
+            self.faults.invalid(name, "must not be empty: leave it out to select all".to_owned());
+        }
         let (mut parsed, mut wrong) = (Vec::with_capacity(values.len()), Vec::new());
         for value in &values {
             match value.parse() {
@@ -299,7 +302,6 @@ mod tests {
         };
         for (text, expected) in [
             ("", &[][..]),
-            ("sku=", &[]),
             ("sku=a", &["a"]),
             ("sku=a,b&sku=c", &["a", "b", "c"]),
             ("sku=a&sku=a,%20b%20,,a", &["a", "b"]),
@@ -307,6 +309,7 @@ mod tests {
         ] {
             assert_eq!(values(text).unwrap(), expected, "{text}");
         }
+        assert!(values("sku=").is_err() && values("sku=,").is_err(), "nothing is not all");
         let many = (0..=VALUES_MAX).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
         assert!(values(&format!("sku={many}")).is_err());
         let mut query = Query::parse("sku=1,x,y", (&[], &["sku"])).unwrap();

@@ -19,6 +19,7 @@ use crate::http::api::order::schema as of_orders;
 use crate::http::docs::schemas;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
+use crate::http::edge::json_body::NoBody;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
 use crate::http::operator::jobs::{self, Jobs};
@@ -125,6 +126,7 @@ pub async fn create_order_export(
     call: RequestParts,
     jobs: web::Data<Jobs>,
     request: HttpRequest,
+    _body: NoBody,
 ) -> Result<HttpResponse, Error> {
     let mut asked = query(request.query_string())?;
     list::filter(&mut asked);

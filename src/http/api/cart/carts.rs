@@ -70,7 +70,15 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
         Some(there) => there,
         None => ids[0],
     };
-    let made = call.node().carts.ask(&cart::entity_id(cart), command, cause, read).await?;
+    let (carts, old) = (&call.node().carts, cart != ids[0]);
+    let made = carts.ask(&cart::entity_id(cart), command.clone(), cause.clone(), read).await;
+    let (cart, made) = match made {
+        // The key was forgotten after a day: this is another cart.
+        Err(host::Error::Rejected(cart::Rejection::Exists)) if old => {
+            (ids[0], carts.ask(&cart::entity_id(ids[0]), command, cause, read).await?)
+        }
+        made => (cart, made?),
+    };
     made.0.open(call.now())?;
     answer(&call, StatusCode::CREATED, cart, made).await
 }

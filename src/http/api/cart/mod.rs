@@ -1,9 +1,8 @@
 //! Carts, and their checkout.
 
 use crate::http::api::token;
-use crate::http::docs::openapi::CONFLICTS;
 use crate::http::docs::schemas::beside;
-use crate::http::edge::access::{Access, Proof, key_if_sent};
+use crate::http::edge::access::Access;
 use crate::http::edge::problem::Code;
 use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
@@ -19,14 +18,8 @@ pub mod requirement;
 pub mod schema;
 pub mod shape;
 
-/// Anybody. An API key is optional, but must be valid if it is sent.
-static ANYONE: Proof = Proof {
-    name: "anyone, or an API key",
-    find: |request| Box::pin(key_if_sent(request)),
-    schemes: &["", "api_key"],
-    problems: &[("409", CONFLICTS), ("410", "`cart_expired`")],
-};
-const NEW: Access = Access::Proof(&ANYONE);
+/// Anybody, or an API key.
+const NEW: Access = Access::Proof(&token::NEW_CART);
 /// Whoever has the cart's token.
 const READ: Access = Access::Proof(&token::CART_READER);
 const CART: Access = Access::Proof(&token::CART_WRITER);

@@ -188,13 +188,23 @@ impl ToSchema for WebAddress {
 #[derive(Clone, Debug, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FulfillmentInput {
-    /// The lines to ship; by default everything that is left.
+    /// The lines to ship; without it, everything that is left.
     #[serde(default)]
-    #[garde(dive)]
-    lines: FulfillmentLines,
+    #[garde(custom(some_lines), dive)]
+    lines: Option<FulfillmentLines>,
     #[serde(default)]
     #[garde(dive)]
     tracking: Option<TrackingInput>,
+}
+
+/// An empty list does not stand for all lines: a pick list that came out empty ships nothing.
+fn some_lines(lines: &Option<FulfillmentLines>, (): &()) -> garde::Result {
+    match lines {
+        Some(lines) if lines.is_empty() => Err(garde::Error::new(
+            "must not be empty: leave it out to ship everything that is left",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A correction of a fulfillment.
@@ -339,6 +349,7 @@ pub async fn fulfill_order(
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
     let Draft { value: FulfillmentInput { lines, tracking }, mut faults, .. } = body;
+    let lines = lines.unwrap_or_default();
     let numbers: Vec<u32> = lines.iter().map(|line| number(&line.line)).collect();
     each_once(&numbers, &mut faults);
     let tracking = faults.note(tracking.map(tracking_of).transpose());
