@@ -270,6 +270,10 @@ async fn stock_is_found_by_name_counted_and_transferred() {
     site.admin(Method::POST, path, Some(body)).await.expect(200);
     page.sees("dialog .news li", "main: on hand 10 → 9").await;
     page.sees("dialog .sum", "−2").await;
+    // What was counted before is not what is there now: it is sent only once it was looked at again.
+    page.press_control("Enter").await;
+    page.sees("dialog", "check the count, and submit again").await;
+    assert_eq!(site.level("LAMP").await["levels"][0]["on_hand"], 9);
     page.press_control("Enter").await;
     page.sees("#said.shown", "corrected by −2").await;
     page.sees(".levels .c-on_hand", "7").await;
@@ -309,7 +313,9 @@ async fn stock_is_found_by_name_counted_and_transferred() {
     // The list that was left still shows what was searched for.
     page.press("Escape").await;
     page.until("location.hash === '#/stock?q=duct+lam'").await;
-    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    let mut troubles = page.troubles("/v1/session");
+    troubles.retain(|one| !one.contains("409 (Conflict)"));
+    assert_eq!(troubles, [""; 0]);
     site.verify().await;
 }
 
