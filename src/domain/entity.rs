@@ -42,8 +42,7 @@ impl EntityId {
         self.0.split_once('_').map_or(&*self.0, |(_, key)| key)
     }
 
-    /// The id for logs. Whoever knows a cart's id may use the cart, so of a cart's id only the last
-    /// 6 characters are shown.
+    /// The id for logs: of a cart's id, the last 6 characters.
     #[must_use]
     pub fn for_log(&self) -> String {
         match self.0.strip_prefix("cart_") {

@@ -1,8 +1,8 @@
 //! Access control: who may call a route, as the list of routes says, and how a caller is
 //! authenticated.
 //!
-//! Other parts of `http` define proofs of their own (an order's token, a ticket for a socket), next
-//! to the routes that they give access to. Sign-in and sign-out are in `operator`.
+//! Other parts of `http` define proofs of their own: a buyer's token in `api/token`, a ticket for a
+//! socket next to its route. Sign-in and sign-out are in `operator`.
 
 use std::fmt;
 

@@ -2,8 +2,8 @@
 //! a time. Both have the same tokens, so that a client can go from one to the other.
 //!
 //! `actors::engine::change_pages` reads the pages, on any node. This module adds the current rows,
-//! those of orders, products and stock with one statement each. There is no topic of carts: whoever
-//! knows a cart's id may use the cart.
+//! those of orders, products and stock with one statement each. There is no topic of carts: what was
+//! bought is in the orders.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;

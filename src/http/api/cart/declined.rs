@@ -1,5 +1,5 @@
-//! What a buyer does after a declined payment, with the token of the order or its cart: pay again, cancel the order,
-//! or go on with a new cart.
+//! What a buyer does after a declined payment, with the token of the order or its cart: pay again,
+//! cancel the order, or go on with a new cart.
 
 use std::time::Duration;
 

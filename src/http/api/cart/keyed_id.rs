@@ -8,10 +8,9 @@
 //! 24 hours before. Nothing but the cart is written, so a crash in between does no harm. Without
 //! the server's secret nobody can compute such an id.
 //!
-//! Whoever knows a cart's id may use the cart, and buyers without an API key differ only in their
-//! idempotency keys: whoever sends the same key gets the same cart. So a buyer's key must be long
-//! enough to be random. The IP address cannot tell buyers apart: those behind one proxy share an
-//! address, and that of a phone changes.
+//! Buyers without an API key differ only in their idempotency keys: whoever sends the same key gets
+//! the same cart, and its token. So a buyer's key must be long enough to be random. The IP address
+//! cannot tell buyers apart: those behind one proxy share an address, and that of a phone changes.
 
 use crate::domain::id::{CartId, Key};
 use crate::domain::time::Timestamp;
