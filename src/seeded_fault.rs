@@ -77,6 +77,8 @@ pub enum SeededFault {
     RefundedStaysToPick,
     /// Under the policy `at_dispatch`, a shipment is not captured if there was an earlier capture.
     ShipmentNotCaptured,
+    /// Under the policy `by_hand`, refunded units that were never captured stay due.
+    WaivedStaysDue,
     /// A payment is requested for an order whose total is 0.
     FreeOrderPaid,
     /// The authorization of a cancelled order is not voided.

@@ -111,6 +111,8 @@ impl Summary {
         let unshipped = |sku: &Sku| -> i64 {
             lines().filter(|line| line.sku == *sku).map(|line| order.unshipped(line.id)).sum()
         };
+        // All units were refunded before they were shipped.
+        let nothing_ships = order.fulfillment_status() == FulfillmentStatus::NotRequired;
         let set_aside: i64 = order.attempts().iter().map(Attempt::authorized).sum();
         Self {
             progress: match order.phase() {
@@ -130,10 +132,11 @@ impl Summary {
             takes_all: match order.placed().map(|placed| placed.capture) {
                 Some(CapturePolicy::AtOnce) => true,
                 Some(CapturePolicy::AtDispatch) => order.unshipped_units() == 0,
-                Some(CapturePolicy::ByHand) | None => false,
+                Some(CapturePolicy::ByHand) => nothing_ships,
+                None => false,
             },
             due_at_dispatch: order.due_at_dispatch(),
-            released: order.captures_at_dispatch() && order.unshipped_units() == 0,
+            released: nothing_ships || order.captures_at_dispatch() && order.unshipped_units() == 0,
             attempts: order.attempts().into(),
             operations: operations.collect(),
             to_pick: order.phase() == Phase::Confirmed

@@ -30,6 +30,7 @@ mod bus;
 mod buyer_tokens;
 mod buyers_view;
 mod cache;
+mod captures;
 mod checkout;
 mod cli_client;
 mod cli_output;

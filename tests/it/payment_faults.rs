@@ -22,7 +22,6 @@
 //! | paid after the hold lapsed | reserved again, else the money goes back | `late_payment_with_stock_confirms_the_order`, `late_payment_without_stock_is_refunded` |
 //! | another amount | an alert, and nothing is sent | `other_authorized_amount_raises_an_alert_and_ships_nothing` |
 //! | another currency | never counted: it is reversed, and the buyer pays again | `an_authorization_in_another_currency_is_reversed` |
-//! | a capture by hand before a shipment that captures | the shipment captures the rest | `at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand` |
 //! | the provider is down | orders wait, all else goes on | `unreachable_provider_stops_only_payments` |
 //! | nobody pays | given up at the deadline | `unpaid_order_is_cancelled_at_its_deadline` |
 
@@ -312,48 +311,6 @@ async fn late_payment_without_stock_is_refunded() {
     assert_eq!(order["captured"]["amount"], 0);
     site.until(&quick, |order| order["payment_status"] == "captured").await;
     assert_eq!(site.level("LAMP").await["allocated"], 1);
-    site.verify().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand() {
-    let site = Site::with(|config| config.shop.capture = CapturePolicy::AtDispatch).await;
-    site.sell("LAMP", 1_000, 9).await;
-    site.sell("MUG", 500, 9).await;
-    let order = async |key: &str| {
-        let cart = site.cart(&[("LAMP", 1), ("MUG", 1)]).await;
-        let order = site.checkout(&cart, key, "tok_ok", 30).await.expect(201);
-        (cart, format!("/orders/{}", order["id"].as_str().unwrap()))
-    };
-    let post = async |path: &str, body: Value| site.admin(Method::POST, path, Some(body)).await;
-
-    let (cart, path) = order("by-hand").await;
-    let some = json!({"amount": {"amount": 1000, "currency": "GBP"}});
-    post(&format!("{path}/captures"), some).await.expect(200);
-    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
-    post(&format!("{path}/fulfillments"), json!({})).await.expect(200);
-    site.until(&cart, |order| order["captured"]["amount"] == 1_500).await;
-    site.until(&cart, |order| order["status"] == "completed").await;
-
-    let (cart, path) = order("in-parts").await;
-    let lamp = json!({"lines": [{"line": "1", "quantity": 1}]});
-    post(&format!("{path}/fulfillments"), lamp).await.expect(200);
-    let order = site.until(&cart, |order| order["captured"]["amount"] != 0).await;
-    assert_eq!(order["captured"]["amount"], 1_000);
-    let mug = json!({"lines": [{"line": "2", "quantity": 1,
-        "amount": {"amount": 0, "currency": "GBP"}}], "reason": "none left"});
-    let order = post(&format!("{path}/refunds"), mug).await.expect(200);
-    assert_eq!(order["due"]["amount"], 1_000);
-    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
-    assert_eq!(
-        (&order["status"], &order["captured"]["amount"]),
-        (&json!("completed"), &json!(1_000))
-    );
-    site.until_some(async || {
-        let payments = site.payments().await;
-        payments.to_string().contains("\"voided\":true").then_some(())
-    })
-    .await;
     site.verify().await;
 }
 

@@ -58,7 +58,10 @@ function uncapturable(order) {
 /** Why nothing can be refunded, if so. */
 function unrefundable(order) {
   if (order.phase !== "confirmed") return "Only a confirmed order can be refunded.";
-  return order.captured.amount > order.refunded.amount ? null : "Everything that was captured is refunded.";
+  if (order.captured.amount > order.refunded.amount) return null;
+  if (order.capture_policy === "at_once" && !order.captured.amount) return "Nothing was captured yet: cancel the order instead.";
+  const units = order.lines.some((line) => line.quantity > line.refunded);
+  return units && order.left_to_capture.amount > 0 ? null : "Everything that was captured is refunded.";
 }
 
 /** The steps that can be given up: the others are repeated, or the order is cancelled. */
@@ -147,8 +150,8 @@ function capture(order) {
   ask({
     heading: `Capture from ${orderName(order)}`, verb: "Capture", done: "The capture was requested", about: about(order),
     impossible: uncapturable,
-    intro: `${money({ amount: rest, currency })} are authorized and not captured yet.`,
-    fields: [amountField("amount", "Amount", currency, { value: shift(rest, digits), required: true, least: 1 })],
+    intro: `${money({ amount: rest, currency })} are authorized and not captured yet; ${money(order.left_to_capture)} of it is still to be paid.`,
+    fields: [amountField("amount", "Amount", currency, { value: shift(order.left_to_capture.amount, digits), required: true, least: 1 })],
     act: ({ amount: typed }, key, now) => {
       const amount = minor(typed, currency);
       refuseMore("amount", amount, uncaptured(now), currency);
@@ -288,6 +291,19 @@ function shareOf(line, order, quantity) {
   return Math.max(0, Math.min(rest, share(line.refunded + quantity) - share(line.refunded)));
 }
 
+/**
+ * What of the price of refunded units is not captured any more, instead of being refunded, in minor
+ * units: at dispatch that of units that were not shipped.
+ */
+function waivedOf(units, order) {
+  const waivable = ([line, quantity]) => {
+    if (order.capture_policy === "by_hand") return shareOf(line, order, quantity);
+    const shipped = Math.max(0, quantity - left(line));
+    return order.capture_policy === "at_dispatch" ? shareOf(line, order, quantity) - shareOf(line, order, shipped) : 0;
+  };
+  return Math.min(order.left_to_capture.amount, units.reduce((sum, one) => sum + waivable(one), 0));
+}
+
 /** What is left of the price of the delivery, in minor units. */
 function deliveryLeft({ delivery, totals, lines, refunds }) {
   const tax = totals.tax.amount - lines.reduce((sum, one) => sum + one.tax.amount, 0);
@@ -305,7 +321,8 @@ function refund(order) {
   const parts = ({ lines: chosen = [], delivery, amount }, now) => {
     const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity]).filter(([line]) => line);
     const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, quantity), 0);
-    return sum + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0);
+    const waived = waivedOf(known, now);
+    return { all: sum - waived + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0), waived };
   };
   ask({
     heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested", about: about(order), impossible: unrefundable,
@@ -318,13 +335,13 @@ function refund(order) {
       REASON,
     ],
     sum(values, now) {
-      const [all, delivery] = [parts(values, now), minor(values.delivery, currency) ?? 0];
+      const { all, waived } = parts(values, now);
+      const delivery = minor(values.delivery, currency) ?? 0;
       if (delivery > deliveryLeft(now)) return h("span", { class: "over", text: `At most ${some(deliveryLeft(now))} of the delivery can be refunded` });
       if (all > rest(now)) return h("span", { class: "over", text: `At most ${some(rest(now))} can be refunded in all` });
-      // Units that were neither shipped nor paid yet are not charged: they come to less.
-      const open = now.captured.amount < now.total.amount ? "up to " : "";
-      return [h("span", { text: "To refund" }), h("b", { class: "num", text: `${open}${some(all)}` }),
-        h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded` })];
+      const less = waived ? `; ${some(waived)} will not be captured` : "";
+      return [h("span", { text: "To refund" }), h("b", { class: "num", text: some(all) }),
+        h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded${less}` })];
     },
     act: (values, key, now) => {
       const { lines: chosen = [], restock, reason } = values;

@@ -13,7 +13,9 @@ use super::ledger::{
     RefundLine, TrackingPatch,
 };
 use super::step;
-use super::{CancelCause, Cancellation, Effect, Event, Order, PaymentMethod, Phase, Shortage};
+use super::{
+    CancelCause, Cancellation, CapturePolicy, Effect, Event, Order, PaymentMethod, Phase, Shortage,
+};
 use crate::domain::entity::Noun as _;
 use crate::domain::money::{AMOUNT_MAX, Currency};
 use crate::domain::time::{Span, Timestamp};
@@ -410,19 +412,18 @@ impl Order {
 
     /// The lines of a refund with their amounts, and why lines are rejected. The share of units a
     /// to b is the share of the first b units minus the share of the first a - 1 units, so that the
-    /// shares of all units add up to the price paid for the line in spite of rounding. For units
-    /// that were not shipped, only money that was already captured is refunded, unless the request
-    /// has an amount.
+    /// shares of all units add up to the price paid for the line in spite of rounding. Unless the
+    /// request has an amount, what can be waived is not refunded (see `waived`).
     fn refund_lines_of(&self, request: &RefundRequest) -> (Vec<RefundLine>, Vec<Rejection>) {
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
         let mut rejections = Vec::new();
-        let mut ahead = self.captured_ahead_of_shipments();
+        let mut uncaptured = self.left_to_capture();
         for wanted in &request.lines {
             if lines.iter().any(|other| other.line == wanted.line) {
                 rejections.push(wrong("each line may be named only once"));
                 continue;
             }
-            match self.refund_line(wanted, &mut ahead) {
+            match self.refund_line(wanted, &mut uncaptured) {
                 Ok(line) => lines.push(line),
                 Err(rejection) => rejections.push(rejection),
             }
@@ -430,12 +431,12 @@ impl Order {
         (lines, rejections)
     }
 
-    /// A line of a refund; `ahead` is what was captured of units that were not shipped, and is
-    /// reduced by what is refunded of it.
+    /// A line of a refund; `uncaptured` is what is still to be captured, and is reduced by what
+    /// this line waives of it.
     fn refund_line(
         &self,
         wanted: &RefundLineRequest,
-        ahead: &mut i64,
+        uncaptured: &mut i64,
     ) -> Result<RefundLine, Rejection> {
         let included = self.placed.as_ref().is_some_and(|placed| placed.totals.tax_included);
         let number = wanted.line;
@@ -450,17 +451,27 @@ impl Order {
         if wanted.quantity < 1 || wanted.quantity > limit {
             return Err(Rejection::TooManyUnits { line: number, limit });
         }
-        let left = (line.due(included) - self.refunded_amount(number)).max(0);
+        let waived = self.line_waived(line).min(self.waived());
+        let left = (line.due(included) - self.refunded_amount(number) - waived).max(0);
         let units = self.refunded_units(number);
         let returned = wanted.from == Some(RefundFrom::Fulfilled)
             && !seeded_fault::active(SeededFault::RefundFromIgnored);
         let unshipped = if returned { 0 } else { wanted.quantity.min(open) };
-        let before = self.share(line, units + wanted.quantity - unshipped);
-        let never_shipped = self.share(line, units + wanted.quantity) - before;
-        let captured = never_shipped.min(*ahead);
-        *ahead -= captured;
-        let own = before - self.share(line, units) + captured;
-        let amount = wanted.amount.unwrap_or_else(|| own.min(left).max(0));
+        let price = self.share(line, units + wanted.quantity) - self.share(line, units);
+        let waivable = match self.policy() {
+            Some(CapturePolicy::AtDispatch) => {
+                price
+                    - (self.share(line, units + wanted.quantity - unshipped)
+                        - self.share(line, units))
+            }
+            Some(CapturePolicy::ByHand) => price,
+            _ => 0,
+        };
+        let amount = wanted.amount.unwrap_or_else(|| {
+            let waives = waivable.min(*uncaptured);
+            *uncaptured -= waives;
+            (price - waives).clamp(0, left)
+        });
         if amount > left {
             let part = RefundPart::Line(number);
             return Err(Rejection::RefundTooLarge { limit: left, part });
@@ -482,7 +493,7 @@ impl Order {
             return Err(wrong("a capture is in progress"));
         }
         let limit = (self.authorized() - self.captured() - self.capturing()).max(0);
-        let amount = amount.unwrap_or(limit);
+        let amount = amount.unwrap_or_else(|| limit.min(self.left_to_capture()));
         if amount < 1 || amount > limit {
             return Err(Rejection::CaptureTooLarge { limit });
         }

@@ -16,6 +16,7 @@ mod evolve;
 mod ledger;
 mod status;
 mod step;
+mod waived;
 
 #[cfg(test)]
 mod tests;

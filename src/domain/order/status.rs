@@ -124,7 +124,9 @@ impl Order {
         let (captured, refunded) = (self.captured(), self.refunded());
         if captured > 0 {
             return match refunded {
-                0 if captured < self.authorized() => PaymentStatus::PartiallyCaptured,
+                0 if captured < self.authorized() - self.waived() => {
+                    PaymentStatus::PartiallyCaptured
+                }
                 0 => PaymentStatus::Captured,
                 _ if refunded < captured => PaymentStatus::PartiallyRefunded,
                 _ => PaymentStatus::Refunded,

@@ -1,6 +1,7 @@
 //! What goes wrong at the desk and is put right: wrong numbers, lost answers, wrong tracking numbers,
 //! addresses changed by hand; and what is kept of it, with people's names, on the screen and on paper.
 
+use kontor::domain::order::CapturePolicy;
 use reqwest::Method;
 use serde_json::json;
 
@@ -333,4 +334,41 @@ async fn the_system_page_is_renewed_in_place() {
     site.sold("key-1").await;
     page.until("document.querySelector('.node .num').textContent !== was").await;
     assert_eq!(page.eval("kept.isConnected").await, true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_before_the_capture_says_what_will_not_be_captured() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 99).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let order = cart.replace("cart_", "ord_");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.button("Refund…").await;
+    page.until("document.activeElement.matches('.unit-row input')").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("1").await;
+    page.sees("dialog .sum", "£0.00").await;
+    page.sees("dialog .sum", "£10.00 will not be captured").await;
+    page.fill("reason", "none left").await;
+    page.press_control("Enter").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".timeline .event-title", "Goods of the refund settled").await;
+    page.button("Capture…").await;
+    page.sees("dialog", "£20.00 are authorized and not captured yet; £10.00 of it is still").await;
+    page.until("document.querySelector('dialog [name=amount]').value === '10.00'").await;
+    page.press_control("Enter").await;
+    page.sees(".sums", "£10.00").await;
+    let path = format!("/orders/{order}");
+    let order = site
+        .until_some(async || {
+            let order = site.admin(Method::GET, &path, None).await.expect(200);
+            (order["payment_status"] == "captured").then_some(order)
+        })
+        .await;
+    assert_eq!(
+        (&order["due"]["amount"], &order["captured"]["amount"]),
+        (&json!(1_000), &json!(1_000))
+    );
+    site.verify().await;
 }

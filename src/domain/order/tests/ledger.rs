@@ -190,7 +190,7 @@ impl Ledger {
         let over = matches!(self.phase, Phase::Cancelling | Phase::Cancelled);
         let charged = self.total - order.waived();
         assert_eq!(order.due(), if over { 0 } else { charged - self.to_refund() }, "due");
-        assert_eq!(order.payment_status(), self.payment_status());
+        assert_eq!(order.payment_status(), self.payment_status(order.waived()));
         let goods = match self.parcels {
             0 if self.out < self.units => FulfillmentStatus::Unfulfilled,
             0 => FulfillmentStatus::NotRequired,
@@ -201,12 +201,12 @@ impl Ledger {
         assert_eq!(order.status(), self.status(order, goods));
     }
 
-    fn payment_status(&self) -> PaymentStatus {
+    fn payment_status(&self, waived: i64) -> PaymentStatus {
         let (held, captured, refunded) = (self.held(), self.captured(), self.refunded());
         match self.tries.values().last() {
             _ if captured > 0 && refunded >= captured => PaymentStatus::Refunded,
             _ if captured > 0 && refunded > 0 => PaymentStatus::PartiallyRefunded,
-            _ if captured > 0 && captured < held => PaymentStatus::PartiallyCaptured,
+            _ if captured > 0 && captured < held - waived => PaymentStatus::PartiallyCaptured,
             _ if captured > 0 => PaymentStatus::Captured,
             _ if held > 0 => PaymentStatus::Authorized,
             None => PaymentStatus::None,

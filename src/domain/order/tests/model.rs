@@ -379,6 +379,10 @@ impl Subject {
         if cancelled || (at_once && !self.voided) {
             assert_eq!(paid - back, order.due(), "what is due");
         }
+        let nothing_ships = order.fulfillment_status() == FulfillmentStatus::NotRequired;
+        if nothing_ships && !cancelled && !self.voided {
+            assert_eq!(paid - back, order.due(), "what is due though nothing ships");
+        }
         if order.captures_at_dispatch() && !cancelled && !self.voided {
             assert!(paid >= shipped_value(order), "what was shipped is captured");
             if order.unshipped_units() == 0 {

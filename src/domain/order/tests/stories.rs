@@ -549,13 +549,19 @@ fn at_dispatch_captures_by_hand_count() {
     // A later shipment also captures the amount of a skipped capture.
     let lost = [capture(Some(1_000)), give_up("capture:1"), skip(), fulfill(&[])];
     assert_eq!(captures(&lost), [1_000, TOTAL]);
-    // A refund of units that were captured by hand and never shipped.
-    let back = refund(&[(1, 3)], 0, 0);
-    let back = then(by_hand.to_vec(), &[back, refunded(1), restocked(1), fulfill(&[])]);
-    assert_eq!(captures(&back), [1_000, 1_249]);
+    // A refund of units that were never shipped first reduces what is still to be captured.
+    let back = [refund(&[(1, 3)], 0, 0), restocked(1), fulfill(&[])];
+    let back = then(by_hand.to_vec(), &back);
+    assert_eq!(captures(&back), [1_000, 249]);
     check(
-        at_dispatch(&then(back, &[shipped(1), captured(2, 1_249)])),
-        "confirmed completed/partially_refunded/fulfilled 2249-1000 due 1249 []",
+        at_dispatch(&then(back, &[shipped(1), captured(2, 249), voided(1)])),
+        "confirmed completed/captured/fulfilled 1249-0 due 1249 []",
+    );
+    let most = [capture(Some(2_000)), captured(1, 2_000), refund(&[(1, 3)], 0, 0)];
+    let most = then(most.to_vec(), &[refunded(1), restocked(1), fulfill(&[]), shipped(1)]);
+    check(
+        at_dispatch(&then(most, &[voided(1)])),
+        "confirmed completed/partially_refunded/fulfilled 2000-751 due 1249 []",
     );
     // The same refund after the rest was shipped: nothing was captured for its units.
     let late = then(by_hand.to_vec(), &[fulfill(&[(2, 2), (3, 1)]), shipped(1)]);
@@ -626,7 +632,7 @@ fn at_dispatch_what_never_ships_is_released() {
     assert_eq!(captures(&some), [TOTAL - 333]);
     check(
         at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333)])),
-        "confirmed completed/partially_captured/fulfilled 1916-0 due 1916 [void:1]",
+        "confirmed completed/captured/fulfilled 1916-0 due 1916 [void:1]",
     );
     check(
         at_dispatch(&then(some.to_vec(), &[captured(1, TOTAL - 333), voided(1)])),

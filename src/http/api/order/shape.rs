@@ -10,7 +10,7 @@ use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::{
     self, Attempt, AttemptState, BuyerPayment, BuyerStatus, CancelCause, Cancellation,
-    FulfillmentStatus, Order, OrderStatus, PaymentStatus, Phase, Placed,
+    CapturePolicy, FulfillmentStatus, Order, OrderStatus, PaymentStatus, Phase, Placed,
 };
 use crate::domain::pricing;
 use crate::http::api::order::part::OrderPart;
@@ -250,8 +250,13 @@ pub struct AdminOrder {
     phase: Phase,
     payments: Vec<AttemptShape>,
     captures: Vec<CaptureShape>,
+    /// When its money is captured.
+    #[schema(value_type = schema::CaptureTime)]
+    capture_policy: CapturePolicy,
     /// The amount that the buyer has to pay in the end.
     due: Money,
+    /// The part of it that was not captured yet, and for which no capture is in progress.
+    left_to_capture: Money,
     stuck: Vec<StuckStep>,
     /// Why the order is stopped: `amount_mismatch`, `voided_elsewhere`, `capture_mismatch`, or a
     /// difference to the provider's ledger, in words.
@@ -455,7 +460,8 @@ impl AdminOrder {
     /// 404 if the order was not placed.
     pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
         let content = OrderContent::new(id, order, version)?;
-        let currency = order.placed().ok_or_else(|| Error::not_found("order"))?.currency;
+        let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
+        let currency = placed.currency;
         let stuck = order.stuck().iter();
         Ok(Self {
             content,
@@ -465,7 +471,9 @@ impl AdminOrder {
             phase: order.phase(),
             payments: attempts(order, currency),
             captures: captures(order, currency),
+            capture_policy: placed.capture,
             due: Money::new(order.due(), currency),
+            left_to_capture: Money::new(order.left_to_capture(), currency),
             stuck: stuck
                 .map(|(step, why)| StuckStep { step: step.clone(), why: why.clone() })
                 .collect(),

@@ -1,0 +1,84 @@
+//! What is captured, and what is never charged, under the policies `at_dispatch` and `by_hand`.
+
+use kontor::domain::order::CapturePolicy;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::site::Site;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_dispatch_each_shipment_captures_its_share_beside_what_was_captured_by_hand() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::AtDispatch).await;
+    site.sell("LAMP", 1_000, 9).await;
+    site.sell("MUG", 500, 9).await;
+    let order = async |key: &str| {
+        let cart = site.cart(&[("LAMP", 1), ("MUG", 1)]).await;
+        let order = site.checkout(&cart, key, "tok_ok", 30).await.expect(201);
+        (cart, format!("/orders/{}", order["id"].as_str().unwrap()))
+    };
+    let post = async |path: &str, body: Value| site.admin(Method::POST, path, Some(body)).await;
+
+    let (cart, path) = order("by-hand").await;
+    let some = json!({"amount": {"amount": 1000, "currency": "GBP"}});
+    post(&format!("{path}/captures"), some).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+    post(&format!("{path}/fulfillments"), json!({})).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 1_500).await;
+    site.until(&cart, |order| order["status"] == "completed").await;
+
+    let (cart, path) = order("in-parts").await;
+    let lamp = json!({"lines": [{"line": "1", "quantity": 1}]});
+    post(&format!("{path}/fulfillments"), lamp).await.expect(200);
+    let order = site.until(&cart, |order| order["captured"]["amount"] != 0).await;
+    assert_eq!(order["captured"]["amount"], 1_000);
+    let mug = json!({"lines": [{"line": "2", "quantity": 1,
+        "amount": {"amount": 0, "currency": "GBP"}}], "reason": "none left"});
+    let order = post(&format!("{path}/refunds"), mug).await.expect(200);
+    assert_eq!(order["due"]["amount"], 1_000);
+    let order = site.until(&cart, |order| order["payment_status"] == "captured").await;
+    assert_eq!(
+        (&order["status"], &order["captured"]["amount"]),
+        (&json!("completed"), &json!(1_000))
+    );
+    site.until_some(async || {
+        let payments = site.payments().await;
+        payments.to_string().contains("\"voided\":true").then_some(())
+    })
+    .await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_refunded_before_a_capture_by_hand_are_never_charged() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    site.sell("MUG", 500, 9).await;
+    let cart = site.cart(&[("LAMP", 1), ("MUG", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let post = async |what: &str, body: Value| {
+        site.admin(Method::POST, &format!("{path}/{what}"), Some(body)).await.expect(200)
+    };
+    let units = |line: &str| json!({"lines": [{"line": line, "quantity": 1}], "reason": "none"});
+
+    let order = post("refunds", units("2")).await;
+    assert_eq!(order["refunds"][0]["amount"]["amount"], 0);
+    assert_eq!((&order["due"], &order["left_to_capture"]), (&gbp(1_000), &gbp(1_000)));
+    post("captures", json!({"amount": {"amount": 600, "currency": "GBP"}})).await;
+    site.until(&cart, |order| order["captured"]["amount"] == 600).await;
+    // 400 are still to be captured, so 600 of the lamp's price are refunded.
+    let order = post("refunds", units("1")).await;
+    assert_eq!(order["refunds"][1]["amount"], gbp(600));
+    assert_eq!((&order["due"], &order["left_to_capture"]), (&gbp(0), &gbp(0)));
+    site.until(&cart, |order| order["refunded"]["amount"] == 600).await;
+    site.until_some(async || {
+        let payments = site.payments().await;
+        payments.to_string().contains("\"voided\":true").then_some(())
+    })
+    .await;
+    site.verify().await;
+}
+
+fn gbp(amount: i64) -> Value {
+    json!({"amount": amount, "currency": "GBP"})
+}
