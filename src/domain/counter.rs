@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::entity;
+use super::entity::{self, Asker};
 use super::id::OrderId;
 use super::time::Timestamp;
 
@@ -110,8 +110,11 @@ impl entity::Noun for Counter {
         self.open.insert(*order, *number);
     }
 
-    fn excerpt(draw: Option<&Draw>) -> entity::Excerpt<Self> {
-        let order = draw.map(|draw| draw.order);
+    fn excerpt(asker: Asker<'_, Draw>) -> entity::Excerpt<Self> {
+        let order = match asker {
+            Asker::Command(draw) => Some(draw.order),
+            Asker::Anyone | Asker::About(_) => None,
+        };
         Arc::new(move |counter: &Self, _now| {
             let number = |order| Some((order, *counter.open.get(&order)?));
             Self { last: counter.last, open: order.and_then(number).into_iter().collect() }
@@ -151,7 +154,7 @@ mod tests {
             assert_eq!(counter.open().get(&order(wanted)), Some(&number));
         }
         assert_eq!((counter.last(), counter.weight()), (3, 2));
-        let told = Counter::excerpt(Some(&Draw { order: order(3), arrived: vec![] }))(
+        let told = Counter::excerpt(Asker::Command(&Draw { order: order(3), arrived: vec![] }))(
             &counter,
             Timestamp::default(),
         );

@@ -211,7 +211,7 @@ pub trait Noun:
     /// Returns the function that selects the part of the state which is sent to another node as the
     /// answer to a read or a command: by default the whole state; a noun with a large state sends
     /// only what callers need. The value of [`Noun::summary_number`] is sent with it.
-    fn excerpt(_command: Option<&Self::Command>) -> Excerpt<Self> {
+    fn excerpt(_asker: Asker<'_, Self::Command>) -> Excerpt<Self> {
         Arc::new(|state, _now| state.clone())
     }
 
@@ -219,6 +219,17 @@ pub trait Noun:
     fn weight(&self) -> usize {
         1
     }
+}
+
+/// What an answer with the state of an entity is for.
+#[derive(Clone, Debug)]
+pub enum Asker<'a, C> {
+    /// A caller who may need any of it.
+    Anyone,
+    /// A command that was carried out.
+    Command(&'a C),
+    /// A caller who needs only what it says about another entity.
+    About(EntityId),
 }
 
 /// A function that copies a state, or a part of it.

@@ -12,6 +12,7 @@ on_both_databases! {
     an_unknown_location_is_refused_wherever_it_is_named
     a_location_is_described_and_deleted
     nothing_is_sold_where_it_is_not_for_sale
+    an_order_says_from_which_locations_its_units_are_taken
     units_that_come_back_to_a_deleted_location_can_be_moved
     old_stock_keeps_its_location
 }
@@ -157,6 +158,50 @@ async fn nothing_is_sold_where_it_is_not_for_sale(site: Site) {
     let cart = site.cart(&[("LAMP", 4)]).await;
     site.checkout(&cart, "key-3", "tok_ok", 10).await.expect(201);
     site.verify().await;
+}
+
+async fn an_order_says_from_which_locations_its_units_are_taken(site: Site) {
+    admin(&site, "PUT", "/locations/attic", json!({"name": "The attic"})).await.expect(201);
+    admin(&site, "PUT", "/stock/LAMP/attic", json!({"on_hand": 4})).await.expect(200);
+    let cart = site.cart(&[("LAMP", 7)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 10).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let units = |attic: i64, main: i64| {
+        let part = |location: &str, quantity: i64| json!({"sku": "LAMP", "location": location, "quantity": quantity});
+        let parts = [("attic", attic), ("main", main)].into_iter().filter(|(_, units)| *units > 0);
+        Value::from(parts.map(|(at, units)| part(at, units)).collect::<Vec<_>>())
+    };
+    let sorted = |order: &Value| {
+        let mut all = order["allocations"].as_array().unwrap().clone();
+        all.sort_by_key(|one| one["location"].to_string());
+        Value::from(all)
+    };
+    let read = format!("{path}?expand=allocations");
+    let seen = admin(&site, "GET", &read, Value::Null).await.expect(200);
+    let parts = sorted(&seen);
+    assert!([units(4, 3), units(2, 5)].contains(&parts), "{parts}");
+    site.until_some(async || {
+        let page = admin(&site, "GET", "/orders?expand=allocations", Value::Null).await.expect(200);
+        (page["data"][0]["allocations"] == seen["allocations"]).then_some(())
+    })
+    .await;
+    let item = admin(&site, "GET", "/stock/LAMP", Value::Null).await.expect(200);
+    let allocated = &item["allocations"][0];
+    assert_eq!(
+        (allocated["quantity"].as_i64(), allocated["parts"].as_array().unwrap().len()),
+        (Some(7), 2)
+    );
+
+    // What was shipped is left to ship nowhere.
+    let all = json!({"lines": [{"line": "1", "quantity": 6}]});
+    admin(&site, "POST", &format!("{path}/fulfillments"), all).await.expect(200);
+    site.until_some(async || {
+        let seen = admin(&site, "GET", &read, Value::Null).await.expect(200);
+        [units(1, 0), units(0, 1)].contains(&sorted(&seen)).then_some(())
+    })
+    .await;
+    let early = admin(&site, "GET", &format!("{read}&at_seq=1"), Value::Null).await;
+    assert_eq!((early.status, fields(&early)), (422, vec!["expand"]));
 }
 
 async fn units_that_come_back_to_a_deleted_location_can_be_moved(site: Site) {

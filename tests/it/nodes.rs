@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use kontor::actors::catalog;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
-use kontor::actors::engine::host;
+use kontor::actors::engine::host::{self, View};
 use kontor::actors::engine::projections::Projection as _;
 use kontor::actors::engine::row_host::{self, Expect, WriteOutcome};
 use kontor::actors::engine::runtime as settings;
@@ -26,12 +26,12 @@ use kontor::bus::stream::LocalStream;
 use kontor::bus::{Calls, NatsProblems, Notices};
 use kontor::cache::{Cache, CacheLookup};
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
-use kontor::domain::id::CartId;
+use kontor::domain::id::{CartId, OrderId};
 use kontor::domain::money::UnitPrice;
-use kontor::domain::order::OrderStatus;
+use kontor::domain::order::{self, OrderStatus};
 use kontor::domain::pricing::Rules;
 use kontor::domain::product::{self, Product};
-use kontor::domain::stock;
+use kontor::domain::stock::{self, Stock};
 use kontor::domain::versioned::Versioned as _;
 use kontor::providers::sandbox::{Options, Sandbox};
 use kontor::store::journal::lane;
@@ -281,6 +281,16 @@ async fn any_node_serves_any_buyer() {
             node.stock.read(&lamp, move |view| view.summary_number(now)).await.unwrap()
         });
         assert_eq!(sellable.await, 940, "seen from {}", one.name);
+        let (node, order) = (one.node(), OrderId(bought[0].0.0));
+        let allocated = one.on(async move {
+            let lamp = stock::entity_id(&"LAMP".parse().unwrap());
+            let read = move |view: View<'_, Stock>| {
+                let claim = view.state.claim(order).cloned().unwrap_or_default();
+                claim.allocated.iter().map(|part| part.quantity).sum::<i64>()
+            };
+            node.stock.read_about(&lamp, &order::entity_id(order), read).await.unwrap()
+        });
+        assert_eq!(allocated.await, 1, "seen from {}", one.name);
     }
     // The other node's order answers here as it does there.
     let cart = bought[0].0;

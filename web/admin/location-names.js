@@ -11,6 +11,12 @@ export const placeName = (id) => names.get(id) ?? id;
 /** The ids of all locations, as they were read last. */
 export const places = () => [...names.keys()];
 
+/** Where the units of a SKU that an order has left to ship are; nothing if there is one location. */
+export function whereOf({ allocations = [] }, sku) {
+  if (names.size < 2) return "";
+  return allocations.filter((one) => one.sku === sku).map((one) => `${one.quantity} at ${placeName(one.location)}`).join(", ");
+}
+
 /** Reads the names of all locations; whether some are others than before. If they cannot be read, they stay. */
 export async function readNames() {
   const before = JSON.stringify([...names]);

@@ -5,6 +5,7 @@ import { get, path } from "./api.js";
 import { atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
 import { clock, exact, millis, money, people, several, title } from "./format.js";
 import { follows, live } from "./live.js";
+import { places, readNames, whereOf } from "./location-names.js";
 import { actionsOf, correctTracking } from "./order-actions.js";
 import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
 import { addressOf, go, link, restate } from "./router.js";
@@ -76,7 +77,7 @@ class Page {
     }
     this.#reading = true;
     try {
-      const now = await get(this.#base);
+      const [now] = await Promise.all([get(path(this.#base, { expand: "allocations" })), places().length ? null : readNames()]);
       const events = [];
       let after = null;
       do {
@@ -318,7 +319,7 @@ function lines(order) {
   const { totals } = order;
   const sum = (name, value, strong) => h("div", { class: strong ? "strong" : "" }, h("dt", { text: name }), h("dd", { class: "num", text: money(value) }));
   const rows = order.lines.map((line) => {
-    const notes = [line.fulfilled ? `${line.fulfilled} shipped` : "", line.refunded ? `${line.refunded} refunded` : ""].filter(Boolean).join(", ");
+    const notes = [line.fulfilled ? `${line.fulfilled} shipped` : "", line.refunded ? `${line.refunded} refunded` : "", line.open ? whereOf(order, line.sku) : ""].filter(Boolean).join(", ");
     return h("tr", {},
       h("th", { scope: "row" }, line.name, h("span", { class: "faint", text: notes ? ` · ${notes}` : "" })),
       h("td", { class: "c-sku" }, h("a", { class: "mono", href: link(["stock", line.sku]), text: line.sku })),

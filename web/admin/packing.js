@@ -1,9 +1,10 @@
 // Packing lists, a sheet for each order: what goes into the parcel and where it goes, for printing.
 
 import { addressLines } from "./address.js";
-import { get } from "./api.js";
+import { get, path } from "./api.js";
 import { fill, h } from "./dom.js";
 import { day, orderName, several } from "./format.js";
+import { readNames, whereOf } from "./location-names.js";
 import { empty, failed, loading } from "./parts.js";
 import { MANY_MAX } from "./orders-desk.js";
 import { addressOf, go } from "./router.js";
@@ -21,9 +22,10 @@ export function packing(root, { parts }) {
   const read = async () => {
     fill(sheets, loading(8));
     try {
+      await readNames();
       const orders = [];
       for (let at = 0; at < ids.length && !closed; at += AT_ONCE) {
-        orders.push(...await Promise.all(ids.slice(at, at + AT_ONCE).map((id) => get(`/v1/admin/orders/${encodeURIComponent(id)}`))));
+        orders.push(...await Promise.all(ids.slice(at, at + AT_ONCE).map((id) => get(path(`/v1/admin/orders/${encodeURIComponent(id)}`, { expand: "allocations" })))));
       }
       if (!closed) fill(sheets, orders.map(sheet));
     } catch (problem) {
@@ -52,7 +54,7 @@ function sheet(order) {
     lines.length ? h("table", { class: "list" },
       h("thead", {}, h("tr", {}, column("Packed", "c-tick"), column("Units", "end c-units"), column("SKU"), column("Name"))),
       h("tbody", {}, lines.map((line) => h("tr", {}, h("td", { class: "c-tick" }, h("i", { class: "square" })), h("td", { class: "end num" }, h("b", { text: line.open }), line.open < line.quantity ? h("span", { class: "faint", text: ` of ${line.quantity}` }) : null),
-        h("td", { class: "mono", text: line.sku }), h("td", { class: "c-name", text: line.name })))))
+        h("td", { class: "mono", text: line.sku }), h("td", { class: "c-name" }, line.name, whereOf(order, line.sku) ? h("span", { class: "faint block", text: whereOf(order, line.sku) }) : null)))))
       : h("p", { class: "hint", text: "Nothing is left to ship." }),
     lines.length === 0 ? null : h("p", { class: "faint num", text: several(lines.reduce((sum, line) => sum + line.open, 0), "unit") }));
 }

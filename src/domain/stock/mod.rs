@@ -18,7 +18,7 @@ pub use command::{Command, Event, Rejection, Reserve};
 pub use level::{InvalidLocation, Level, Location, LocationUnits};
 use serde::{Deserialize, Serialize};
 
-use super::entity;
+use super::entity::{self, Asker};
 use super::id::{OrderId, Sku};
 use super::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
@@ -251,8 +251,15 @@ impl entity::Noun for Stock {
         self.lapsed(now)
     }
 
-    fn excerpt(_command: Option<&Command>) -> entity::Excerpt<Self> {
-        Arc::new(Self::shown)
+    fn excerpt(asker: Asker<'_, Command>) -> entity::Excerpt<Self> {
+        match asker {
+            Asker::About(order) => Arc::new(move |stock, _now| {
+                let order = order.as_str().parse().ok();
+                let claim = |order| Some((order, stock.claims.get(&order)?.clone()));
+                Self { claims: order.and_then(claim).into_iter().collect(), ..Self::default() }
+            }),
+            Asker::Anyone | Asker::Command(_) => Arc::new(Self::shown),
+        }
     }
 
     fn weight(&self) -> usize {

@@ -384,7 +384,7 @@ fn excerpt_has_all_levels_and_bounded_claims() {
         }
     }
     let now = at(2 * SEC);
-    let told = Stock::excerpt(None)(&stock, now);
+    let told = Stock::excerpt(Asker::Anyone)(&stock, now);
     assert_eq!(told.total(), stock.total());
     let live = |(_, hold): &(OrderId, &Hold)| hold.hold_until > now;
     assert_eq!(told.holds().filter(live).count(), CLAIMS_SHOWN_MAX);
@@ -392,4 +392,8 @@ fn excerpt_has_all_levels_and_bounded_claims() {
     assert_eq!(told.claim(order(0)), stock.claim(order(0)), "its expired hold");
     assert_eq!(told.sellable(now), stock.sellable(now), "an expired hold is not counted");
     assert_eq!(told.claim(order(1)), stock.claim(order(1)));
+    let last = order(2 * many);
+    let about = Stock::excerpt(Asker::About(entity::EntityId::new(&last.to_string())))(&stock, now);
+    assert_eq!(about.claim(last), stock.claim(last));
+    assert_eq!((about.allocations().count(), about.levels().len()), (1, 0));
 }

@@ -348,6 +348,20 @@ impl<N: Noun> Host<N> {
         self.send(entity, Asked::question(Want::State), read).await
     }
 
+    /// Reads from the current state, once it is durable, what it says about another entity: an
+    /// answer from another node has no more of it ([`Noun::excerpt`]).
+    ///
+    /// # Errors
+    /// A failure of the host.
+    pub async fn read_about<T: Send + 'static>(
+        &self,
+        entity: &EntityId,
+        other: &EntityId,
+        read: impl FnOnce(View<'_, N>) -> T + Send + 'static,
+    ) -> Result<T, Error<N::Rejection>> {
+        self.send(entity, Asked::question(Want::About(other.as_str().to_owned())), read).await
+    }
+
     /// The one number that other entities ask for ([`Noun::summary_number`]), once the state from
     /// which it is computed is durable.
     ///

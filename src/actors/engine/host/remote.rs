@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::message::{Until, View};
 use super::{Asked, Error, Host};
 use crate::actors::engine::clock::Clock;
-use crate::domain::entity::{Cause, EntityId, Idempotency, Noun};
+use crate::domain::entity::{Asker, Cause, EntityId, Idempotency, Noun};
 
 /// What the caller wants in the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Want {
     /// Nothing, only that the command was carried out.
     Nothing,
@@ -27,6 +27,8 @@ pub(super) enum Want {
     SummaryNumber,
     /// The state, or the excerpt of it that the noun sends to other nodes (`Noun::excerpt`).
     State,
+    /// The part of the state that is about another entity.
+    About(String),
 }
 
 /// Why another node gave no answer.
@@ -145,7 +147,7 @@ impl<N: Noun> Host<N> {
             command: asked.command.as_ref(),
             if_seq: asked.if_seq,
             fresh: asked.fresh,
-            want: asked.want,
+            want: asked.want.clone(),
             wait: asked.wait,
             patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
         };
@@ -198,10 +200,16 @@ impl<N: Noun> Host<N> {
         if wait.is_some() && !may_wait() {
             return Err(Error::Busy);
         }
-        let excerpt = N::excerpt(command.as_ref().map(|(command, _)| command));
+        let wants_state = matches!(want, Want::State | Want::About(_));
+        let wants_number = want != Want::Nothing;
+        let excerpt = N::excerpt(match (&want, &command) {
+            (Want::About(other), _) => Asker::About(EntityId::new(other)),
+            (_, Some((command, _))) => Asker::Command(command),
+            (_, None) => Asker::Anyone,
+        });
         let read = move |view: View<'_, N>| EntityAnswer {
-            state: (want == Want::State).then(|| excerpt(view.state, clock.now())),
-            summary_number: (want != Want::Nothing).then(|| view.state.summary_number(clock.now())),
+            state: wants_state.then(|| excerpt(view.state, clock.now())),
+            summary_number: wants_number.then(|| view.state.summary_number(clock.now())),
             seq: view.seq,
             replayed: view.replayed,
             stale: view.stale,

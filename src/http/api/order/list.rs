@@ -15,6 +15,7 @@ use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, Order, OrderStatus, PaymentStatus};
 use crate::domain::search_text::Search;
 use crate::domain::time::Timestamp;
+use crate::http::api::order::allocations::allocations_of;
 use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderListItem;
@@ -149,6 +150,11 @@ pub async fn page(
         }
         orders = read_orders(call, &rows).await?;
     }
+    let mut allocations = HashMap::new();
+    if parts.contains(&OrderPart::Allocations) {
+        let known = orders.iter().filter_map(|(id, order)| Some((id.parse().ok()?, order)));
+        allocations = allocations_of(call, known).await?;
+    }
     let last = rows.last().map(|row| ListPosition(sort.at(row), row.id.clone()));
     let last = last.map(|place| cursor(&sorted_list("orders", sort), &place.to_string()));
     let shape = |row: Row| {
@@ -157,7 +163,8 @@ pub async fn page(
             let matches = |order| order_search::matches(search, &EntityId::new(&row.id), order);
             order.as_ref().map(matches).unwrap_or_default()
         });
-        OrderListItem::new(row, order.as_ref(), &parts, found)
+        let allocations = row.id.parse().ok().and_then(|id: OrderId| allocations.remove(&id));
+        OrderListItem::new(row, order.as_ref(), &parts, (found, allocations))
     };
     let data = rows.into_iter().map(shape).collect::<Result<_, _>>()?;
     let page = Page::<OrderListItem> { data, next_cursor: last.filter(|_| more) };

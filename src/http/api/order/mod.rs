@@ -9,6 +9,7 @@ use crate::http::edge::principal::Scope;
 use crate::http::edge::route::{OperationLink, RouteList};
 use crate::routes;
 
+pub mod allocations;
 pub mod change;
 pub mod event;
 pub mod list;

@@ -16,4 +16,6 @@ pub enum OrderPart {
     Payments,
     /// The fulfillments, with their tracking data.
     Fulfillments,
+    /// From which locations the units that are left to ship are taken.
+    Allocations,
 }

@@ -10,8 +10,11 @@ use crate::domain::id::OrderId;
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Event, Order};
 use crate::domain::time::Timestamp;
+use crate::http::api::order::allocations::allocations_of;
 use crate::http::api::order::event::EventShape;
+use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::replacement::links_of;
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::{AdminOrder, OrderShape};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
@@ -43,7 +46,8 @@ pub async fn get_my_order(
 #[utoipa::path(get, path = "/v1/admin/orders/{id}", tag = "orders",
     params(("id" = inline(schemas::OrderId), Path),
         ("at_seq" = Option<i64>, Query, description = "The order's state after this number of events"),
-        ("at" = inline(Option<schemas::Moment>), Query)),
+        ("at" = inline(Option<schemas::Moment>), Query),
+        ("expand" = inline(Option<Vec<schema::OrderParts>>), Query, explode = false, description = "`allocations`; the other parts are always there")),
     responses((status = 200, description = "The order", body = AdminOrder)))]
 pub async fn get_order(
     call: RequestParts,
@@ -51,18 +55,27 @@ pub async fn get_order(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
-    let mut query = Query::of(&request, &["at_seq", "at"])?;
+    let mut query = Query::of_list(&request, &["at_seq", "at"], &["expand"])?;
+    let located = query.choices("expand").contains(&OrderPart::Allocations);
     let seq: Option<i64> = query.read("at_seq", "must be a number of events");
     let at = query.moment("at");
     if seq.is_some() && at.is_some() {
         query.faults.invalid("at", "cannot be combined with at_seq");
+    }
+    if located && (seq.is_some() || at.is_some()) {
+        query.faults.invalid("expand", "allocations are of now: leave out at and at_seq");
     }
     query.check()?;
     let (state, version) = match (seq, at) {
         (None, None) => read_order(&call, order).await?,
         (seq, at) => as_it_was(&call, order, seq, at).await?,
     };
-    Ok(versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?))
+    let mut shape = AdminOrder::new(order, &state, version)?;
+    if located {
+        let mut allocations = allocations_of(&call, std::iter::once((order, &state))).await?;
+        shape = shape.with_allocations(allocations.remove(&order).unwrap_or_default());
+    }
+    Ok(versioned(StatusCode::OK, version, &shape))
 }
 
 /// Lists the events of an order.

@@ -13,6 +13,7 @@ use crate::domain::order::{
     CapturePolicy, FulfillmentStatus, Order, OrderStatus, PaymentStatus, Phase, Placed,
 };
 use crate::domain::pricing;
+use crate::http::api::order::allocations::OrderAllocation;
 use crate::http::api::order::part::OrderPart;
 use crate::http::api::order::schema;
 use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
@@ -262,6 +263,10 @@ pub struct AdminOrder {
     /// difference to the provider's ledger, in words.
     alert: Option<String>,
     updated_at: String,
+    /// Only with `expand=allocations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    allocations: Option<Vec<OrderAllocation>>,
 }
 
 /// An order in a list.
@@ -349,10 +354,15 @@ pub struct OrderListItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     fulfillments: Option<Vec<FulfillmentShape>>,
+    /// Only with `expand=allocations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    allocations: Option<Vec<OrderAllocation>>,
 }
 
 impl OrderListItem {
-    /// A row of a list with these parts of the order, and what a search found in it.
+    /// A row of a list with these parts of the order, what a search found in it, and its
+    /// allocations.
     ///
     /// # Errors
     /// An internal error for a row with an unknown currency.
@@ -360,7 +370,7 @@ impl OrderListItem {
         row: store::order::Row,
         order: Option<&Order>,
         parts: &BTreeSet<OrderPart>,
-        found: Option<Vec<SearchedValue>>,
+        (found, allocations): (Option<Vec<SearchedValue>>, Option<Vec<OrderAllocation>>),
     ) -> Result<Self, Error> {
         let matched = |one: SearchedValue| OrderMatch { field: one.field.into(), text: one.text };
         let order = order.and_then(|order| Some((order, order.placed()?)));
@@ -382,6 +392,7 @@ impl OrderListItem {
             captures: payments.map(|(order, placed)| captures(order, placed.currency)),
             refunds: payments.map(|(order, placed)| refunds(order, placed.currency)),
             fulfillments: part(OrderPart::Fulfillments).map(|(order, _)| fulfillments(order)),
+            allocations: part(OrderPart::Allocations).map(|_| allocations.unwrap_or_default()),
         })
     }
 }
@@ -479,7 +490,14 @@ impl AdminOrder {
                 .collect(),
             alert: order.alert().map(str::to_owned),
             updated_at: order.updated_at().to_string(),
+            allocations: None,
         })
+    }
+
+    /// The order with its allocations.
+    #[must_use]
+    pub fn with_allocations(self, allocations: Vec<OrderAllocation>) -> Self {
+        Self { allocations: Some(allocations), ..self }
     }
 }
 

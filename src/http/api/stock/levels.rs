@@ -108,6 +108,8 @@ pub struct HoldShape {
     generation: u32,
     #[schema(value_type = schemas::Moment)]
     hold_until: String,
+    /// These units by location.
+    parts: Vec<UnitsAt>,
 }
 
 /// Units allocated to a paid order.
@@ -115,6 +117,16 @@ pub struct HoldShape {
 pub struct AllocationShape {
     #[schema(value_type = schemas::OrderId)]
     order: String,
+    quantity: i64,
+    /// These units by location.
+    parts: Vec<UnitsAt>,
+}
+
+/// Units at a location.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnitsAt {
+    #[schema(example = "main")]
+    location: String,
     quantity: i64,
 }
 
@@ -339,6 +351,13 @@ fn item(
     let shown = levels.filter(|(at, level)| level.has_units() || !deleted.contains(at));
     let total = view.state.total();
     let sum = |parts: &[stock::LocationUnits]| parts.iter().map(|part| part.quantity).sum();
+    let at = |parts: &[stock::LocationUnits]| {
+        let each = |part: &stock::LocationUnits| UnitsAt {
+            location: part.location.to_string(),
+            quantity: part.quantity,
+        };
+        parts.iter().map(each).collect::<Vec<_>>()
+    };
     let holds = || {
         let live = view.state.holds().filter(|(_, hold)| hold.hold_until > now);
         live.take(CLAIMS_SHOWN_MAX).map(|(order, hold)| HoldShape {
@@ -346,12 +365,14 @@ fn item(
             quantity: sum(&hold.parts),
             generation: hold.generation,
             hold_until: hold.hold_until.to_string(),
+            parts: at(&hold.parts),
         })
     };
     let allocations = || {
         view.state.allocations().take(CLAIMS_SHOWN_MAX).map(|(order, parts)| AllocationShape {
             order: order.to_string(),
             quantity: sum(parts),
+            parts: at(parts),
         })
     };
     StockItem {
