@@ -55,6 +55,8 @@ pub enum SeededFault {
     CartSealedBlindly,
     /// An order stays open beside the new cart in its place.
     OrderKeptBesideNewCart,
+    /// After a declined payment, the units stay held from other buyers.
+    HoldKeptAfterDecline,
     /// Another payment attempt is made while the outcome of one is unknown.
     SecondAttemptWhileUnknown,
     /// A provider's missing answer is treated as a decline.

@@ -88,19 +88,16 @@ pub fn stock_rows(id: &EntityId, stock: &Stock, seq: i64, at: Timestamp) -> Vec<
     let Ok(sku) = id.key().parse::<Sku>() else {
         return Vec::new();
     };
-    let row = |(location, level): (&Location, &_)| {
-        let level: &Level = level;
-        Row {
-            sku: sku.clone(),
-            location: location.to_string(),
-            on_hand: level.on_hand,
-            reserved: level.reserved,
-            allocated: level.allocated,
-            incoming: level.incoming,
-            sold: level.sold,
-            updated_at: at,
-            version: seq,
-        }
+    let row = |(location, level): (Location, Level)| Row {
+        sku: sku.clone(),
+        location: location.to_string(),
+        on_hand: level.on_hand,
+        reserved: level.reserved,
+        allocated: level.allocated,
+        incoming: level.incoming,
+        sold: level.sold,
+        updated_at: at,
+        version: seq,
     };
-    stock.levels().iter().map(row).collect()
+    stock.shown_levels().into_iter().map(row).collect()
 }

@@ -48,7 +48,7 @@ impl Theme {
 }
 
 /// Most kinds of events; in a plan without a theme, faults occur at their appends.
-const KINDS: [&str; 36] = [
+const KINDS: [&str; 38] = [
     "created",
     "lines_set",
     "spent",
@@ -62,6 +62,8 @@ const KINDS: [&str; 36] = [
     "payment_declined",
     "payment_given_up",
     "hold_lapsed",
+    "hold_yielded",
+    "yielded",
     "stuck",
     "retry_requested",
     "step_skipped",

@@ -40,10 +40,18 @@ pub struct BooksWatch {
 #[derive(Default)]
 struct StockBook {
     on_hand: BTreeMap<Location, i64>,
-    holds: BTreeMap<OrderId, (Vec<LocationUnits>, Timestamp)>,
+    holds: BTreeMap<OrderId, WatchedHold>,
     allocated: BTreeMap<OrderId, Vec<LocationUnits>>,
     released: BTreeSet<OrderId>,
     moved: BTreeSet<(OrderId, String)>,
+}
+
+/// Units held for an order.
+#[derive(Debug)]
+struct WatchedHold {
+    parts: Vec<LocationUnits>,
+    until: Timestamp,
+    yields: bool,
 }
 
 /// The money and goods of one order.
@@ -132,9 +140,10 @@ impl BooksWatch {
     pub fn sellable(&self, sku: &Sku, now: Timestamp) -> (i64, i64) {
         let id = stock::entity_id(sku);
         let sellable = self.stock.get(&id).map_or(0, |stock_book| {
-            let held = stock_book.holds.values().filter(|(_, until)| *until > now);
+            let held = stock_book.holds.values();
+            let held = held.filter(|hold| hold.until > now && !hold.yields);
             stock_book.on_hand.values().sum::<i64>()
-                - held.map(|(parts, _)| sum(parts)).sum::<i64>()
+                - held.map(|hold| sum(&hold.parts)).sum::<i64>()
                 - stock_book.allocated.values().map(|parts| sum(parts)).sum::<i64>()
         });
         (sellable, self.seqs.get(&id).copied().unwrap_or(0))
@@ -149,7 +158,7 @@ impl BooksWatch {
                 let here = parts.iter().filter(|part| part.location == *location);
                 here.map(|part| part.quantity).sum::<i64>()
             };
-            let held: i64 = stock_book.holds.values().map(|(parts, _)| at(parts)).sum();
+            let held: i64 = stock_book.holds.values().map(|hold| at(&hold.parts)).sum();
             let allocated: i64 = stock_book.allocated.values().map(at).sum();
             if on_hand - held - allocated < 0 {
                 let what = format!("{on_hand} on hand, {held} held, {allocated} allocated");
@@ -226,7 +235,7 @@ impl BooksWatch {
         for sku in skus.into_iter().flatten() {
             let stock_book = self.stock.get(&stock::entity_id(sku));
             let hold = stock_book.and_then(|stock_book| stock_book.holds.get(&order));
-            if hold.is_none_or(|(_, until)| *until <= record.at) {
+            if hold.is_none_or(|hold| hold.until <= record.at || hold.yields) {
                 return Err(("payment is requested only while stock is on hold", sku.to_string()));
             }
         }
@@ -255,18 +264,25 @@ impl StockBook {
                 if self.holds.contains_key(order) || self.allocated.contains_key(order) {
                     return Err(("an order is held for once", order.to_string()));
                 }
-                self.holds.insert(*order, (parts.clone(), *hold_until));
+                let (parts, until) = (parts.clone(), *hold_until);
+                self.holds.insert(*order, WatchedHold { parts, until, yields: false });
             }
             Event::Extended { order, hold_until, .. } => {
                 let hold = self.holds.get_mut(order);
                 let hold = hold.ok_or_else(|| ("the hold exists", order.to_string()))?;
-                hold.1 = *hold_until;
+                (hold.until, hold.yields) = (*hold_until, false);
+            }
+            Event::Yielded { order, .. } => {
+                let hold = self.holds.get_mut(order);
+                hold.ok_or_else(|| ("the hold exists", order.to_string()))?.yields = true;
             }
             Event::Lapsed { order } => {
-                self.holds.remove(order);
+                if self.holds.remove(order).is_some_and(|hold| hold.until > at && !hold.yields) {
+                    return Err(("a hold lapses early only if it yields", order.to_string()));
+                }
             }
             Event::Committed { order } => match self.holds.remove(order) {
-                Some((parts, until)) if until > at => {
+                Some(WatchedHold { parts, until, .. }) if until > at => {
                     self.allocated.insert(*order, parts);
                 }
                 other => {

@@ -101,6 +101,15 @@ impl Books {
             if there.faulty || entry.overruled {
                 continue;
             }
+            if summary.hold_yields
+                && let Some(hold) = claim.and_then(|claim| claim.hold.as_ref())
+                && !hold.yields
+            {
+                let id = order::entity_id(OrderId(key));
+                let why =
+                    format!("it waits for another payment, but keeps units of {sku} from others");
+                faults.push((Invariant::I4, id, vec![entry.last_pos, there.last_pos], why));
+            }
             let owed = match summary.progress {
                 OrderProgress::InFlight => continue,
                 OrderProgress::Confirmed => *unshipped,

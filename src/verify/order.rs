@@ -63,6 +63,8 @@ pub(super) struct Summary {
     pub stuck: bool,
     /// Whether it is cancelled, or is being cancelled.
     pub given_up: bool,
+    /// Whether its hold yields to other orders.
+    pub hold_yields: bool,
     pub number: Option<i64>,
     pub currency: Currency,
     pub total: i64,
@@ -121,6 +123,7 @@ impl Summary {
                 _ => OrderProgress::InFlight,
             },
             given_up: order.given_up(),
+            hold_yields: order.hold_yields(),
             stuck: !order.stuck().is_empty() || order.alert().is_some(),
             number: order.number(),
             currency: order.placed().map_or(Currency::XXX, |placed| placed.currency),

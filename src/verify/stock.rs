@@ -127,6 +127,7 @@ const fn order_of(event: &Event) -> Option<OrderId> {
     match event {
         Event::Reserved { order, .. }
         | Event::Extended { order, .. }
+        | Event::Yielded { order, .. }
         | Event::Lapsed { order }
         | Event::Committed { order }
         | Event::Released { order }
@@ -165,6 +166,7 @@ fn count(tally: &mut BTreeMap<Location, Tally>, event: &Event) {
         }
         Event::Reserved { .. }
         | Event::Extended { .. }
+        | Event::Yielded { .. }
         | Event::Lapsed { .. }
         | Event::Committed { .. }
         | Event::Released { .. }

@@ -608,7 +608,10 @@ async fn too_little_stock_leaves_the_cart_open() {
     let refused = send(request.json(&pay("tok_ok"))).await;
     assert_eq!((refused.status, refused.code()), (409, "out_of_stock"), "{}", refused.body);
     assert_eq!(refused.body["order"], Value::Null);
-    assert_eq!(refused.body["lines"], json!([{"sku": "A", "requested": 2, "available": 1}]));
+    assert_eq!(
+        refused.body["lines"],
+        json!([{"sku": "A", "requested": 2, "available": 1, "may_come_free": false}])
+    );
     assert_eq!(api.get(&path).await.status, 200);
     api.close().await;
 }

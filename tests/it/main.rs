@@ -56,6 +56,7 @@ mod flash;
 mod full_disk;
 mod golden;
 mod host;
+mod hostage;
 mod hostile;
 mod house;
 mod imports;

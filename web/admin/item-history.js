@@ -12,7 +12,7 @@ const PAGE = 20;
 /** What is shown, by the kinds of events that are asked for. */
 const KINDS = { All: "", "Changed by hand": "received,expected,adjusted,transferred" };
 const TITLES = {
-  expected: "Announced", committed: "Allocated", lapsed: "Hold expired", extended: "Hold extended",
+  expected: "Announced", committed: "Allocated", lapsed: "Hold expired", yielded: "Hold open to others", extended: "Hold extended",
 };
 
 /** The panel of a SKU's history; `refresh(now)` after each change of its stock, at once if it is the reader's own, `rename()` when locations

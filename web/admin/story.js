@@ -15,6 +15,7 @@ const TITLES = {
   payment_reversed: "Attempt reversed",
   payment_voided: "Authorization voided",
   hold_lapsed: "Hold expired",
+  hold_yielded: "Units open to other buyers",
   confirmed: "Confirmed",
   capture_requested: "Capture requested",
   captured: "Money captured",
@@ -35,7 +36,7 @@ const TITLES = {
 };
 
 const TONES = {
-  payment_unknown: "wait", payment_given_up: "wait", payment_pending: "wait", hold_lapsed: "wait",
+  payment_unknown: "wait", payment_given_up: "wait", payment_pending: "wait", hold_lapsed: "wait", hold_yielded: "wait",
   payment_declined: "bad", unreadable: "bad",
   stuck: "bad", alert_raised: "bad", cancel_requested: "mute", cancelled: "mute",
   payment_reversed: "mute", payment_voided: "mute", confirmed: "ok", captured: "ok",
@@ -124,7 +125,7 @@ export function alarmOf(order) {
 }
 
 const STEP_NAMES = {
-  reserve: "Reserving stock, try", authorize: "Payment attempt", commit: "Allocating stock, try", capture: "Capture",
+  reserve: "Reserving stock, try", yield: "Opening held units to others, try", authorize: "Payment attempt", commit: "Allocating stock, try", capture: "Capture",
   void: "Voiding attempt", reverse: "Reversing attempt", refund: "Refund", restock: "Restocking refund", ship: "Shipping parcel", release: "Releasing stock",
 };
 

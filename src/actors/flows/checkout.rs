@@ -388,7 +388,7 @@ impl CheckoutFlow {
         let looks = units.into_iter().map(|(sku, requested)| async move {
             let entity = stock::entity_id(&sku);
             let available = self.available(&entity).await;
-            available.map(|available| Shortage { sku, requested, available })
+            available.map(|available| Shortage { sku, requested, available, held: 0 })
         });
         let all: Vec<_> = stream::iter(looks).buffer_unordered(SKUS_AT_ONCE).collect().await;
         // A SKU whose stock cannot be read now counts as available; the reservation decides.
@@ -398,6 +398,19 @@ impl CheckoutFlow {
             return Ok(());
         }
         short.sort_by(|a, b| a.sku.cmp(&b.sku));
+        let items = short.iter().map(|one| stock::entity_id(&one.sku)).collect::<Vec<_>>();
+        let held = items.into_iter().map(|item| self.held(item));
+        let held: Vec<_> = stream::iter(held).buffered(SKUS_AT_ONCE).collect().await;
+        for (one, held) in short.iter_mut().zip(held) {
+            one.held = held.unwrap_or_default();
+        }
         Err(CheckoutRefusal::OutOfStock(short))
+    }
+
+    /// Units of a SKU that are held for orders that are being paid.
+    async fn held(&self, entity: EntityId) -> Result<i64, host::Error<stock::Rejection>> {
+        let (closed, clock) = (self.locations.closed(), self.clock.clone());
+        let read = move |view: View<'_, Stock>| view.state.held_outside(&closed, clock.now());
+        self.stock.read(&entity, read).await
     }
 }

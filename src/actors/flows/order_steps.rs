@@ -43,6 +43,10 @@ impl Flow<Order> for OrderSteps {
             Effect::Authorize { attempt, provider, token, amount } => {
                 payment.authorize(entity, attempt, (provider, token, amount), teller).await;
             }
+            // After a failed payment, 1 holds only until another order needs the units.
+            Effect::Yield { order, generation, units } => {
+                stock.yield_holds(order, generation, units, teller).await;
+            }
             // These compensate 2: `Reverse` if the outcome of the authorization is unknown, `Void`
             // if it succeeded.
             Effect::Reverse { attempt, provider } => {

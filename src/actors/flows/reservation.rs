@@ -86,14 +86,43 @@ impl Reservation {
         let command = stock::Command::Reserve(reserve);
         match self.stock.carry_out(&entity, command, saga()).await {
             Ok(()) => Ok(()),
-            Err(host::Error::Rejected(stock::Rejection::OutOfStock { requested, available })) => {
-                Err(Short::Of(Shortage { sku, requested, available }))
-            }
+            Err(host::Error::Rejected(stock::Rejection::OutOfStock {
+                requested,
+                available,
+                held,
+            })) => Err(Short::Of(Shortage { sku, requested, available, held })),
             Err(host::Error::Rejected(stock::Rejection::Released)) => Err(Short::Released),
             Err(host::Error::Rejected(stock::Rejection::TooMany)) => {
-                Err(Short::Of(Shortage { sku, requested: 0, available: 0 }))
+                Err(Short::Of(Shortage { sku, requested: 0, available: 0, held: 0 }))
             }
             Err(_) => Err(Short::TryAgain),
+        }
+    }
+
+    /// Lets the holds of an order that waits for another payment yield to other orders. A SKU in
+    /// quarantine is left as it is: its hold expires.
+    pub(super) async fn yield_holds(
+        &self,
+        order: OrderId,
+        generation: u32,
+        units: BTreeMap<Sku, i64>,
+        teller: &Teller<Order>,
+    ) {
+        let mut backoff = Backoff::new(SHORTEST, &self.clock);
+        let kept = seeded_fault::active(SeededFault::HoldKeptAfterDecline);
+        let command = stock::Command::Yield { order, generation };
+        loop {
+            let answers = if kept { Vec::new() } else { self.ask_each(&units, &command).await };
+            let done = |answer: &Result<(), _>| {
+                matches!(
+                    answer,
+                    Ok(()) | Err(host::Error::Rejected(_) | host::Error::Quarantined(_))
+                )
+            };
+            if answers.iter().all(done) {
+                return teller.tell(Command::HoldYielded { generation });
+            }
+            backoff.pause().await;
         }
     }
 

@@ -57,6 +57,11 @@ pub enum Command {
         /// The command with the report's content.
         command: Box<Command>,
     },
+    /// The hold yields to other orders.
+    HoldYielded {
+        /// The number of the attempt to reserve.
+        generation: u32,
+    },
     /// A hold had expired when it was to be allocated.
     HoldLapsed {
         /// The number of the attempt to reserve.

@@ -62,6 +62,12 @@ impl Order {
                 self.check_source(provider, *currency, *attempt, command)?;
                 self.decide_command(command, now)
             }
+            Command::HoldYielded { generation } => {
+                let current = self.phase == Phase::AwaitingPayment
+                    && self.generation == *generation
+                    && !self.hold_yields;
+                Ok(some(current, Event::HoldYielded { generation: *generation }))
+            }
             Command::HoldLapsed { generation } => {
                 let current = self.phase == Phase::Committing && self.generation == *generation;
                 Ok(some(current, Event::HoldLapsed { generation: *generation }))

@@ -27,6 +27,15 @@ pub enum Effect {
         /// The duration of the hold.
         hold: Span,
     },
+    /// Let the hold yield to other orders, because this one waits for another payment.
+    Yield {
+        /// The order.
+        order: OrderId,
+        /// The number of the attempt to reserve.
+        generation: u32,
+        /// The SKUs, with their units.
+        units: BTreeMap<Sku, i64>,
+    },
     /// Request an authorization from a provider.
     Authorize {
         /// The number of the payment attempt.
@@ -122,6 +131,7 @@ impl Effect {
     pub fn step(&self) -> String {
         match self {
             Self::Reserve { generation, .. } => format!("reserve:{generation}"),
+            Self::Yield { generation, .. } => format!("yield:{generation}"),
             Self::Authorize { attempt, .. } => format!("authorize:{attempt}"),
             Self::Commit { generation, .. } => format!("commit:{generation}"),
             Self::Capture { capture, .. } => step::capture(*capture),
@@ -174,7 +184,13 @@ impl Order {
                 wanted.extend(self.wanted_moves(order));
             }
             Phase::Cancelling => return self.wanted_to_cancel(order, currency),
-            Phase::AwaitingPayment => wanted.extend(self.wanted_reversals()),
+            Phase::AwaitingPayment => {
+                wanted.extend(self.wanted_reversals());
+                if !self.hold_yields {
+                    let (generation, units) = (self.generation, self.units());
+                    wanted.push(Effect::Yield { order, generation, units });
+                }
+            }
             Phase::Cancelled => {
                 wanted.extend(self.wanted_refunds(currency));
                 wanted.extend(self.wanted_voids(currency));

@@ -54,6 +54,12 @@ pub enum Event {
     PaymentReversed { attempt: u32 },
     /// An authorization was voided.
     PaymentVoided { attempt: u32 },
+    /// The order waits for another payment: its hold stays only until another order needs its
+    /// units.
+    HoldYielded {
+        #[serde(rename = "gen")]
+        generation: u32,
+    },
     /// A hold had expired when it was to be turned into an allocation.
     HoldLapsed {
         #[serde(rename = "gen")]

@@ -39,6 +39,7 @@ impl entity::Noun for Order {
         self.updated_at = at;
         match event {
             Event::Placed { .. }
+            | Event::HoldYielded { .. }
             | Event::PaymentRetried { .. }
             | Event::Reserved { .. }
             | Event::HoldLapsed { .. }
@@ -116,8 +117,10 @@ impl Order {
             Event::PaymentRetried { method } => {
                 self.method = Some(method.clone());
                 self.generation += 1;
+                self.hold_yields = false;
                 self.phase = Phase::Reserving;
             }
+            Event::HoldYielded { .. } => self.hold_yields = true,
             Event::Reserved { .. } => self.phase = Phase::Committing,
             Event::HoldLapsed { .. } => {
                 self.generation += 1;

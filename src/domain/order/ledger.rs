@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Order, RequiredAction, step};
+use super::{Order, RequiredAction, is_zero, step};
 use crate::domain::entity::EntityId;
 use crate::domain::time::Timestamp;
 
@@ -210,10 +210,6 @@ pub struct RefundLine {
     /// Which units were asked for; `None` if the request did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<RefundFrom>,
-}
-
-const fn is_zero(units: &i64) -> bool {
-    *units == 0
 }
 
 impl RefundLine {

@@ -185,6 +185,13 @@ pub struct Shortage {
     pub requested: i64,
     /// Units that the order could have got.
     pub available: i64,
+    /// Units held for orders that are not paid: they may become available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held: i64,
+}
+
+const fn is_zero(units: &i64) -> bool {
+    *units == 0
 }
 
 /// An order; the default value is an order that does not exist.
@@ -196,6 +203,9 @@ pub struct Order {
     phase: Phase,
     method: Option<PaymentMethod>,
     generation: u32,
+    /// Whether the hold of this generation yields to other orders.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hold_yields: bool,
     number: Option<i64>,
     attempts: Vec<Attempt>,
     captures: Vec<Capture>,
@@ -242,6 +252,12 @@ impl Order {
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.generation
+    }
+
+    /// Whether it waits for another payment, and its hold yields to other orders meanwhile.
+    #[must_use]
+    pub fn hold_yields(&self) -> bool {
+        self.phase == Phase::AwaitingPayment && self.hold_yields
     }
 
     /// The payment attempts, oldest first.

@@ -114,7 +114,8 @@ fn reserved(generation: u32) -> Step {
 }
 
 fn out_of_stock(generation: u32) -> Step {
-    let shortages = vec![Shortage { sku: "A".parse().unwrap(), requested: 4, available: 1 }];
+    let shortages =
+        vec![Shortage { sku: "A".parse().unwrap(), requested: 4, available: 1, held: 0 }];
     Command::OutOfStock { generation, shortages }.into()
 }
 

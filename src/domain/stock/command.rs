@@ -38,6 +38,13 @@ pub enum Command {
         /// The order.
         order: OrderId,
     },
+    /// Lets an order's hold yield: it stays until another order needs its units.
+    Yield {
+        /// The order.
+        order: OrderId,
+        /// The number of its attempt to reserve; a later one's hold does not yield.
+        generation: u32,
+    },
     /// Releases all units of an order, and rejects its later reservations.
     Release {
         /// The order.
@@ -136,7 +143,13 @@ pub enum Event {
         #[serde(rename = "until")]
         hold_until: Timestamp,
     },
-    /// A hold has expired.
+    /// A hold stays only until another order needs its units.
+    Yielded {
+        order: OrderId,
+        #[serde(rename = "gen")]
+        generation: u32,
+    },
+    /// A hold has expired, or its units were needed after it had yielded.
     Lapsed { order: OrderId },
     /// A hold has become an allocation.
     Committed { order: OrderId },
@@ -179,6 +192,9 @@ pub enum Rejection {
         requested: i64,
         /// Units available to sell.
         available: i64,
+        /// Units held for orders that are not paid: they may become available.
+        #[serde(default)]
+        held: i64,
     },
     /// The hold has expired.
     #[error("the hold has expired")]

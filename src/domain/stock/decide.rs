@@ -18,6 +18,13 @@ impl Stock {
         match command {
             Command::Reserve(reserve) => self.reserve(reserve, now),
             Command::Commit { order } => self.commit(*order, now),
+            Command::Yield { order, generation } => {
+                let hold = self.claims.get(order).and_then(|claim| claim.hold.as_ref());
+                let current =
+                    hold.is_some_and(|hold| hold.generation == *generation && !hold.yields);
+                let yielded = Event::Yielded { order: *order, generation: *generation };
+                Ok(if current { vec![yielded] } else { Vec::new() })
+            }
             Command::Release { order } => {
                 let released = self.claims.get(order).is_some_and(|claim| claim.released);
                 Ok(if released { Vec::new() } else { vec![Event::Released { order: *order }] })
@@ -89,8 +96,9 @@ impl Stock {
         }
     }
 
-    /// The events that drop expired holds, and the stock after these events: at most [`LAPSES_MAX`]
-    /// holds, or more until there is `enough` stock for the command.
+    /// The events that drop expired holds, at most [`LAPSES_MAX`], or more until there is `enough`
+    /// stock for the command; then, while there is not, holds that yield, the oldest first; and the
+    /// stock after these events.
     fn after_lapses(
         &self,
         now: Timestamp,
@@ -103,6 +111,13 @@ impl Stock {
                 break;
             }
             let lapse = Event::Lapsed { order: *order };
+            after.to_mut().evolve_event(&lapse, now);
+            events.push(lapse);
+        }
+        while !enough(&after)
+            && let Some(order) = after.yielding.first().copied()
+        {
+            let lapse = Event::Lapsed { order };
             after.to_mut().evolve_event(&lapse, now);
             events.push(lapse);
         }
@@ -186,16 +201,20 @@ impl Stock {
                 }
             }
         }
-        let enough = |stock: &Self| stock.free_units(closed) >= *quantity;
-        let (mut events, mut after) = self.after_lapses(now, enough);
-        if after.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
+        let mut events = Vec::new();
+        let mut before = Cow::Borrowed(self);
+        if self.claims.get(order).is_some_and(|claim| claim.hold.is_some()) {
             let lapse = Event::Lapsed { order: *order };
-            after.to_mut().evolve_event(&lapse, now);
+            before.to_mut().evolve_event(&lapse, now);
             events.push(lapse);
         }
+        let enough = |stock: &Self| stock.free_units(closed) >= *quantity;
+        let (lapses, after) = before.after_lapses(now, enough);
+        events.extend(lapses);
         if !enough(&after) && !seeded_fault::active(SeededFault::ReservedUnseen) {
             let available = after.free_units(closed);
-            return Err(Rejection::OutOfStock { requested: *quantity, available });
+            let held = after.held_outside(closed, now);
+            return Err(Rejection::OutOfStock { requested: *quantity, available, held });
         }
         events.push(Event::Reserved {
             order: *order,

@@ -12,7 +12,8 @@ impl Stock {
             Event::Reserved { order, generation, parts, hold_until } => {
                 let claim = self.claims.entry(*order).or_default();
                 let (generation, hold_until) = (*generation, *hold_until);
-                claim.hold = Some(Hold { parts: parts.clone(), generation, hold_until });
+                let held = parts.clone();
+                claim.hold = Some(Hold { parts: held, generation, hold_until, yields: false });
                 self.lapses.insert((hold_until, *order));
                 self.change_levels(parts, |level, quantity| level.reserved += quantity);
             }
@@ -23,6 +24,15 @@ impl Stock {
                     self.lapses.insert((*hold_until, *order));
                     hold.generation = *generation;
                     hold.hold_until = *hold_until;
+                    hold.yields = false;
+                    self.yielding.remove(order);
+                }
+            }
+            Event::Yielded { order, .. } => {
+                if let Some(hold) = self.claims.get_mut(order).and_then(|claim| claim.hold.as_mut())
+                {
+                    hold.yields = true;
+                    self.yielding.insert(*order);
                 }
             }
             Event::Lapsed { order } => {
@@ -116,6 +126,7 @@ impl Stock {
             return Vec::new();
         };
         self.lapses.remove(&(hold.hold_until, order));
+        self.yielding.remove(&order);
         self.change_levels(&hold.parts, |level, quantity| level.reserved -= quantity);
         hold.parts
     }

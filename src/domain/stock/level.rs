@@ -103,3 +103,16 @@ pub struct LocationUnits {
     #[serde(rename = "qty")]
     pub quantity: i64,
 }
+
+impl<'a> std::iter::Sum<&'a Self> for Level {
+    fn sum<I: Iterator<Item = &'a Self>>(levels: I) -> Self {
+        levels.fold(Self::default(), |sum, level| Self {
+            on_hand: sum.on_hand + level.on_hand,
+            reserved: sum.reserved + level.reserved,
+            allocated: sum.allocated + level.allocated,
+            incoming: sum.incoming + level.incoming,
+            sold: sum.sold + level.sold,
+            received: sum.received + level.received,
+        })
+    }
+}

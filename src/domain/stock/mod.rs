@@ -57,6 +57,10 @@ pub struct Hold {
     pub generation: u32,
     /// When it expires.
     pub hold_until: Timestamp,
+    /// Whether it stays only until another order needs its units, because its order waits for
+    /// another payment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub yields: bool,
 }
 
 /// The claims of one order on this SKU.
@@ -104,6 +108,9 @@ pub struct Stock {
     levels: BTreeMap<Location, Level>,
     claims: BTreeMap<OrderId, Claim>,
     lapses: BTreeSet<(Timestamp, OrderId)>,
+    /// The orders whose holds yield.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    yielding: BTreeSet<OrderId>,
     settled: BTreeSet<(Timestamp, OrderId)>,
 }
 
@@ -112,6 +119,17 @@ impl Stock {
     #[must_use]
     pub const fn levels(&self) -> &BTreeMap<Location, Level> {
         &self.levels
+    }
+
+    /// The levels as they are shown: units of a hold that yields are not reserved.
+    #[must_use]
+    pub fn shown_levels(&self) -> BTreeMap<Location, Level> {
+        let mut levels = self.levels.clone();
+        let holds = self.yielding.iter().filter_map(|order| self.claims.get(order)?.hold.as_ref());
+        for part in holds.flat_map(|hold| &hold.parts) {
+            levels.entry(part.location.clone()).or_default().reserved -= part.quantity;
+        }
+        levels
     }
 
     /// The holds, by order; an expired hold is included until its `Lapsed` event.
@@ -131,28 +149,36 @@ impl Stock {
         self.claims.get(&order)
     }
 
-    /// Units that are available to sell at `now`, at all locations: an expired hold is not
-    /// counted.
+    /// Units that are available to sell at `now`, at all locations: a hold that has expired, or
+    /// yields, is not counted.
     #[must_use]
     pub fn sellable(&self, now: Timestamp) -> i64 {
         self.sellable_outside(&[], now)
     }
 
-    /// Units that are available to sell at `now`, except at the closed locations: an expired hold
-    /// is not counted.
+    /// Units that are available to sell at `now`, except at the closed locations: a hold that has
+    /// expired, or yields, is not counted.
     #[must_use]
     pub fn sellable_outside(&self, closed: &[Location], now: Timestamp) -> i64 {
-        let lapsed: i64 = self
-            .lapses
-            .iter()
-            .take_while(|(until, _)| *until <= now)
-            .filter_map(|(_, order)| self.claims.get(order)?.hold.as_ref())
-            .flat_map(|hold| &hold.parts)
-            .filter(|part| !closed.contains(&part.location))
-            .map(|part| part.quantity)
-            .sum();
+        let units = |hold: &Hold| -> i64 {
+            let open = hold.parts.iter().filter(|part| !closed.contains(&part.location));
+            open.map(|part| part.quantity).sum()
+        };
+        let hold = |order| self.claims.get(order)?.hold.as_ref();
+        let lapsed = self.lapses.iter().take_while(|(until, _)| *until <= now);
+        let lapsed: i64 = lapsed.filter_map(|(_, order)| hold(order)).map(units).sum();
+        let yielding = self.yielding.iter().filter_map(hold);
+        let yielding: i64 = yielding.filter(|hold| hold.hold_until > now).map(units).sum();
         let counted = if seeded_fault::active(SeededFault::LapsedHoldCounted) { 0 } else { lapsed };
-        self.free_units(closed) + counted
+        self.free_units(closed) + counted + yielding
+    }
+
+    /// Units held at `now` for orders that are being paid, except at the closed locations.
+    #[must_use]
+    pub fn held_outside(&self, closed: &[Location], now: Timestamp) -> i64 {
+        let open = self.levels.iter().filter(|(location, _)| !closed.contains(location));
+        let reserved: i64 = open.map(|(_, level)| level.reserved).sum();
+        reserved + self.free_units(closed) - self.sellable_outside(closed, now)
     }
 
     /// Units that are neither reserved nor allocated, except at the closed locations.
@@ -162,30 +188,24 @@ impl Stock {
     }
 
     /// A copy with all levels, and at most [`CLAIMS_SHOWN_MAX`] holds that have not expired, as
-    /// many that have, and as many allocations.
+    /// many that have, as many that yield, and as many allocations.
     fn shown(&self, now: Timestamp) -> Self {
         let live = self.holds().filter(|(_, hold)| hold.hold_until > now).map(|(order, _)| order);
         let allocated = self.allocations().map(|(order, _)| order);
         let lapsed = self.lapses.iter().take_while(|(until, _)| *until <= now);
         let lapses: BTreeSet<_> = lapsed.take(CLAIMS_SHOWN_MAX).copied().collect();
         let orders = live.take(CLAIMS_SHOWN_MAX).chain(allocated.take(CLAIMS_SHOWN_MAX));
-        let orders = orders.chain(lapses.iter().map(|(_, order)| *order));
+        let yielding: BTreeSet<_> = self.yielding.iter().take(CLAIMS_SHOWN_MAX).copied().collect();
+        let orders = orders.chain(lapses.iter().map(|(_, order)| *order)).chain(yielding.clone());
         let claim = |order| Some((order, self.claims.get(&order)?.clone()));
         let claims = orders.filter_map(claim).collect();
-        Self { levels: self.levels.clone(), claims, lapses, ..Self::default() }
+        Self { levels: self.levels.clone(), claims, lapses, yielding, ..Self::default() }
     }
 
     /// The sums over all locations.
     #[must_use]
     pub fn total(&self) -> Level {
-        self.levels.values().fold(Level::default(), |sum, level| Level {
-            on_hand: sum.on_hand + level.on_hand,
-            reserved: sum.reserved + level.reserved,
-            allocated: sum.allocated + level.allocated,
-            incoming: sum.incoming + level.incoming,
-            sold: sum.sold + level.sold,
-            received: sum.received + level.received,
-        })
+        self.levels.values().sum()
     }
 
     /// The first inconsistency, if there is one.

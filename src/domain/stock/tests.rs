@@ -69,7 +69,7 @@ fn nothing_is_reserved_at_a_closed_location() {
         let Command::Reserve(reserve) = reserve(1, 1, quantity, 900) else { panic!() };
         Command::Reserve(Reserve { closed: closed.clone(), ..reserve })
     };
-    let short = Rejection::OutOfStock { requested: 3, available: 2 };
+    let short = Rejection::OutOfStock { requested: 3, available: 2, held: 0 };
     assert_eq!(stock.decide(&ask(3), at(0)), Err(short));
     let events = stock.decide(&ask(2), at(0)).unwrap();
     let [Event::Reserved { parts, .. }] = &events[..] else { panic!("{events:?}") };
@@ -83,6 +83,10 @@ fn nothing_is_reserved_at_a_closed_location() {
 
 fn commit(number: u32) -> Command {
     Command::Commit { order: order(number) }
+}
+
+fn yields(number: u32, generation: u32) -> Command {
+    Command::Yield { order: order(number), generation }
 }
 
 fn release(number: u32) -> Command {
@@ -396,4 +400,33 @@ fn excerpt_has_all_levels_and_bounded_claims() {
     let about = Stock::excerpt(Asker::About(entity::EntityId::new(&last.to_string())))(&stock, now);
     assert_eq!(about.claim(last), stock.claim(last));
     assert_eq!((about.allocations().count(), about.levels().len()), (1, 0));
+}
+
+#[test]
+fn a_hold_that_yields_stays_until_another_order_needs_its_units() {
+    let mut stock = Stock::default();
+    let sellable = |stock: &Stock| stock.sellable(at(0));
+    for command in [set("main", 10), reserve(1, 1, 4, SEC), reserve(2, 1, 4, SEC)] {
+        take(&mut stock, 0, &command).unwrap();
+    }
+    let short = Rejection::OutOfStock { requested: 6, available: 2, held: 8 };
+    assert_eq!(stock.decide(&reserve(3, 1, 6, SEC), at(0)), Err(short));
+    take(&mut stock, 0, &yields(1, 1)).unwrap();
+    assert_eq!(sellable(&stock), 6);
+    assert_eq!(take(&mut stock, 0, &yields(1, 1)), Ok(vec![]), "once is enough");
+    assert_eq!(take(&mut stock, 0, &yields(2, 2)), Ok(vec![]), "its attempt 2 has no hold yet");
+
+    // What is free is taken first.
+    take(&mut stock, 0, &reserve(3, 1, 2, SEC)).unwrap();
+    assert!(stock.claim(order(1)).is_some_and(|claim| claim.hold.is_some()));
+    // Its order's next attempt takes the hold over: it does not yield any more.
+    take(&mut stock, 0, &reserve(1, 2, 4, SEC)).unwrap();
+    assert_eq!(sellable(&stock), 0);
+    take(&mut stock, 0, &yields(1, 2)).unwrap();
+    let events = take(&mut stock, 0, &reserve(4, 1, 1, SEC)).unwrap();
+    assert_eq!(events, ["lapsed", "reserved"]);
+    assert!(stock.claim(order(1)).is_none_or(|claim| claim.hold.is_none()));
+    assert_eq!(sellable(&stock), 3);
+    assert_eq!(take(&mut stock, 0, &commit(1)), Err(Rejection::HoldLapsed));
+    assert!(take(&mut stock, 0, &reserve(1, 3, 3, SEC)).is_ok(), "it may reserve again");
 }

@@ -110,14 +110,21 @@ fn out_of_stock_and_declines() {
     let declined_once = vec![place(), reserved(1), declined(1)];
     check(
         declined_once.clone(),
-        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 [yield:1]",
+    );
+    let yielded = Step::from(Command::HoldYielded { generation: 1 });
+    let open = then(declined_once.clone(), &[yielded.clone()]);
+    check(open.clone(), "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []");
+    check(
+        then(open, &[pay(), yielded, reserved(2), declined(2)]),
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 [yield:2]",
     );
     let again = then(declined_once.clone(), &[pay(), reserved(2), authorized(2)]);
     check(again.clone(), "committing pending/authorized/unfulfilled 0-0 due 2249 [commit:2]");
     check(then(again, &[confirm(), captured(1, TOTAL)]), IN_FULL);
     check(
         then(declined_once.clone(), &[reserved(1), authorized(1), out_of_stock(1), confirm()]),
-        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 [yield:1]",
     );
     refused(vec![place()], pay(), "a payment of the order is in progress");
     refused(happy(), pay(), "the order is paid already");
@@ -149,7 +156,7 @@ fn attempt_with_unknown_outcome_is_not_failed() {
     );
     check(
         then(lost.clone(), &[reversed(1), authorized(1)]),
-        "awaiting_payment awaiting_payment/voided/unfulfilled 0-0 due 2249 []",
+        "awaiting_payment awaiting_payment/voided/unfulfilled 0-0 due 2249 [yield:1]",
     );
     refused(lost, pay(), "a payment of the order is in progress");
 }
@@ -160,16 +167,20 @@ fn authorization_of_an_abandoned_attempt_is_reversed() {
     let rest = "0-0 due 2249";
     check(
         open.clone(),
-        &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
+        &format!(
+            "awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1 yield:1]"
+        ),
     );
     refused(open.clone(), pay(), "a payment of the order is in progress");
     let late = then(open.clone(), &[authorized(1)]);
     check(
         late.clone(),
-        &format!("awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1]"),
+        &format!(
+            "awaiting_payment awaiting_payment/unknown/unfulfilled {rest} [reverse:1 yield:1]"
+        ),
     );
     refused(late.clone(), pay(), "a payment of the order is in progress");
-    let over = format!("awaiting_payment awaiting_payment/voided/unfulfilled {rest} []");
+    let over = format!("awaiting_payment awaiting_payment/voided/unfulfilled {rest} [yield:1]");
     check(then(late, &[reversed(1)]), &over);
     let again = then(open.clone(), &[reversed(1), pay(), reserved(2), authorized(2), confirm()]);
     check(then(again, &[captured(1, 2_249)]), IN_FULL);
@@ -298,7 +309,7 @@ fn the_deadline() {
     let waiting = vec![place(), reserved(1), declined(1)];
     check(
         then(waiting.clone(), &[Step::Timer(HOUR - 1)]),
-        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []",
+        "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 [yield:1]",
     );
     check(
         then(waiting, &[Step::Timer(HOUR)]),

@@ -122,6 +122,13 @@ impl World {
                 }
                 Command::Shipped { fulfillment: *fulfillment }
             }
+            Effect::Yield { order, generation, units } => {
+                for sku in units.keys() {
+                    let command = stock::Command::Yield { order: *order, generation: *generation };
+                    self.stock(sku, &command).unwrap();
+                }
+                Command::HoldYielded { generation: *generation }
+            }
             Effect::Restock { order, refund, units, restock } => {
                 for (sku, (unshipped, shipped)) in units {
                     let back = stock::Command::TakeBack {
@@ -155,8 +162,8 @@ impl World {
             let reserve =
                 stock::Reserve { order, generation, quantity, hold_until, priority, closed };
             match self.stock(sku, &stock::Command::Reserve(reserve)) {
-                Err(stock::Rejection::OutOfStock { requested, available }) => {
-                    shortages.push(Shortage { sku: sku.clone(), requested, available });
+                Err(stock::Rejection::OutOfStock { requested, available, held }) => {
+                    shortages.push(Shortage { sku: sku.clone(), requested, available, held });
                 }
                 Err(stock::Rejection::Released) | Ok(()) => {}
                 Err(error) => panic!("{error}"),

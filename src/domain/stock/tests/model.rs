@@ -23,6 +23,7 @@ enum Step {
     Adjust { at: Place, units: i64 },
     Transfer { from: Place, to: Place, units: i64 },
     Reserve { order: u32, generation: u32, units: i64, secs: i64 },
+    Yield { order: u32, generation: u32 },
     Commit { order: u32 },
     Release { order: u32 },
     Ship { order: u32, id: u32, units: i64 },
@@ -43,6 +44,7 @@ impl Step {
             Self::Reserve { order, generation, units, secs } => {
                 reserve(order, generation, units, now + secs * SEC)
             }
+            Self::Yield { order, generation } => yields(order, generation),
             Self::Commit { order } => commit(order),
             Self::Release { order } => release(order),
             Self::Ship { order, id, units } => ship(order, &id.to_string(), units),
@@ -58,6 +60,7 @@ struct Held {
     generation: u32,
     until: i64,
     units: Units,
+    yields: bool,
 }
 
 /// The claims of one order.
@@ -139,8 +142,29 @@ impl Book {
         get(&self.on_hand, at) - self.promised(at)
     }
 
-    fn sellable(&self) -> i64 {
+    fn all_free(&self) -> i64 {
         self.on_hand.keys().map(|at| self.free(at)).sum()
+    }
+
+    /// The units that are held, of orders whose holds yield or do not.
+    fn held(&self, yields: bool) -> i64 {
+        let holds = self.orders.values().filter_map(|entry| entry.held.as_ref());
+        holds.filter(|held| held.yields == yields).map(|held| sum(&held.units)).sum()
+    }
+
+    fn sellable(&self) -> i64 {
+        self.all_free() + self.held(true)
+    }
+
+    /// The book after holds that yield have gone, the oldest first, until there is enough.
+    fn with_room(&self, enough: impl Fn(&Self) -> bool) -> Self {
+        let mut after = self.clone();
+        for number in self.orders.keys() {
+            if !enough(&after) {
+                after.orders.get_mut(number).unwrap().held.take_if(|held| held.yields);
+            }
+        }
+        after
     }
 
     /// Chooses the locations of a reservation: the first one that has all units, or else what each
@@ -157,12 +181,15 @@ impl Book {
         taken
     }
 
-    /// Checks that this number of units can leave a location.
-    fn can_leave(&self, at: Place, units: i64) -> Result<(), Rejection> {
-        if self.free(at) >= units {
+    /// Makes room for this number of units to leave a location.
+    fn leave(&mut self, at: Place, units: i64) -> Result<(), Rejection> {
+        let after = self.with_room(|book| book.free(at) >= units);
+        if after.free(at) >= units {
+            *self = after;
             return Ok(());
         }
-        Err(Rejection::Committed { committed: self.promised(at), on_hand: get(&self.on_hand, at) })
+        let (committed, on_hand) = (after.promised(at), get(&self.on_hand, at));
+        Err(Rejection::Committed { committed, on_hand })
     }
 
     fn wait(&mut self, millis: i64) {
@@ -205,9 +232,15 @@ impl Book {
             Step::Adjust { at, units } => self.adjust(at, units)?,
             Step::Transfer { from, to, units } => {
                 within(1, units)?;
-                self.can_leave(from, units)?;
-                if from != to {
-                    in_range(1, QUANTITY_MAX - get(&self.on_hand, to), units)?;
+                let before = self.clone();
+                self.leave(from, units)?;
+                if from == to {
+                    *self = before;
+                } else {
+                    if let Err(error) = in_range(1, QUANTITY_MAX - get(&self.on_hand, to), units) {
+                        *self = before;
+                        return Err(error);
+                    }
                     for (at, units) in [(from, -units), (to, units)] {
                         add(&mut self.on_hand, at, units);
                         add(&mut self.came, at, units);
@@ -222,7 +255,7 @@ impl Book {
     fn adjust(&mut self, at: Place, units: i64) -> Result<(), Rejection> {
         within(-QUANTITY_MAX, units)?;
         in_range(-QUANTITY_MAX, QUANTITY_MAX - get(&self.on_hand, at), units)?;
-        self.can_leave(at, -units)?;
+        self.leave(at, -units)?;
         add(&mut self.on_hand, at, units);
         add(&mut self.came, at, units);
         Ok(())
@@ -232,6 +265,15 @@ impl Book {
         match *step {
             Step::Reserve { order, generation, units, secs } => {
                 self.reserve(order, generation, units, self.now + secs * SEC)
+            }
+            Step::Yield { order, generation } => {
+                let held = &mut self.orders.entry(order).or_default().held;
+                if let Some(held) = held
+                    && held.generation == generation
+                {
+                    held.yields = true;
+                }
+                Ok(())
             }
             Step::Commit { order } => {
                 let entry = self.orders.entry(order).or_default();
@@ -295,19 +337,22 @@ impl Book {
             }
             if sum(&held.units) == units {
                 (held.generation, held.until) = (generation, held.until.max(until));
+                held.yields = false;
                 return Ok(());
             }
         }
-        let before = entry.held.take();
-        let available = self.sellable();
-        let (outcome, held) = if available < units {
-            (Err(Rejection::OutOfStock { requested: units, available }), before)
-        } else {
-            (Ok(()), Some(Held { generation, until, units: self.choose(units) }))
-        };
-        self.orders.entry(order).or_default().held = held;
+        let before = self.clone();
+        self.orders.entry(order).or_default().held = None;
+        *self = self.with_room(|book| book.all_free() >= units);
+        let (available, held) = (self.all_free(), self.held(false));
+        if available < units {
+            *self = before;
+            return Err(Rejection::OutOfStock { requested: units, available, held });
+        }
+        let held = Held { generation, until, units: self.choose(units), yields: false };
+        self.orders.entry(order).or_default().held = Some(held);
         self.wait(0);
-        outcome
+        Ok(())
     }
 
     fn take_back(
@@ -383,6 +428,8 @@ impl ReferenceStateMachine for Book {
             10 => (order(), 1_u32..4, units(), 0_i64..1_500).prop_map(
                 |(order, generation, units, secs)| Step::Reserve { order, generation, units, secs }
             ),
+            4 => (order(), 1_u32..4)
+                .prop_map(|(order, generation)| Step::Yield { order, generation }),
             6 => order().prop_map(|order| Step::Commit { order }),
             2 => order().prop_map(|order| Step::Release { order }),
             4 => (order(), id(), units())

@@ -119,6 +119,12 @@ pub enum EventData {
     PaymentReversed { attempt: u32 },
     /// An authorization was voided.
     PaymentVoided { attempt: u32 },
+    /// The order waits for another payment: its units stay held only until another order needs
+    /// them.
+    HoldYielded {
+        /// The number of the attempt to reserve stock.
+        generation: u32,
+    },
     /// A hold had expired when it was to be turned into an allocation.
     HoldLapsed {
         /// The number of the attempt to reserve stock.
@@ -345,6 +351,7 @@ fn data(event: Event, currency: Currency) -> EventData {
         Event::PaymentGivenUp { attempt } => EventData::PaymentGivenUp { attempt },
         Event::PaymentReversed { attempt } => EventData::PaymentReversed { attempt },
         Event::PaymentVoided { attempt } => EventData::PaymentVoided { attempt },
+        Event::HoldYielded { generation } => EventData::HoldYielded { generation },
         Event::HoldLapsed { generation } => EventData::HoldLapsed { generation },
         Event::Confirmed { number } => EventData::Confirmed { number },
         Event::CaptureRequested { capture, amount } => {

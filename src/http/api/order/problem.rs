@@ -22,11 +22,19 @@ pub struct ShortageShape {
     requested: i64,
     /// Units that the order could have got.
     available: i64,
+    /// Whether enough units are held for other buyers whose payment is in progress: if it fails,
+    /// they become available.
+    may_come_free: bool,
 }
 
 impl From<&Shortage> for ShortageShape {
     fn from(one: &Shortage) -> Self {
-        Self { sku: one.sku.to_string(), requested: one.requested, available: one.available }
+        Self {
+            sku: one.sku.to_string(),
+            requested: one.requested,
+            available: one.available,
+            may_come_free: one.held > 0 && one.available + one.held >= one.requested,
+        }
     }
 }
 

@@ -172,6 +172,8 @@ impl Listed {
         if listed {
             let row = shape(record, &event);
             if let Event::Committed { order }
+            | Event::Extended { order, .. }
+            | Event::Yielded { order, .. }
             | Event::Lapsed { order }
             | Event::Released { order } = &event
             {
@@ -195,8 +197,9 @@ impl OpenClaim {
             before = after.clone();
             after.evolve(event, *at);
         }
-        let moved = after.levels().iter().map(|(location, level)| {
-            let was = before.levels().get(location).copied().unwrap_or_default();
+        let before = before.shown_levels();
+        let moved = after.shown_levels().into_iter().map(|(location, level)| {
+            let was = before.get(&location).copied().unwrap_or_default();
             UnitsMoved {
                 location: location.to_string(),
                 reserved: level.reserved - was.reserved,
@@ -242,6 +245,7 @@ const fn order(event: &Event) -> Option<&OrderId> {
     match event {
         Event::Reserved { order, .. }
         | Event::Extended { order, .. }
+        | Event::Yielded { order, .. }
         | Event::Lapsed { order }
         | Event::Committed { order }
         | Event::Released { order }
@@ -291,6 +295,7 @@ fn changes(event: &Event) -> Vec<UnitsMoved> {
             UnitsMoved { on_hand: *quantity, ..at(to) },
         ],
         Event::Extended { .. }
+        | Event::Yielded { .. }
         | Event::Lapsed { .. }
         | Event::Committed { .. }
         | Event::Released { .. } => Vec::new(),

@@ -108,6 +108,8 @@ pub struct HoldShape {
     generation: u32,
     #[schema(value_type = schemas::Moment)]
     hold_until: String,
+    /// Whether another order can take its units, because its own waits for another payment.
+    yields: bool,
     /// These units by location.
     parts: Vec<UnitsAt>,
 }
@@ -347,9 +349,9 @@ fn item(
     claims: bool,
 ) -> StockItem {
     let (closed, deleted) = (locations.closed(), locations.deleted_ids());
-    let levels = view.state.levels().iter();
-    let shown = levels.filter(|(at, level)| level.has_units() || !deleted.contains(at));
-    let total = view.state.total();
+    let levels = view.state.shown_levels();
+    let shown = levels.iter().filter(|(at, level)| level.has_units() || !deleted.contains(at));
+    let total: Level = levels.values().sum();
     let sum = |parts: &[stock::LocationUnits]| parts.iter().map(|part| part.quantity).sum();
     let at = |parts: &[stock::LocationUnits]| {
         let each = |part: &stock::LocationUnits| UnitsAt {
@@ -365,6 +367,7 @@ fn item(
             quantity: sum(&hold.parts),
             generation: hold.generation,
             hold_until: hold.hold_until.to_string(),
+            yields: hold.yields,
             parts: at(&hold.parts),
         })
     };

@@ -1,0 +1,124 @@
+//! Stock cannot be held by who does not pay: the units of a declined order are open to others.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::buyer_tokens;
+use crate::site::{Answer, Site};
+
+async fn declined(site: &Site, units: i64, key: &str) -> String {
+    let cart = site.cart(&[("LAMP", units)]).await;
+    let answer = site.checkout(&cart, key, "tok_declined", 30).await;
+    assert_eq!(answer.code(), "payment_declined");
+    cart
+}
+
+async fn pay(site: &Site, cart: &str, key: &str) -> Answer {
+    let path = format!("/v1/store/orders/{}/payments", cart.replace("cart_", "ord_"));
+    let body = json!({"payment": {"provider": "sandbox", "token": "tok_ok"}});
+    let request = site.request(Method::POST, &path).bearer_auth(buyer_tokens::token(cart));
+    let request = request.header("Idempotency-Key", key).header("Prefer", "wait=30");
+    site.send(request.json(&body)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_of_a_declined_order_go_to_the_next_buyer_who_pays() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 5).await;
+    let first = declined(&site, 5, "key-1").await;
+    site.until_some(async || (site.level("LAMP").await["sellable"] == 5).then_some(())).await;
+    let item = site.admin(Method::GET, "/stock/LAMP", None).await.expect(200);
+    assert_eq!((&item["reserved"], &item["sellable"]), (&json!(0), &json!(5)));
+    assert_eq!(
+        (&item["holds"][0]["quantity"], &item["holds"][0]["yields"]),
+        (&json!(5), &json!(true))
+    );
+    let other = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&other, "key-2", "tok_ok", 30).await.expect(201);
+
+    // The buyer who was declined comes too late.
+    let late = pay(&site, &first, "key-3").await;
+    assert_eq!((late.status, late.code()), (409, "out_of_stock"), "{:#}", late.body);
+    assert_eq!(late.body["lines"][0]["available"], 3);
+    assert_eq!(late.body["lines"][0]["may_come_free"], false);
+    assert!(late.body["links"]["new_cart"].is_string());
+    let history = site.admin(Method::GET, "/stock/LAMP/events?kind=yielded", None).await;
+    assert_eq!(history.expect(200)["data"][0]["changes"][0]["reserved"], -5);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_of_a_declined_order_stay_its_own_while_nobody_needs_them() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 5).await;
+    let first = declined(&site, 3, "key-1").await;
+    let other = site.cart(&[("LAMP", 2)]).await;
+    site.checkout(&other, "key-2", "tok_ok", 30).await.expect(201);
+    let paid = pay(&site, &first, "key-3").await.expect(201);
+    assert_eq!(paid["status"], "confirmed");
+    assert_eq!(site.level("LAMP").await["allocated"], 5);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_who_is_too_late_is_told_that_units_may_come_free() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 5).await;
+    site.stop_psp().await;
+    let first = site.cart(&[("LAMP", 4)]).await;
+    site.checkout(&first, "key-1", "tok_ok", 0).await.expect(202);
+    site.until(&first, |order| !order["payments"][0].is_null()).await;
+    let short = async |units: i64, key: &str| {
+        let cart = site.cart(&[("LAMP", units)]).await;
+        let answer = site.checkout(&cart, key, "tok_ok", 30).await;
+        assert_eq!((answer.status, answer.code()), (409, "out_of_stock"), "{:#}", answer.body);
+        answer.body["lines"][0].clone()
+    };
+    let line = |requested: i64, free: bool| json!({"sku": "LAMP", "requested": requested, "available": 1, "may_come_free": free});
+    assert_eq!(short(2, "key-2").await, line(2, true));
+    assert_eq!(short(6, "key-3").await, line(6, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cards_that_are_declined_keep_no_unit_from_buyers_who_pay() {
+    const UNITS: i64 = 60;
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, UNITS).await;
+    let (over, refused) = (AtomicBool::new(false), AtomicI64::new(0));
+    let attack = async |one: usize| {
+        for number in 0.. {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            let cart = site.cart(&[("LAMP", 10)]).await;
+            let key = format!("attack-{one}-{number}");
+            let answer = site.checkout(&cart, &key, "tok_declined", 30).await;
+            refused.fetch_add(i64::from(answer.code() == "payment_declined"), Ordering::Relaxed);
+        }
+    };
+    let buy = async |number: i64| {
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        for attempt in 0.. {
+            let key = format!("buy-{number}-{attempt}");
+            let answer = site.checkout(&cart, &key, "tok_ok", 30).await;
+            match (answer.status, &answer.body["order"]) {
+                (201, _) => return,
+                // Nothing was ordered: the cart can be ordered again.
+                (409, Value::Null) => {}
+                other => panic!("{other:?}: {:#}", answer.body),
+            }
+        }
+    };
+    let honest = async {
+        // The attack is under way.
+        site.until_some(async || (refused.load(Ordering::Relaxed) > 10).then_some(())).await;
+        join_all((0..UNITS).map(buy)).await;
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(join_all((0..10).map(attack)), honest);
+    assert_eq!(site.level("LAMP").await["allocated"], UNITS);
+    site.verify().await;
+}
