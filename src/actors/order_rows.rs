@@ -4,9 +4,10 @@
 use super::engine::fold::Folded;
 use super::engine::projections::{Happened, LiveList, Projection};
 use super::order_search::search_row;
+use crate::domain::address::Address;
 use crate::domain::case_folding::fold_case;
 use crate::domain::entity::{EntityId, Noun as _, Record};
-use crate::domain::order::{Effect, Order};
+use crate::domain::order::{Effect, Order, Placed};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
@@ -84,6 +85,11 @@ impl Facets {
     }
 }
 
+/// The address of who pays for an order.
+fn buyer_address(placed: &Placed) -> &Address {
+    placed.billing_address.as_ref().unwrap_or(&placed.shipping_address)
+}
+
 /// The row of an order.
 #[must_use]
 pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
@@ -98,6 +104,7 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
         fulfillment_status: text(order.fulfillment_status().into()),
         email: placed.map(|placed| placed.email.clone()).unwrap_or_default(),
         email_folded: placed.map(|placed| fold_case(&placed.email)).unwrap_or_default(),
+        buyer_name: placed.map(|placed| buyer_address(placed).name.clone()).unwrap_or_default(),
         country: placed.map(|placed| placed.shipping_address.country.clone()),
         currency: placed.map(|placed| placed.currency.code().to_owned()).unwrap_or_default(),
         total: order.total(),

@@ -35,6 +35,8 @@ crate::table_row! {
         pub email: String,
         /// The case-folded email address, for searches.
         pub email_folded: String,
+        /// The name in the billing address, else in the shipping address.
+        pub buyer_name: String,
         /// The country of delivery, ISO 3166-1 alpha-2.
         pub country: Option<String>,
         /// The currency of its amounts, as an ISO 4217 code.

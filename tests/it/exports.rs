@@ -80,10 +80,12 @@ async fn orders_are_exported_as_csv(site: Site) {
     let of = |name: &str| rows.iter().map(|row| row[at(name)].to_owned()).collect::<Vec<_>>();
     assert_eq!(of("reference"), ["'=1+1", "PO 7, \"part\" 2", "other"]);
     assert_eq!(of("total"), ["12.50"; 3]);
+    assert_eq!(of("buyer_name"), ["Ada"; 3]);
     let listed = site.admin(Method::GET, "/orders?sort=placed_at", None).await.expect(200);
     let ids: Vec<_> =
         listed["data"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect();
     assert_eq!(json!(of("id")), json!(ids));
+    assert_eq!(listed["data"][0]["buyer_name"], "Ada");
 
     let (_, one) = export(&site, "reference=other&status=confirmed,completed").await;
     let (_, _, text) = file(&site, one["file"].as_str().unwrap()).await;

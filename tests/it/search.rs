@@ -264,6 +264,7 @@ async fn orders_of_an_older_store_are_found((mut site, url): Shop) {
         &site,
         url.as_deref(),
         "DROP TABLE order_search; DROP TABLE live_ticket; DROP TABLE job_part; \
+         ALTER TABLE order_row DROP COLUMN buyer_name; \
          DELETE FROM _sqlx_migrations WHERE version >= 17",
     )
     .await;

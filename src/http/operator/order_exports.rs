@@ -36,13 +36,14 @@ const EXPORTS_MAX: u32 = 100;
 const PART_BYTES: usize = 256 << 10;
 
 /// The columns of the file.
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "number",
     "id",
     "status",
     "payment_status",
     "fulfillment_status",
     "email",
+    "buyer_name",
     "country",
     "reference",
     "item_count",
@@ -292,6 +293,7 @@ fn push_line(file: &mut String, row: &Row) {
         row.payment_status.clone(),
         row.fulfillment_status.clone(),
         cell(&row.email),
+        cell(&row.buyer_name),
         cell(row.country.as_deref().unwrap_or_default()),
         cell(row.reference.as_deref().unwrap_or_default()),
         row.item_count.to_string(),

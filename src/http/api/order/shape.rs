@@ -285,6 +285,9 @@ pub struct OrderSummary {
     currency: String,
     #[schema(value_type = checked::Email)]
     email: String,
+    /// The name in the billing address, or in the shipping address if that is the only one.
+    #[schema(example = "Ada Lovelace")]
+    buyer_name: String,
     #[schema(value_type = Option<checked::Country>)]
     country: Option<String>,
     reference: Option<String>,
@@ -520,6 +523,7 @@ impl OrderSummary {
             fulfillment_status: row.fulfillment_status,
             currency: row.currency,
             email: row.email,
+            buyer_name: row.buyer_name,
             country: row.country,
             reference: row.reference,
             line_count: row.line_count,
