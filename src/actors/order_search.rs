@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use crate::domain::address::Address;
 use crate::domain::entity::EntityId;
 use crate::domain::order::{Order, attempt_reference};
-use crate::domain::search_text::{Search, search_text};
+use crate::domain::search_text::{Search, phone_digits, search_text};
 use crate::store::order_search::SearchRow;
 
 /// The most values of a field that are named as the match of a search.
@@ -39,6 +40,12 @@ pub enum SearchField {
     Name,
     /// The company in an address.
     Company,
+    /// The street of an address, with its second line.
+    Street,
+    /// The city of an address.
+    City,
+    /// The postal code of an address.
+    PostalCode,
     /// The buyer's email address.
     Email,
     /// The telephone number in an address.
@@ -60,7 +67,7 @@ pub struct SearchedValue {
     pub field: SearchField,
     /// The value.
     pub text: String,
-    /// Another way to write it.
+    /// Other ways to write it.
     alias: Option<String>,
 }
 
@@ -111,9 +118,12 @@ fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
         let Some(address) = address else { continue };
         add(SearchField::Name, &address.name, None);
         add(SearchField::Company, address.company.as_deref().unwrap_or_default(), None);
+        add(SearchField::Street, &address.line1, None);
+        add(SearchField::Street, address.line2.as_deref().unwrap_or_default(), None);
+        add(SearchField::City, &address.city, None);
+        add(SearchField::PostalCode, &address.postal_code, Some(postal_code_alias(address)));
         let phone = address.phone.as_deref().unwrap_or_default();
-        let digits = phone.chars().filter(char::is_ascii_digit).collect();
-        add(SearchField::Phone, phone, Some(digits));
+        add(SearchField::Phone, phone, Some(phone_digits(phone)));
     }
     add(SearchField::Email, &placed.email, None);
     for fulfillment in order.fulfillments() {
@@ -129,4 +139,17 @@ fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
         add(SearchField::Product, &line.name, None);
     }
     values
+}
+
+/// The postal code of an address in one piece, and in the two pieces that people write in its country.
+fn postal_code_alias(address: &Address) -> String {
+    let code: String = address.postal_code.chars().filter(|c| c.is_alphanumeric()).collect();
+    let last = match address.country.as_str() {
+        "CZ" | "GR" | "NL" | "SE" | "SK" => 2,
+        "CA" | "GB" | "GG" | "IM" | "JE" => 3,
+        "IE" => 4,
+        _ => return code,
+    };
+    let cut = code.char_indices().rev().nth(last - 1).map_or(0, |(at, _)| at);
+    format!("{code} {} {}", &code[..cut], &code[cut..])
 }

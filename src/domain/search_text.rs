@@ -1,10 +1,13 @@
 //! Searches for the parts of words. The values to be searched are joined into one text, from which
-//! the databases make an index of all parts of three characters.
+//! the databases make an index of all parts of three characters. What is searched and what is
+//! searched for are folded alike: case, accents and the ways to write a letter make no difference.
 //!
 //! How each database finds a part in many texts is in `store`.
 
 use std::collections::HashSet;
 use std::iter;
+
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::domain::case_folding::fold_case;
 
@@ -12,13 +15,39 @@ use crate::domain::case_folding::fold_case;
 pub const SEARCH_TEXT_MAX: usize = 65_536;
 /// Shorter words are found only as whole words, because an index has no shorter parts.
 const PART_MIN: usize = 3;
-/// A phone number with fewer digits is searched for as it is written.
-const PHONE_DIGITS_MIN: usize = 6;
+/// A phone number with fewer digits is searched for as it is written; none has more than the second.
+const PHONE_DIGITS: (usize, usize) = (6, 15);
+/// The last digits of an international number, which a national one has, too.
+const PHONE_DIGITS_SHARED: usize = 8;
 
-/// The case-folded words of a text, which white space and control characters separate.
+/// A text as it is compared in searches: without the accents of Latin, Greek and Cyrillic letters,
+/// without invisible marks, and with one form of each letter, apostrophe and hyphen.
+#[must_use]
+pub fn fold(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.nfkd() {
+        match c {
+            '\u{300}'..='\u{36f}' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{feff}' => {}
+            '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' => {}
+            'ø' | 'Ø' => plain.push('o'),
+            'ł' | 'Ł' => plain.push('l'),
+            'đ' | 'Đ' | 'ð' | 'Ð' => plain.push('d'),
+            'ı' => plain.push('i'),
+            'æ' | 'Æ' => plain.push_str("ae"),
+            'œ' | 'Œ' => plain.push_str("oe"),
+            'þ' | 'Þ' => plain.push_str("th"),
+            '\u{2018}' | '\u{2019}' | '\u{2bc}' => plain.push('\''),
+            '\u{2010}'..='\u{2015}' | '\u{2212}' => plain.push('-'),
+            _ => plain.push(c),
+        }
+    }
+    fold_case(&plain).nfc().collect()
+}
+
+/// The folded words of a text, which white space and control characters separate.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {
-    let folded = fold_case(text);
+    let folded = fold(text);
     let parts = folded.split(|c: char| c.is_whitespace() || c.is_control());
     parts.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
@@ -41,8 +70,9 @@ pub fn search_text<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
 /// The words that somebody searches for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
-    /// What a search text contains if it has the word, one for each word.
-    needles: Vec<String>,
+    /// What a search text contains if it has the words, one for each word; and the same with phone
+    /// numbers read as such, if there are any.
+    ways: Vec<Vec<String>>,
 }
 
 impl Search {
@@ -50,49 +80,80 @@ impl Search {
     /// for as a whole word, and so is a number after a `#`.
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
-        let mut needles: Vec<String> = words(text).into_iter().map(needle).collect();
-        let mut seen = HashSet::new();
-        needles.retain(|one| seen.insert(one.clone()));
-        (!needles.is_empty()).then_some(Self { needles })
+        let words = words(text);
+        let ways = [as_written(&words), with_phone_numbers(&words)];
+        let ways = ways.map(|mut needles| {
+            let mut seen = HashSet::new();
+            needles.retain(|one| seen.insert(one.clone()));
+            needles
+        });
+        let mut ways = ways.to_vec();
+        ways.dedup();
+        (!words.is_empty()).then_some(Self { ways })
     }
 
-    /// What a search text must contain, to have each of the words.
+    /// The ways to find the words: a search text must contain all needles of one of them.
     #[must_use]
-    pub fn needles(&self) -> &[String] {
-        &self.needles
+    pub fn ways(&self) -> &[Vec<String>] {
+        &self.ways
     }
 
     /// Whether a search text has all of the words.
     #[must_use]
     pub fn finds(&self, text: &str) -> bool {
-        self.needles.iter().all(|needle| text.contains(needle))
+        self.ways.iter().any(|needles| needles.iter().all(|needle| text.contains(needle)))
     }
 
     /// Whether a search text has one of the words.
     #[must_use]
     pub fn finds_one(&self, text: &str) -> bool {
-        self.needles.iter().any(|needle| text.contains(needle))
+        self.ways.iter().flatten().any(|needle| text.contains(needle))
     }
 }
 
-fn needle(word: String) -> String {
-    if let Some(digits) = phone_digits(&word) {
-        return digits;
-    }
+fn as_written(words: &[String]) -> Vec<String> {
+    words.iter().map(|word| needle(word)).collect()
+}
+
+fn needle(word: &str) -> String {
     let digits = word.strip_prefix('#').unwrap_or_default();
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let is_short = word.chars().nth(PART_MIN - 1).is_none();
-    if is_number || is_short { format!("\n{word}\n") } else { word }
+    if is_number || is_short { format!("\n{word}\n") } else { word.to_owned() }
 }
 
-/// The digits of a word that is a phone number: it begins with `+` or `(` and has nothing but digits
-/// and the signs between them.
-fn phone_digits(word: &str) -> Option<String> {
-    let is_sign = |c: char| matches!(c, '+' | '(' | ')' | '-' | '.' | '/');
-    let is_phone = word.starts_with(['+', '(']);
-    let digits: String = word.chars().filter(char::is_ascii_digit).collect();
-    let only = word.chars().all(|c| c.is_ascii_digit() || is_sign(c));
-    (is_phone && only && digits.len() >= PHONE_DIGITS_MIN).then_some(digits)
+/// The needles of words, of which those that stand together as a phone number are one.
+fn with_phone_numbers(words: &[String]) -> Vec<String> {
+    let is_part = |word: &String| {
+        word.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '(' | ')' | '-' | '.' | '/'))
+    };
+    let runs = words.chunk_by(|one, other| is_part(one) && is_part(other));
+    let needles = runs.flat_map(|run| match phone_needle(&run.concat()) {
+        Some(number) if run.iter().all(is_part) => vec![number],
+        _ => as_written(run),
+    });
+    needles.collect()
+}
+
+/// What the digits of a phone number contain, whether it was written with the code of its country
+/// or without.
+fn phone_needle(written: &str) -> Option<String> {
+    let all = phone_digits(written);
+    let abroad = written.starts_with('+') || all.starts_with("00");
+    let digits = all.trim_start_matches('0');
+    let (least, most) = PHONE_DIGITS;
+    let rest = if abroad { digits.len().saturating_sub(PHONE_DIGITS_SHARED) } else { 0 };
+    (least..=most).contains(&digits.len()).then(|| digits[rest..].to_owned())
+}
+
+/// The digits of a phone number, without a `(0)` that is not dialed after the code of the country.
+#[must_use]
+pub fn phone_digits(written: &str) -> String {
+    let dialed = match written.split_once("(0)") {
+        Some((code, number)) if code.starts_with('+') => format!("{code}{number}"),
+        _ => written.to_owned(),
+    };
+    dialed.chars().filter(char::is_ascii_digit).collect()
 }
 
 /// The parts of three characters of a needle, in order.
@@ -134,17 +195,59 @@ mod tests {
     }
 
     #[test]
-    fn short_words_and_numbers_are_whole_words() {
-        let search = Search::of("12 #1001 1001 #po 12 é").unwrap();
-        assert_eq!(search.needles(), ["\n12\n", "\n#1001\n", "1001", "#po", "\né\n"]);
+    fn accents_and_ways_to_write_a_letter_make_no_difference() {
+        for (one, other) in [
+            ("Müller", "muller"),
+            ("José", "JOSE"),
+            ("Jose\u{301}", "José"),
+            ("Søren Łukasz", "soren lukasz"),
+            ("İzmir Iğdır", "izmir igdir"),
+            ("Ærø", "aero"),
+            ("O’Brien", "o'brien"),
+            ("ＡＢＣ", "abc"),
+            ("\u{202d}020\u{a0}7946\u{202c}", "020 7946"),
+            ("Smith–Jones", "smith-jones"),
+            ("Ёлка", "елка"),
+            ("Ελένη", "ελενη"),
+        ] {
+            assert_eq!(fold(one), fold(other));
+        }
+        for text in ["김철수", "हिन्दी", "がく", "שָׁלוֹם"] {
+            assert_eq!(fold(text), text.nfkd().nfc().collect::<String>());
+        }
     }
 
     #[test]
-    fn a_phone_number_is_searched_for_by_its_digits() {
-        let needles = |q: &str| Search::of(q).unwrap().needles().join(" ");
-        assert_eq!(needles("+442079460000"), "442079460000");
-        assert_eq!(needles("(020)7946-0000"), "02079460000");
-        assert_eq!(needles("+44 1234-5678 +PO-123456"), "+44 1234-5678 +po-123456");
+    fn short_words_and_numbers_are_whole_words() {
+        let search = Search::of("12 #1001 1001 #po 12 é").unwrap();
+        assert_eq!(search.ways(), [["\n12\n", "\n#1001\n", "1001", "#po", "\ne\n"]]);
+    }
+
+    #[test]
+    fn a_phone_number_is_found_however_it_is_written() {
+        let text = |phone: &str| search_text([phone, &phone_digits(phone)]);
+        let written = ["+442079460958", "+44 (0)20 7946 0958", "020 7946 0958", "(020) 7946-0958"];
+        for stored in written {
+            let ways =
+                ["02079460958", "020-7946-0958", "0044 20 7946 0958", "7946-0958", "9460958"];
+            for q in written.into_iter().chain(ways) {
+                assert!(Search::of(q).unwrap().finds(&text(stored)), "{q} in {stored}");
+            }
+            for q in ["020 7946 0959", "+44 20 7946 0959"] {
+                assert!(!Search::of(q).unwrap().finds(&text(stored)), "{q} in {stored}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_phone_number_is_also_searched_for_as_it_is_written() {
+        let search = Search::of("ada 0815-4711 (0) 9").unwrap();
+        assert_eq!(search.ways()[0], ["ada", "0815-4711", "(0)", "\n9\n"]);
+        assert_eq!(search.ways()[1], ["ada", "815471109"]);
+        assert!(search.finds(&search_text(["Ada", "0815-4711", "(0) 9"])));
+        for q in ["12345", "123456", "1234567890123456 1", "+PO-123456", "00012"] {
+            assert_eq!(Search::of(q).unwrap().ways().len(), 1, "{q}");
+        }
     }
 
     #[test]

@@ -90,22 +90,34 @@ pub(super) fn push_ids(query: &mut Builder, search: &Search) {
 /// which they would have a meaning in its language. The index does not know whether the parts
 /// follow each other; [`push_has`] does.
 fn match_all(search: &Search) -> String {
-    let parts = search.needles().iter().flat_map(|needle| trigrams(needle));
-    let quoted = parts.map(|part| format!("\"{}\"", part.replace('"', "\"\"")));
-    quoted.collect::<Vec<_>>().join(" ")
+    let way = |needles: &Vec<String>| {
+        let parts = needles.iter().flat_map(|needle| trigrams(needle));
+        let quoted = parts.map(|part| format!("\"{}\"", part.replace('"', "\"\"")));
+        format!("({})", quoted.collect::<Vec<_>>().join(" "))
+    };
+    search.ways().iter().map(way).collect::<Vec<_>>().join(" OR ")
 }
 
 /// Adds the condition that the text of the row `s` has all words.
 pub(super) fn push_has(query: &mut Builder, search: &Search) {
-    for needle in search.needles() {
-        match query.dialect() {
-            Dialect::Sqlite => {
-                query.push(" AND instr(s.text, ").push_bind(needle.clone()).push(") > 0");
-            }
-            // The index knows this operator alone.
-            Dialect::Postgres => {
-                query.push(" AND s.text LIKE ").push_bind(format!("%{}%", escaped(needle)));
-            }
+    for (at, needles) in search.ways().iter().enumerate() {
+        query.push(if at == 0 { " AND ((TRUE" } else { ") OR (TRUE" });
+        for needle in needles {
+            push_contains(query, needle);
+        }
+    }
+    query.push("))");
+}
+
+/// Adds the condition that the text of the row `s` contains a needle.
+fn push_contains(query: &mut Builder, needle: &str) {
+    match query.dialect() {
+        Dialect::Sqlite => {
+            query.push(" AND instr(s.text, ").push_bind(needle.to_owned()).push(") > 0");
+        }
+        // The index knows this operator alone.
+        Dialect::Postgres => {
+            query.push(" AND s.text LIKE ").push_bind(format!("%{}%", escaped(needle)));
         }
     }
 }
@@ -124,6 +136,8 @@ mod tests {
     fn what_has_a_meaning_for_an_index_is_searched_for_as_it_is() {
         assert_eq!(escaped(r"50%_\a"), r"50\%\_\\a");
         let search = Search::of(r#"a"b*"#).unwrap();
-        assert_eq!(match_all(&search), r#""a""b" """b*""#);
+        assert_eq!(match_all(&search), r#"("a""b" """b*")"#);
+        let search = Search::of("0815-471").unwrap();
+        assert!(match_all(&search).ends_with(r#""-47" "471") OR ("815" "154" "547" "471")"#));
     }
 }

@@ -10,9 +10,9 @@ use super::found::FoundRow;
 use super::row::Value;
 use super::versioned::{self, VersionedRow as _};
 use super::{Error, LIST_MAX, Store};
-use crate::domain::case_folding::fold_case;
 use crate::domain::id::Sku;
 use crate::domain::product::Product;
+use crate::domain::search_text::fold;
 use crate::domain::time::Timestamp;
 
 /// A product's row.
@@ -64,7 +64,7 @@ pub struct Filter {
     pub category: Vec<String>,
     /// Only active products, or only inactive ones.
     pub active: Option<bool>,
-    /// Only products with each of these case-folded words in their name or SKU.
+    /// Only products with each of these folded words in their name or SKU.
     pub words: Vec<String>,
     /// Only products that last changed at this time or later.
     pub updated_from: Option<Timestamp>,
@@ -219,12 +219,11 @@ fn select(
 
 /// Whether each of the words is in the SKU or the name.
 pub(in crate::store) fn contains(words: &[String], sku: &Sku, name: &str) -> bool {
-    let (sku, name) = (fold_case(sku.as_str()), fold_case(name));
+    let (sku, name) = (fold(sku.as_str()), fold(name));
     words.iter().all(|word| sku.contains(word) || name.contains(word))
 }
 
-/// Adds the condition that a product is a candidate for a search. The databases fold the case of
-/// ASCII only, so a product is also a candidate if its name has other characters.
+/// Adds the condition that a product is a candidate for a search. The databases fold ASCII only, so a product is also a candidate if its name has other characters.
 pub(in crate::store) fn push_search(query: &mut Builder, words: &[String]) {
     let (finds, characters) = match query.dialect() {
         Dialect::Sqlite => ("instr", "length"),

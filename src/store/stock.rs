@@ -108,7 +108,7 @@ impl FromStr for ListPlace {
 pub struct Filter {
     /// Only of these SKUs.
     pub sku: Vec<Sku>,
-    /// Only SKUs of which each of these case-folded words is a part of the SKU or of the product's
+    /// Only SKUs of which each of these folded words is a part of the SKU or of the product's
     /// name.
     pub words: Vec<String>,
     /// Only levels with reserved units.

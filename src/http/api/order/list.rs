@@ -41,7 +41,7 @@ const LINES_MAX: i64 = 10_000;
         ("fulfillment_status" = inline(Option<Vec<schema::FulfillmentStatus>>), Query, explode = false, max_items = 100),
         ("email" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("number" = Option<Vec<i64>>, Query, explode = false, max_items = 100),
-        ("q" = Option<String>, Query, max_length = 254, description = "Words, all of which must be in the order: any part of its number, id, reference, names, companies, email address, telephone numbers, tracking numbers, payment ids, SKUs or product names"),
+        ("q" = Option<String>, Query, max_length = 254, description = "Words, all of which must be in the order: any part of its number, id, reference, names, companies, streets, cities, postal codes, email address, telephone numbers, tracking numbers, payment ids, SKUs or product names"),
         ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("stuck" = Option<bool>, Query),
         ("placed_from" = inline(Option<schemas::Moment>), Query),
         ("placed_to" = inline(Option<schemas::Moment>), Query),
