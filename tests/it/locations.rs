@@ -44,6 +44,13 @@ async fn ids(site: &Site) -> Vec<String> {
     rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Whether each location that is listed has units, by their ids.
+async fn with_units(site: &Site) -> Vec<bool> {
+    let page = admin(site, "GET", "/locations", Value::Null).await.expect(200);
+    let rows = page["data"].as_array().unwrap();
+    rows.iter().map(|row| row["has_units"].as_bool().unwrap()).collect()
+}
+
 /// The locations of the levels in the list of stock.
 async fn listed(site: &Site, query: &str) -> Vec<String> {
     let page = admin(site, "GET", &format!("/stock?{query}"), Value::Null).await.expect(200);
@@ -99,11 +106,13 @@ async fn a_location_is_described_and_deleted(mut site: Site) {
     let stale = stale.header("If-Match", "\"0\"").json(&json!({"name": "S"}));
     assert_eq!(site.send(stale).await.code(), "version_mismatch");
     assert_eq!(ids(&site).await, ["attic", "main"]);
+    assert!(!with_units(&site).await[0]);
 
     let moved = json!({"from": "main", "to": "attic", "quantity": 2});
     admin(&site, "POST", "/stock/LAMP/transfers", moved).await.expect(200);
     let full = admin(&site, "DELETE", "/locations/attic", Value::Null).await;
     assert_eq!((full.status, full.code()), (409, "wrong_state"));
+    assert_eq!(with_units(&site).await, [true, true]);
     let back = json!({"from": "attic", "to": "main", "quantity": 2});
     admin(&site, "POST", "/stock/LAMP/transfers", back).await.expect(200);
     assert_eq!(admin(&site, "DELETE", "/locations/attic", Value::Null).await.status, 204);

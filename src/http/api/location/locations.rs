@@ -94,10 +94,19 @@ impl From<&Row<StockLocation>> for StockLocationShape {
     }
 }
 
+/// A location in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StockLocationListItem {
+    #[serde(flatten)]
+    location: StockLocationShape,
+    /// Whether there are units, or units on their way to it: then it cannot be deleted.
+    has_units: bool,
+}
+
 /// Lists locations.
 #[utoipa::path(get, path = "/v1/admin/locations", tag = "stock",
     params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
-    responses((status = 200, description = "A page of locations, by id", body = Page<StockLocationShape>)))]
+    responses((status = 200, description = "A page of locations, by id", body = Page<StockLocationListItem>)))]
 pub async fn list_locations(
     call: RequestParts,
     request: HttpRequest,
@@ -109,8 +118,12 @@ pub async fn list_locations(
     rows.retain(|row| after.as_ref().is_none_or(|after| row.value.id > *after));
     let more = cut(&mut rows, limit);
     let last = rows.last().map(|row| cursor("locations", row.value.id.as_str()));
-    let data = rows.iter().map(StockLocationShape::from).collect();
-    let page = Page::<StockLocationShape> { data, next_cursor: last.filter(|_| more) };
+    let mut data = Vec::new();
+    for row in &rows {
+        let has_units = call.store().has_stock_at(&row.value.id, true).await?;
+        data.push(StockLocationListItem { location: row.into(), has_units });
+    }
+    let page = Page::<StockLocationListItem> { data, next_cursor: last.filter(|_| more) };
     Ok(HttpResponse::Ok().json(page))
 }
 
