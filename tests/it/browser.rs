@@ -4,6 +4,7 @@
 
 mod chrome;
 mod corrections;
+mod daily;
 mod desk;
 mod docs;
 mod lists;

@@ -6,7 +6,7 @@ import { ask, sentence } from "./dialog.js";
 import { fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, several, title } from "./format.js";
 import { listKeys } from "./keys.js";
-import { badge, empty, failed, loading, panel, when } from "./parts.js";
+import { allow, badge, empty, failed, loading, panel, when, whyNot } from "./parts.js";
 
 /** How often the page looks. */
 const EVERY = 2_000;
@@ -46,7 +46,7 @@ export function cluster(root) {
   read();
   return {
     heading: "Cluster",
-    keys: listKeys(() => [...root.querySelectorAll("[data-row] button:not(:disabled)")]),
+    keys: listKeys(() => [...root.querySelectorAll("[data-row] button")]),
     reconnected: read,
     close() {
       closed = true;
@@ -61,6 +61,7 @@ function figures({ nodes, shards, services }) {
   const live = nodes.filter((node) => node.state !== "dead");
   const owned = shards.filter((shard) => shard.owner);
   const away = services.filter((service) => service.status === "failed" || service.status === "degraded");
+  const pinned = shards.filter((shard) => shard.pinned_to).length;
   const behind = sum(shards, (shard) => shard.projection_lag);
   const figure = (label, value, small, bad) => h("div", { class: bad ? "figure bad" : "figure" },
     h("span", { text: label }), h("b", { class: "num", text: value }), h("small", { text: small }));
@@ -68,7 +69,7 @@ function figures({ nodes, shards, services }) {
     figure("Nodes", count(live.length), live.length === nodes.length ? "all live" : `${count(nodes.length - live.length)} dead`, live.length < nodes.length),
     figure("Shards owned", count(owned.length), `of ${count(shards.length)}`, owned.length < shards.length),
     figure("Projection lag", count(behind), behind === 1 ? "event" : "events", behind > 10_000),
-    figure("Pinned", count(shards.filter((shard) => shard.pinned_to).length), "shards, by operators"),
+    figure("Pinned", count(pinned), `${pinned === 1 ? "shard" : "shards"}, by operators`),
     figure("Services", away.length ? `${count(away.length)} degraded` : "ok", away.map((one) => one.name).join(", ") || services.map((one) => one.name).join(", "), away.length > 0));
 }
 
@@ -107,10 +108,13 @@ function nodes({ nodes: list, here }, read) {
 function drainButton(node, read) {
   const draining = node.state === "draining";
   const label = draining ? "Undrain" : "Drain";
-  return h("button", {
-    class: "button small", type: "button", id: `drain-${node.id}`, disabled: node.state === "dead" || !node.can_drain,
+  const button = h("button", {
+    class: "button small", type: "button", id: `drain-${node.id}`,
     text: label, "aria-label": `${label} ${node.id}`, onclick: () => (draining ? undrain(node, read) : drain(node, read)),
   });
+  const note = whyNot();
+  allow(button, note, label, node.state === "dead" ? "the node is dead." : node.can_drain ? null : "no other node can take its shards.");
+  return [button, note];
 }
 
 const nodePlace = (node) => `/v1/admin/cluster/nodes/${encodeURIComponent(node.id)}`;
@@ -183,11 +187,14 @@ function shards({ shards: list, nodes: all }, read) {
     h("td", { class: "end num c-relay", text: told(shard.relay_lag) }),
     h("td", { class: "end" },
       shard.pinned_to ? h("button", { class: "button small wide-only", type: "button", id: `unpin-${shard.id}`, text: "Unpin", "aria-label": `Unpin shard ${shard.id}`, onclick: () => unpin(shard, read) }) : null,
-      h("button", { class: "button small", type: "button", id: `move-${shard.id}`, disabled: list.length === 1, text: "Move", "aria-label": `Move shard ${shard.id}`, onclick: () => move(shard, all, read) })));
-  return panel("Shards", h("span", { class: "faint wide-only", text: "each has one owner, under a lease" }), map,
+      h("button", { class: "button small", type: "button", id: `move-${shard.id}`, text: "Move", "aria-label": `Move shard ${shard.id}`, onclick: () => move(shard, all, read) })));
+  const rows = list.map(row);
+  const note = whyNot();
+  allow(rows.map((one) => one.querySelector(`[id^="move-"]`)), note, "Move", list.length === 1 ? "there is one shard, and one node for it." : null);
+  return panel("Shards", [note, h("span", { class: "faint wide-only", text: "each has one owner, under a lease" })], map,
     h("div", { class: "shards-scroll", tabindex: "0", role: "region", "aria-label": "All shards" }, h("table", { class: "list shards-table" },
       h("thead", {}, h("tr", {}, head("Shard", ""), head("Owner", ""), head("Epoch", "end c-epoch"), head("Lease", "end c-lease"), head("Position"), head("Projection lag", "end c-lag"), head("Queued", "end c-queue"), head("Relay lag", "end c-relay"), h("th", {}, h("span", { class: "unseen", text: "Actions" })))),
-      h("tbody", {}, list.map(row)))));
+      h("tbody", {}, rows))));
 }
 
 function words(list, all) {

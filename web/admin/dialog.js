@@ -1,7 +1,7 @@
 // Asking before something is done: a form in a dialog, with the server's objections at its fields.
 
 import { freshKey } from "./api.js";
-import { fill, h, keepFocus, say, text } from "./dom.js";
+import { attr, fill, h, keepFocus, say, text } from "./dom.js";
 import { title } from "./format.js";
 
 const shown = new Set();
@@ -49,7 +49,7 @@ export function closeDialogs() {
  * field is right. `impossible(subject)` answers why nothing can be sent, if so.
  */
 export function ask({ heading, intro, fields = [], verb, danger = false, act, done, about, sum, impossible = () => null }) {
-  const error = h("p", { class: "form-error", role: "alert", hidden: true });
+  const error = h("p", { class: "form-error", role: "alert", id: "dialog-error", hidden: true });
   const news = h("div", { class: "callout wait news", role: "status", hidden: true });
   const output = sum ? h("output", { class: "sum" }) : null;
   const built = fields.map(field);
@@ -74,7 +74,9 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
       text(error, why ?? "");
       error.hidden = !why;
     }
-    go.disabled = barred = Boolean(why);
+    barred = Boolean(why);
+    attr(go, "aria-disabled", barred ? "true" : null);
+    attr(go, "aria-describedby", barred ? error.id : null);
     return barred;
   };
   /** Says all that is wrong, and goes to the first of it; false if nothing is. */
@@ -96,7 +98,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
   let sent = { body: null, key: null };
 
   const submit = async () => {
-    if (go.disabled) return;
+    if (go.disabled || barred) return;
     error.hidden = true;
     for (const one of built) one.complain(null);
     if (refuse()) return;
@@ -118,7 +120,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
       }
       show(problem);
     } finally {
-      go.disabled = barred;
+      go.disabled = false;
       dialog.removeAttribute("aria-busy");
     }
   };

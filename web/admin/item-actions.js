@@ -129,9 +129,9 @@ export function adjust(item, { location }, read) {
 const othersOf = (item, location) => [...new Set([...places(), ...item.levels.map((level) => level.location)])].filter((other) => other !== location);
 
 /** Why no units of a level can be moved, if so. */
-export function immovable(item, { location, sellable }) {
-  if (sellable <= 0) return "No unit can be moved: all are reserved or allocated";
-  return othersOf(item, location).length ? null : "There is no other location";
+export function immovable(item, level) {
+  if (level.sellable <= 0) return level.on_hand > 0 ? "all units are reserved or allocated." : "there is no unit to be moved.";
+  return othersOf(item, level.location).length ? null : "there is no other location.";
 }
 
 /** Moves units to another location of the shop. */

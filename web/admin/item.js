@@ -10,7 +10,7 @@ import { itemHistory } from "./item-history.js";
 import { follows, live } from "./live.js";
 import { placeName, readNames } from "./location-names.js";
 import { nameOrders, orderLink } from "./order-names.js";
-import { failed, icon, loading, panel, until } from "./parts.js";
+import { allow, failed, icon, loading, panel, until, whyNot } from "./parts.js";
 import { addressOf, go } from "./router.js";
 import { bar, setBar } from "./stock.js";
 
@@ -106,10 +106,12 @@ function levels(item, read) {
   const rows = item.levels.map((level) => {
     const line = bar();
     setBar(line, level);
-    const button = (label, run, why = null) => h("button", { class: "button small", type: "button", disabled: Boolean(why), title: why, text: label, "aria-label": `${label} at ${placeName(level.location)}${why ? `: ${why}` : ""}`, onclick: run });
+    const button = (label, run) => h("button", { class: "button small", type: "button", text: label, "aria-label": `${label} at ${placeName(level.location)}`, onclick: run });
+    const [move, note] = [button("Transfer", () => transfer(item, level, read)), whyNot()];
+    allow(move, note, "Transfer", immovable(item, level));
     return h("tr", {}, h("th", { scope: "row", class: "c-place", title: level.location, text: placeName(level.location) }), h("td", { class: "c-bar" }, line),
       ["sellable", "reserved", "allocated", "on_hand", "incoming", "sold"].map((name) => h("td", { class: `end num c-${name}`, text: count(level[name]) })),
-      h("td", { class: "end actions" }, button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read)), button("Transfer", () => transfer(item, level, read), immovable(item, level))));
+      h("td", { class: "end actions" }, button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read)), move, note));
   });
   const column = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
   return panel("Levels", h("span", { class: "faint num", text: `version ${item.version}` }), h("table", { class: "list levels" },

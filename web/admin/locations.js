@@ -6,7 +6,7 @@ import { ask } from "./dialog.js";
 import { fill, h, keepFocus } from "./dom.js";
 import { several } from "./format.js";
 import { listKeys } from "./keys.js";
-import { badge, empty, failed, icon, loading } from "./parts.js";
+import { allow, badge, empty, failed, icon, loading, whyNot } from "./parts.js";
 import { addressOf, go } from "./router.js";
 
 /** How often the page looks what others have changed. */
@@ -62,6 +62,8 @@ function table(all, read) {
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
   const rows = all.map((one) => {
     const button = (label, run, kind = "") => h("button", { class: `button small ${kind}`, type: "button", text: label, "aria-label": `${label}: ${one.name}`, data: { focus: `${label} ${one.id}` }, onclick: run });
+    const [del, note] = [button("Delete", () => remove(one, read), "danger"), whyNot()];
+    allow(del, note, "Delete", one.has_units ? "it has units, or units on their way: move them or write them off first." : null);
     return h("tr", { data: { row: "" } },
       h("th", { scope: "row", class: "c-name" }, h("b", { text: one.name })),
       h("td", { class: "mono c-id", text: one.id }),
@@ -69,10 +71,10 @@ function table(all, read) {
       h("td", { class: "c-sale" }, one.for_sale ? badge("for_sale") : badge("not_for_sale")),
       h("td", { class: "end actions" }, button("Edit", () => describe(one, all, read), "first"),
         button(one.for_sale ? "Close for sale" : "Open for sale", () => sell(one, read)),
-        button("Delete", () => remove(one, read), "danger")));
+        del, note));
   });
   return h("table", { class: "list locations-table" }, h("caption", { class: "unseen", text: "Locations" }),
-    h("thead", {}, h("tr", {}, column("Name", "c-name"), column("Id", "c-id"), column("Address", "c-address"), column("Sale", "c-sale"), h("th", { scope: "col" }, h("span", { class: "unseen", text: "Changes" })))),
+    h("thead", {}, h("tr", {}, column("Name", "c-name"), column("ID", "c-id"), column("Address", "c-address"), column("Sale", "c-sale"), h("th", { scope: "col" }, h("span", { class: "unseen", text: "Changes" })))),
     h("tbody", {}, rows));
 }
 
@@ -114,7 +116,7 @@ function describe(one, all, read) {
     heading: one ? `Edit ${one.name}` : "New location", verb: one ? "Save" : "Add the location", about: one ? about(one) : undefined,
     done: one ? "The location was saved" : "The location was added",
     fields: [
-      ...(one ? [] : [{ name: "id", label: "Id", also: ["location"], required: true, check: idFault, hint: "Small letters, digits and hyphens, such as london-2. Stock is kept under it: it cannot be changed." }]),
+      ...(one ? [] : [{ name: "id", label: "ID", also: ["location"], required: true, check: idFault, hint: "Small letters, digits and hyphens, such as london-2. Stock is kept under it: it cannot be changed." }]),
       { name: "name", label: "Name", required: true, value: one?.name ?? "" },
       { name: "addressee", label: "Addressee", half: true, also: ["address.name"], value: old.name ?? "", hint: "The location's name, if this is empty." },
       ...PARTS.map(([name, label]) => ({ name, label, half: true, also: [`address.${name}`], value: old[name] ?? "", ...(name === "country" ? { hint: "Its name, or its two letters, such as GB." } : {}) })),

@@ -1,6 +1,6 @@
 // Small pieces that several pages show: badges, times, the steps of an order, empty states.
 
-import { attr, h, s, text } from "./dom.js";
+import { attr, fill, h, s, text } from "./dom.js";
 import { ago, exact, left, onPaper, title, words } from "./format.js";
 
 const PATHS = {
@@ -156,6 +156,30 @@ export function panel(heading, aside, ...content) {
     h("div", { class: "panel-head" }, h("h2", { text: heading }), aside),
     content);
 }
+
+let notes = 0;
+
+/** The place for why a button cannot be pressed, near it; `allow` writes it. */
+export const whyNot = () => h("p", { class: "why-not", id: `why-not-${++notes}`, hidden: true });
+
+/**
+ * Lets buttons of the same name be pressed; or not, if there is a `why`, which their note says. Such a
+ * button can be reached by the keyboard, is described by the note, and does nothing.
+ */
+export function allow(buttons, note, name, why) {
+  for (const button of [buttons].flat()) {
+    attr(button, "aria-disabled", why ? "true" : null);
+    attr(button, "aria-describedby", why ? note.id : null);
+  }
+  fill(note, why ? [h("b", { text: `${name}: ` }), why] : []);
+  note.hidden = !why;
+}
+
+addEventListener("click", (event) => {
+  if (!event.target.closest?.('[aria-disabled="true"]')) return;
+  event.preventDefault();
+  event.stopImmediatePropagation();
+}, { capture: true });
 
 /** Names and values below one another. */
 export function facts(pairs) {

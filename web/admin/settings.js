@@ -86,7 +86,7 @@ function row(one, read) {
       one.version === 0 ? null : h("span", { class: "last" }, h("span", { class: "who", title: one.changed_by, text: people(one.changed_by, one.changed_by_name) }), " ", when(one.changed_at, true), ": ", h("q", { text: one.reason }))),
     h("span", { class: "value" }, value, differs ? h("span", { class: "faint block", text: `default: ${shown(one, one.default)}` }) : null),
     h("span", { class: "actions" },
-      h("button", { class: "button small", type: "button", id: `${id}-history`, disabled: one.version === 0, text: "History", "aria-label": `History of ${settingName(one.name)}`, onclick: () => history(one) }),
+      one.version === 0 ? h("span", { class: "faint", text: "Never changed" }) : h("button", { class: "button small", type: "button", id: `${id}-history`, text: "History", "aria-label": `History of ${settingName(one.name)}`, onclick: () => history(one) }),
       h("button", { class: "button small change", type: "button", id: `${id}-change`, text: verb(one), "aria-label": `${verb(one)}: ${settingName(one.name)}`, onclick: () => change(one, read) })));
 }
 

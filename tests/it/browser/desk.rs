@@ -95,14 +95,14 @@ async fn a_dialog_says_what_changed_under_it_and_gives_the_focus_back() {
     let path = format!("/orders/{order}/fulfillments");
     site.admin(Method::POST, &path, Some(json!({}))).await.expect(200);
     page.sees("dialog .form-error", "Goods were shipped: refund what is returned").await;
-    page.until("document.querySelector('dialog .danger').disabled").await;
+    page.until("document.querySelector('dialog .danger').ariaDisabled === 'true'").await;
     assert!(page.barriers().await.is_empty());
     page.press("Escape").await;
     page.sees(".why-not", "Cancel: Goods were shipped").await;
-    page.until("document.querySelector('.order-sum .danger').disabled").await;
-    let fulfill = "[...document.querySelectorAll('.order-sum button')]\
-                   .some((one) => one.textContent === 'Fulfill…')";
-    assert_eq!(page.eval(fulfill).await, false, "nothing is left to ship");
+    page.until("document.querySelector('.order-sum .danger').ariaDisabled === 'true'").await;
+    let ship = "[...document.querySelectorAll('.order-sum button')]\
+                   .some((one) => one.textContent === 'Ship…')";
+    assert_eq!(page.eval(ship).await, false, "nothing is left to ship");
     site.verify().await;
 }
 
@@ -288,10 +288,11 @@ async fn stock_is_found_by_name_counted_and_transferred() {
     page.press_control("Enter").await;
     page.sees("dialog .field-error", "must be a whole number of units").await;
     page.press("Escape").await;
-    page.until("document.querySelector('.levels [aria-label^=Transfer]').disabled").await;
+    page.until("document.querySelector('.levels [aria-label^=Transfer]').ariaDisabled === 'true'")
+        .await;
     let back = json!({"name": "The back room", "for_sale": false});
     site.admin(Method::PUT, "/locations/back", Some(back)).await.expect(201);
-    page.until("!document.querySelector('.levels [aria-label^=Transfer]').disabled").await;
+    page.until("!document.querySelector('.levels [aria-label^=Transfer]').ariaDisabled").await;
     page.button("Transfer").await;
     page.until("document.querySelector('dialog[open] [name=to]') !== null").await;
     // Locations are called by their names.
