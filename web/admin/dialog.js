@@ -5,6 +5,8 @@ import { attr, fill, h, keepFocus, say, text } from "./dom.js";
 import { title } from "./format.js";
 
 const shown = new Set();
+/** The least distance of a dialog from the edge of the window, and the place below it for what is said later, in pixels. */
+const [EDGE, GROWTH] = [12, 190];
 
 /** Opens a dialog. It belongs to the page that is shown, and gives the focus back when it closes. */
 export function openDialog(heading, ...content) {
@@ -19,6 +21,9 @@ export function openDialog(heading, ...content) {
   document.body.append(dialog);
   shown.add(dialog);
   dialog.showModal();
+  // It grows downwards only: what is in it keeps its place under a mouse.
+  const { top, height } = dialog.getBoundingClientRect();
+  dialog.style.setProperty("--top", `${Math.max(EDGE, Math.min(top, innerHeight - height - GROWTH))}px`);
   return dialog;
 }
 
@@ -44,7 +49,7 @@ export function closeDialogs() {
  * that reads well and cannot be: it is said like what `check` finds, and in place of the sum.
  *
  * `about` is what the dialog is about: `{now, read(), changes(before, after), follow(look)}`. When it
- * changes while the dialog is open, the dialog says how, and acts on the new version from then on.
+ * changes while the dialog is open, the dialog says how, at its end, where it moves nothing, and acts on the new version from then on.
  * `sum(values, subject)` is a line above the buttons, written anew with every change, as long as every
  * field is right. `impossible(subject)` answers why nothing can be sent, if so.
  */
@@ -156,7 +161,7 @@ export function ask({ heading, intro, fields = [], verb, danger = false, act, do
     if (fault) one.complain(fault);
   });
   const dialog = openDialog(heading,
-    intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, news, form);
+    intro ? h(typeof intro === "string" ? "p" : "div", { class: "dialog-intro" }, intro) : null, form, news);
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();

@@ -41,6 +41,13 @@ class Live extends EventTarget {
     this.#connect();
   }
 
+  /** There is no network: the connection is lost, whether or not it knows. */
+  giveUp() {
+    if (this.state !== "open" && this.state !== "connecting") return;
+    this.#drop();
+    this.#lost();
+  }
+
   /** Subscribes; the answer ends it by `close()`. */
   subscribe(topic, { filter, limit } = {}, handlers = {}) {
     const id = `${topic}.${this.#next++}`;
@@ -152,6 +159,8 @@ class Live extends EventTarget {
 export const live = new Live();
 
 addEventListener("online", () => live.retry());
+// A socket notices much later that its packets go nowhere.
+addEventListener("offline", () => live.giveUp());
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible") live.retry();
 });

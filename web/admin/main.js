@@ -136,7 +136,7 @@ function drawConnection() {
   if (live.state === "open" || !session) banner.hidden = true;
   if (!lost) return;
   const wait = h("span", { class: "num" });
-  fill(banner, h("b", { text: "The connection is lost." }), " The data may be stale. Reconnecting in ", wait, h("button", { class: "button small", type: "button", text: "Reconnect now", onclick: () => live.retry() }));
+  fill(banner, h("b", { text: navigator.onLine ? "The connection is lost." : "This browser is offline." }), " The data may be stale. Reconnecting in ", wait, h("button", { class: "button small", type: "button", text: "Reconnect now", onclick: () => live.retry() }));
   banner.hidden = false;
   const show = () => text(wait, `${Math.max(0, Math.ceil((live.retryAt - Date.now()) / 1000))} s.`);
   show();

@@ -2,12 +2,13 @@
 
 import { addressLines, countryName } from "./address.js";
 import { get, path } from "./api.js";
-import { atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
+import { arrange, atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
 import { clock, exact, millis, money, people, several, title } from "./format.js";
+import { heldList } from "./held.js";
 import { follows, live } from "./live.js";
 import { places, readNames, whereOf } from "./location-names.js";
 import { actionsOf, correctTracking } from "./order-actions.js";
-import { badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when } from "./parts.js";
+import { allow, badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when, whyNot } from "./parts.js";
 import { addressOf, go, link, restate } from "./router.js";
 import { trackingAddress } from "./carriers.js";
 import { alarmOf, eventTitle, eventTone, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
@@ -171,7 +172,7 @@ class Page {
     this.#drawn = { seq: shown.version, version: now.version };
     const giveBack = keepFocus(this.#root);
     this.#drawHead(shown, Boolean(asked));
-    fill(this.main, mainPart(shown, asked ? null : (parcel) => correctTracking(this.#now, parcel)));
+    fill(this.main, mainPart(shown, asked ? null : (shipment) => correctTracking(this.#now, shipment)));
     giveBack();
   }
 
@@ -190,14 +191,16 @@ class Page {
       h("div", { class: "history-words" }, this.moment, this.present));
     this.main = h("div", { class: "order-main" });
     this.timeline = h("ol", { class: "timeline" });
+    this.held = heldList(this.timeline, { key: () => `${newestFirst()} ${this.#events.length}`, draw: () => this.#fillTimeline(), news: () => `${this.#events.length - this.#items.size} new` });
+    this.turn = h("button", { class: "quiet", type: "button", onclick: () => this.#turn() });
     fill(this.#root, h("div", { class: "order-page" }, this.header, this.warning, this.slider,
       h("div", { class: "order-columns" }, this.main,
-        panel("Timeline", h("span", { class: "faint wide-only", text: "every event, with who and why" }), this.timeline))));
+        panel("Timeline", [h("span", { class: "faint wide-only", text: "every event, with who and why" }), this.held.pill, this.turn], this.timeline))));
   }
 
   #drawHead(shown, past) {
     const address = shown.shipping_address;
-    const actions = past ? [] : actionsOf(shown, () => this.#now);
+    const buttons = (past ? [] : actionsOf(shown, () => this.#now)).map(actionButton);
     fill(this.header,
       h("div", { class: "order-title" },
         h("a", { class: "back", href: addressOf("orders") }, icon("left"), "Orders"),
@@ -209,12 +212,10 @@ class Page {
         h("b", { class: "order-total num", text: money(shown.total) }),
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
-        labelled("goods", badge(shown.fulfillment_status)),
-        h("span", { class: "faint" }, `${shown.email} · ${address.city}, ${countryName(address.country)} · placed `, when(shown.placed_at, true)),
-        h("span", { class: "actions", data: { group: "actions" } }, actions.map((one) => one.href ? h("a", { class: "button", href: one.href, text: one.name }) : h("button", {
-          class: one.danger ? "button danger" : one.primary ? "button primary" : "button", type: "button", text: `${one.name}…`, disabled: Boolean(one.why), onclick: one.run,
-        })))),
-      actions.filter((one) => one.why).map((one) => h("p", { class: "why-not" }, h("b", { text: `${one.name}: ` }), one.why)));
+        labelled("shipping", badge(shown.fulfillment_status)),
+        h("span", { class: "faint" }, `${(shown.billing_address ?? address).name} · ${shown.email} · ${address.city}, ${countryName(address.country)} · placed `, when(shown.placed_at, true)),
+        h("span", { class: "actions", data: { group: "actions" } }, buttons.map(([button]) => button))),
+      buttons.map(([, note]) => note));
     this.header.classList.toggle("past", past);
     const alarm = alarmOf(shown);
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
@@ -241,8 +242,15 @@ class Page {
     [...this.marks.children].forEach((mark, at) => mark.classList.toggle("later", at + 1 > seq));
   }
 
-  #drawTimeline() {
-    const { version } = this.#now;
+  /** Turns the timeline round. */
+  #turn() {
+    setNewestFirst(!newestFirst());
+    this.held.ask(true);
+    this.timeline.scrollTop = 0;
+  }
+
+  /** The events in their order; those that are new come in. */
+  #fillTimeline() {
     let before = null;
     for (const event of this.#events) {
       if (!this.#items.has(event.seq)) {
@@ -250,11 +258,19 @@ class Page {
         item.open = () => this.#explain(event);
         item.element.addEventListener("pointerenter", item.open, { once: true });
         this.#items.set(event.seq, item);
-        this.timeline.append(item.element);
         if (this.#drawn.version) flash(item.element);
       }
       before = event;
     }
+    const elements = [...this.#items.values()].map((one) => one.element);
+    arrange(this.timeline, newestFirst() ? elements.reverse() : elements);
+    text(this.turn, newestFirst() ? "Show oldest first" : "Show newest first");
+  }
+
+  #drawTimeline() {
+    const { version } = this.#now;
+    // What is added at the end moves nothing.
+    this.held.ask(!newestFirst());
     const seq = this.#seq ?? version;
     for (const [at, { element, button }] of this.#items) {
       element.classList.toggle("later", at > seq);
@@ -277,6 +293,37 @@ class Page {
   }
 }
 
+/** The button of an action, or the link to its page; and why it cannot be pressed. */
+function actionButton({ name, href, run, danger, primary, why }) {
+  if (href) return [h("a", { class: "button", href, text: name }), null];
+  const kind = danger ? "button danger" : primary ? "button primary" : "button";
+  const [button, note] = [h("button", { class: kind, type: "button", text: `${name}…`, onclick: run }), whyNot()];
+  allow(button, note, name, why);
+  return [button, note];
+}
+
+const ORDER = "kontor.timeline";
+let newest = null;
+
+/** Whether timelines begin with the newest event, as somebody chose it last in this browser. */
+function newestFirst() {
+  try {
+    newest ??= localStorage.getItem(ORDER) !== "oldest";
+  } catch {
+    newest = true;
+  }
+  return newest;
+}
+
+function setNewestFirst(on) {
+  newest = on;
+  try {
+    localStorage.setItem(ORDER, on ? "newest" : "oldest");
+  } catch {
+    // Storage may be refused: then the choice lasts as long as the page.
+  }
+}
+
 const labelled = (name, element) => h("span", { class: "labelled" }, h("span", { class: "faint", text: name }), element);
 
 const callout = (tone, heading, words, todo) =>
@@ -288,7 +335,7 @@ function timelineItem(event, before, look) {
   const reason = reasonOf(event);
   const diff = h("div", { class: "diff" });
   const button = h("button", { class: "event-title", type: "button", title: "Show the order after this event", onclick: look, text: eventTitle(event.kind) });
-  const element = h("li", { class: `event ${eventTone(event.kind)}` },
+  const element = h("li", { class: `event ${eventTone(event.kind)}`, data: { row: "" } },
     h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
       h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), data: { paper: exact(event.at) }, text: clock(event.at) }),
       gap === null ? null : h("span", { class: "gap num", text: `+${millis(gap)}` })),
@@ -310,7 +357,7 @@ function showChanges(element, list) {
   else fill(element, h("dl", {}, rows.slice(0, 5)), h("details", {}, h("summary", { text: `${several(rows.length - 5, "more change")}` }), h("dl", {}, rows.slice(5))));
 }
 
-/** `correct(parcel)` is asked for when its tracking data are to be corrected; null for an earlier state. */
+/** `correct(shipment)` is asked for when its tracking data are to be corrected; null for an earlier state. */
 function mainPart(order, correct) {
   return [lines(order), h("div", { class: "two" }, moneyPart(order), goodsPart(order, correct))];
 }
@@ -366,11 +413,11 @@ function tracking(one) {
 
 function goodsPart(order, correct) {
   const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
-  const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Parcel ${one.id}`,
+  const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Shipment ${one.id}`,
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? tracking(one.tracking) : null,
     correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));
   const address = h("address", {}, addressLines(order.shipping_address).map((line) => h("span", { class: "block", text: line })));
-  return panel("Goods", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
+  return panel("Shipments", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
     facts([["To", address], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
 }

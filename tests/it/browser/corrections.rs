@@ -130,7 +130,7 @@ async fn tracking_is_put_right_and_leads_to_the_carrier() {
     page.sees("#said.shown", "The tracking was corrected").await;
     page.sees("a.link[href='https://carrier.example/JD-2']", "d h l JD-2").await;
     page.sees(".timeline .event-title", "Tracking corrected").await;
-    page.sees(".timeline .event:last-child .who", "Ada").await;
+    page.sees(".timeline .event:first-child .who", "Ada").await;
     // An earlier state has the old one, and cannot be corrected.
     page.press("ArrowLeft").await;
     page.sees("a.link[href$='tracking-id=JD-1']", "JD-1").await;

@@ -35,3 +35,60 @@ async fn what_cannot_be_done_says_why_in_words_that_everybody_gets() {
     page.sees(".settings-rows .actions", "Never changed").await;
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_begins_with_the_newest_event_unless_it_was_turned_round() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    let first = ".timeline .event:first-child .event-title";
+    page.sees(first, "Money captured").await;
+    page.sees(".timeline .event:last-child .event-title", "Placed").await;
+    // No event moves under a mouse.
+    page.hover(first).await;
+    let path = format!("/orders/{order}/fulfillments");
+    site.admin(Method::POST, &path, Some(json!({}))).await.expect(200);
+    page.sees(".panel-head .pill", "2 new").await;
+    page.sees(first, "Money captured").await;
+    page.hover("h2").await;
+    page.sees(first, "Shipment recorded in stock").await;
+    page.button("Show oldest first").await;
+    page.sees(first, "Placed").await;
+    page.until("document.activeElement.textContent === 'Show newest first'").await;
+    assert!(page.barriers().await.is_empty());
+    page.eval("location.reload()").await;
+    page.sees(first, "Placed").await;
+    page.button("Show newest first").await;
+    page.sees(first, "Shipment recorded in stock").await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_moves_in_a_dialog_when_news_arrive() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    for (width, height) in [(1440, 900), (390, 844)] {
+        page.size(width, height).await;
+        page.button("Refund…").await;
+        page.sees("dialog .unit-row", "£10.00 each").await;
+        let places = "[...document.querySelectorAll('dialog :is(h2, input, textarea, button)')]\
+                      .map((one) => one.getBoundingClientRect().top).join()";
+        let before = page.eval(places).await;
+        let path = format!("/orders/{order}/fulfillments");
+        let body = json!({"lines": [{"line": "1", "quantity": 1}]});
+        site.admin(Method::POST, &path, Some(body)).await.expect(200);
+        page.sees("dialog .news", "Changed while this dialog was open").await;
+        assert_eq!(page.eval(places).await, before);
+        let seen =
+            "document.querySelector('dialog .news b').getBoundingClientRect().bottom < innerHeight";
+        assert_eq!(page.eval(seen).await, true);
+        page.press("Escape").await;
+        page.until("!document.querySelector('dialog')").await;
+    }
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}

@@ -445,6 +445,7 @@ async fn what_was_not_answered_is_read_as_soon_as_there_is_a_connection() {
     }
     page.offline(true).await;
     page.eval(&format!("location.hash = '#/orders/{order}'")).await;
+    page.sees("#banner", "This browser is offline").await;
     page.sees(".empty.bad", "This browser is offline").await;
     page.offline(false).await;
     page.sees(".order-title h2", "Order #1").await;
