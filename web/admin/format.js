@@ -145,8 +145,11 @@ export const clock = (time) =>
       hour12: false,
     })).format(new Date(time));
 
+/** What the API calls a fulfillment is a shipment here. */
+const SHIPPING = new Map([["unfulfilled", "not shipped"], ["partial", "partially shipped"], ["partially_fulfilled", "partially shipped"], ["fulfilled", "shipped"]]);
+
 /** `partially_refunded` as people read it. */
-export const words = (name) => String(name ?? "–").replaceAll("_", " ");
+export const words = (name) => SHIPPING.get(name) ?? String(name ?? "–").replaceAll("_", " ");
 
 /** The same with a capital. */
 export function title(name) {

@@ -74,7 +74,8 @@ function row([keys, words]) {
 
 /** Shows all shortcuts. */
 export function help() {
-  look("Keyboard", h("dl", { class: "shortcuts" }, EVERYWHERE.map(row), page.help.map(row)));
+  look("Keyboard", h("div", {}, h("dl", { class: "shortcuts" }, EVERYWHERE.map(row), page.help.map(row)),
+    h("p", { class: "hint", text: "To ship makes a shipment; the API calls it a fulfillment." })));
 }
 
 /** Moves the focus among links by j and k; `find` gives them in order. */

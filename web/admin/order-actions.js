@@ -78,7 +78,7 @@ export function actionsOf(order, now) {
   if ((stuck || order.alert) && !onlyCancel(order)) list.push({ name: order.alert ? "Clear the alert" : "Retry", primary: true, run: () => retry(now()) });
   if (skippable(order).length) list.push({ name: "Skip a step", run: () => skip(now()) });
   const shipsMore = confirmed && order.lines.some((line) => left(line) > 0);
-  if (shipsMore) list.push({ name: "Fulfill", primary: !stuck, why: unshippable(order), run: () => fulfill(now()) });
+  if (shipsMore) list.push({ name: "Ship", primary: !stuck, why: unshippable(order), run: () => ship(now()) });
   if (confirmed && uncaptured(order) > 0) list.push({ name: "Capture", why: uncapturable(order), run: () => capture(now()) });
   if (!unrefundable(order)) list.push({ name: "Refund", run: () => refund(now()) });
   if (shipsMore) list.push({ name: "Packing list", href: packing([order]) });
@@ -235,7 +235,7 @@ function units(name, label, lines, most, value, note = () => "") {
   };
 }
 
-/** The fields for the tracking data of a parcel, all of them optional. */
+/** The fields for the tracking data of a shipment, all of them optional. */
 const trackingFields = ({ carrier, number, url } = {}) => [
   { name: "carrier", label: "Carrier", half: true, also: ["tracking.carrier"], value: carrier ?? "" },
   { name: "number", label: "Tracking number", half: true, also: ["tracking.number"], value: number ?? "" },
@@ -254,11 +254,11 @@ function trackingOf({ carrier, number, url }) {
 /** The tracking data as the whole of them: what is empty is cleared. */
 const changeOf = ({ carrier, number, url }) => ({ carrier: carrier || null, number: number || null, url: url || null });
 
-function fulfill(order) {
+function ship(order) {
   const lines = order.lines.filter((line) => left(line) > 0);
   const goods = units("lines", "Units to ship", lines, left, left);
   ask({
-    heading: `Fulfill order ${orderName(order)}`, verb: "Fulfill", done: "The fulfillment was created", about: about(order), impossible: unshippable,
+    heading: `Ship order ${orderName(order)}`, verb: "Ship", done: "The shipment was created", about: about(order), impossible: unshippable,
     fields: [
       goods,
       ...trackingFields(),
@@ -270,11 +270,11 @@ function fulfill(order) {
   });
 }
 
-/** Puts the tracking data of a parcel right, or adds them. */
+/** Puts the tracking data of a shipment right, or adds them. */
 export function correctTracking(order, { id, tracking }) {
   ask({
-    heading: `Tracking of parcel ${id} of ${orderName(order)}`, verb: "Save", done: "The tracking was corrected", about: about(order),
-    intro: "Every correction is kept in the order's history. Without any of the three, the parcel has no tracking.",
+    heading: `Tracking of shipment ${id} of ${orderName(order)}`, verb: "Save", done: "The tracking was corrected", about: about(order),
+    intro: "Every correction is kept in the order's history. Without any of the three, the shipment has no tracking.",
     fields: trackingFields(tracking ?? {}),
     act: (values, key, now) => send("PATCH", `${place(now)}/fulfillments/${encodeURIComponent(id)}`, { tracking: trackingOf(values) && changeOf(values) }, { key, version: now.version }),
   });
@@ -330,7 +330,7 @@ function refund(order) {
     fields: [
       ...(lines.length ? [goods] : []),
       amountField("delivery", "Delivery", currency, { half: true }),
-      amountField("amount", "Any other amount", currency, { half: true }),
+      amountField("amount", "Other amount", currency, { half: true }),
       { name: "restock", label: "Put the goods back on sale", type: "checkbox" },
       REASON,
     ],

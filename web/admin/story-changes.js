@@ -9,7 +9,7 @@ const yes = (value) => (value === null || value === undefined || value === "" ? 
 const OWN = [
   ["status", (order) => yes(words(order.status))],
   ["payment status", (order) => yes(words(order.payment_status))],
-  ["fulfillment status", (order) => yes(words(order.fulfillment_status))],
+  ["shipping status", (order) => yes(words(order.fulfillment_status))],
   ["order number", (order) => yes(order.number)],
   ["captured", (order) => money(order.captured)],
   ["refunded", (order) => money(order.refunded)],
@@ -46,8 +46,8 @@ function told(order) {
     tell(`${name}, reason`, yes(one.reason));
   }
   for (const one of order.fulfillments) {
-    tell(`parcel ${one.id}`, goods(one.lines));
-    tell(`parcel ${one.id}, tracking`, one.tracking ? yes(trackingWords(one.tracking)) : null);
+    tell(`shipment ${one.id}`, goods(one.lines));
+    tell(`shipment ${one.id}, tracking`, one.tracking ? yes(trackingWords(one.tracking)) : null);
   }
   for (const line of order.lines) {
     tell(`${line.name}, shipped`, line.fulfilled ? `${line.fulfilled} of ${line.quantity}` : null);

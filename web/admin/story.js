@@ -77,7 +77,7 @@ export function sentence(event) {
     case "fulfilled":
       return data.tracking ? trackingWords(data.tracking) : "Without tracking.";
     case "tracking_corrected":
-      return `Parcel ${data.fulfillment}: ${data.tracking ? trackingWords(data.tracking) : "no tracking"}.`;
+      return `Shipment ${data.fulfillment}: ${data.tracking ? trackingWords(data.tracking) : "no tracking"}.`;
     case "stuck":
       return `${stepWords(data.step)}: ${data.why}`;
     case "step_skipped":
@@ -126,10 +126,10 @@ export function alarmOf(order) {
 
 const STEP_NAMES = {
   reserve: "Reserving stock, try", yield: "Opening held units to others, try", authorize: "Payment attempt", commit: "Allocating stock, try", capture: "Capture",
-  void: "Voiding attempt", reverse: "Reversing attempt", refund: "Refund", restock: "Restocking refund", ship: "Shipping parcel", release: "Releasing stock",
+  void: "Voiding attempt", reverse: "Reversing attempt", refund: "Refund", restock: "Restocking refund", ship: "Recording shipment", release: "Releasing stock",
 };
 
-/** How a parcel is tracked. */
+/** How a shipment is tracked. */
 export const trackingWords = ({ carrier, number, url }) => [carrier, number].filter(Boolean).join(" ") || url;
 
 /** A step in words: `refund:1` is the refund 1. */

@@ -35,7 +35,7 @@ async fn what_is_no_number_is_told_at_its_field_and_counts_in_no_sum() {
 
     // Units that are shipped meanwhile are missed at their line, before anything is sent.
     page.sees(".timeline .event-title", "Money refunded").await;
-    page.button("Fulfill…").await;
+    page.button("Ship…").await;
     page.sees("dialog .unit-row", "of 2").await;
     let one = json!({"lines": [{"line": "1", "quantity": 1}]});
     let path = format!("/orders/{order}/fulfillments");
@@ -109,14 +109,14 @@ async fn tracking_is_put_right_and_leads_to_the_carrier() {
     site.sell("LAMP", 1_000, 99).await;
     let order = site.sold("key-1").await.replace("cart_", "ord_");
     let page = site.browser(&format!("#/orders/{order}")).await;
-    page.button("Fulfill…").await;
+    page.button("Ship…").await;
     page.fill("carrier", "d h l").await;
     page.fill("number", "JD-1").await;
     page.press_control("Enter").await;
     page.sees("a.link[href$='tracking-id=JD-1']", "d h l JD-1").await;
     page.sees(".timeline .event-title", "Shipment recorded in stock").await;
     // What the event changed is told in people's words.
-    page.sees(".timeline .diff dt", "parcel 1, tracking").await;
+    page.sees(".timeline .diff dt", "shipment 1, tracking").await;
     page.sees(".timeline .diff dd", "2 × Product LAMP").await;
     page.sees(".timeline .diff dt", "Product LAMP, shipped").await;
     page.button("Correct tracking…").await;

@@ -136,9 +136,9 @@ async fn a_list_comes_back_as_it_was_left() {
     page.until(back).await;
     // An order that was changed meanwhile is shown as it is now, where it was.
     page.eval(open).await;
-    page.button("Fulfill…").await;
-    page.button("Fulfill").await;
-    page.sees(".order-sum .badge", "fulfilled").await;
+    page.button("Ship…").await;
+    page.button("Ship").await;
+    page.sees(".order-sum .badge.ok", "shipped").await;
     page.click("a.back").await;
     page.until(back).await;
     page.sees("tr.gone .c-order", "#5").await;
@@ -228,7 +228,7 @@ async fn a_refund_is_priced_before_it_is_sent_and_errors_stand_at_their_fields()
 
     // A tracking number needs no carrier, and its address is a link.
     page.sees(".timeline .event-title", "Goods of the refund settled").await;
-    page.button("Fulfill…").await;
+    page.button("Ship…").await;
     page.fill("number", "RM-1").await;
     page.fill("url", "https://carrier.example/RM-1").await;
     page.press_control("Enter").await;

@@ -30,7 +30,7 @@ async fn no_row_of_the_orders_moves_under_a_mouse() {
     let path = format!("/orders/{first}/fulfillments");
     let body = json!({"lines": [{"line": "1", "quantity": 1}]});
     site.admin(Method::POST, &path, Some(body)).await.expect(200);
-    page.sees("tr[data-row]:last-child .c-goods", "partial").await;
+    page.sees("tr[data-row]:last-child .c-goods", "partially shipped").await;
     page.sees(".pill", "Updated").await;
     texts(&page, ".row-link", "#2,#1").await;
     site.sold("key-3").await;
