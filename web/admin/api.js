@@ -37,7 +37,7 @@ function found() {
 const isBack = () => asking && fetch("/livez", { cache: "no-store" }).then(found, () => {});
 addEventListener("online", isBack);
 
-async function call(method, path, { body, headers = {}, signal } = {}) {
+async function call(method, path, { body, headers = {}, signal, as = "json" } = {}) {
   const options = { method, signal, headers: { Accept: "application/json", ...headers } };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
@@ -54,6 +54,7 @@ async function call(method, path, { body, headers = {}, signal } = {}) {
       : { detail: "The server did not respond. It is not known whether the request was carried out." });
   }
   found();
+  if (response.ok && as === "blob") return response.blob();
   const read = response.status === 204 ? {} : await response.json().catch(() => ({}));
   if (response.ok) return read;
   if (response.status === 401 && path !== "/v1/session") calls.dispatchEvent(new Event("signed-out"));
@@ -62,6 +63,9 @@ async function call(method, path, { body, headers = {}, signal } = {}) {
 
 /** Reads something. */
 export const get = (path, options) => call("GET", path, options);
+
+/** Reads a file. */
+export const file = (path) => call("GET", path, { as: "blob", headers: { Accept: "*/*" } });
 
 /** Changes something: with a key, so that a retry does nothing twice. */
 export function send(method, path, body, { key, version } = {}) {

@@ -1,9 +1,11 @@
-// What is done with many orders at once: their sums, shipping them, packing lists, and a CSV file.
+// What is done with many orders at once: their sums, shipping them, packing lists, and CSV files.
 
 import { freshKey, get, send } from "./api.js";
 import { ask, sentence } from "./dialog.js";
-import { attr, fill, h, say, text } from "./dom.js";
-import { count, exponent, money, orderName, several, shift } from "./format.js";
+import { attr, fill, h, text } from "./dom.js";
+import { count, money, orderName, several } from "./format.js";
+import { exportAll, exportChosen } from "./orders-export.js";
+import { allow, whyNot } from "./parts.js";
 import { link } from "./router.js";
 
 /** The most orders that are shipped or packed at once. */
@@ -26,33 +28,6 @@ function sums(rows) {
   return words.join("; ");
 }
 
-const FIELDS = ["number", "id", "status", "payment_status", "fulfillment_status", "email", "country", "reference", "item_count", "currency", "total", "captured", "refunded", "placed_at", "updated_at"];
-
-/** What a spreadsheet may take for a formula, at the beginning of a text or of one of its lines. */
-const FORMULA = /^(?=[^\S\r\n]*[=+\-@]|[\t\r])/gm;
-
-/** A cell: quoted where that is needed, and never read as a formula by a spreadsheet. */
-function cell(value) {
-  const plain = value === null || value === undefined ? "" : String(value);
-  const safe = typeof value === "string" ? plain.replace(FORMULA, "'") : plain;
-  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
-}
-
-/** The orders as CSV (RFC 4180), amounts in whole units of their currency. */
-export function csvOf(rows) {
-  const value = (row, name) => (typeof row[name]?.amount === "number" ? shift(row[name].amount, exponent(row.currency)) : row[name]);
-  return [FIELDS.join(","), ...rows.map((row) => FIELDS.map((name) => cell(value(row, name))).join(","))].join("\r\n") + "\r\n";
-}
-
-/** Saves the orders as a CSV file. */
-function exportCsv(rows) {
-  const address = URL.createObjectURL(new Blob(["\ufeff", csvOf(rows)], { type: "text/csv" }));
-  const day = new Date().toISOString().slice(0, 10);
-  h("a", { href: address, download: `orders-${day}.csv` }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
-  say(`${several(rows.length, "order")} exported`);
-}
-
 /** Goes to the packing lists of orders. */
 export const packing = (rows) => link(["packing", rows.map((row) => row.id).join(",")]);
 
@@ -71,7 +46,7 @@ function shipAll(rows, done) {
   const sent = new Map();
   ask({
     heading: `Ship ${several(ready.length, "order")}`, verb: "Ship", done: () => `${several(shipped.size, "order")} shipped`,
-    intro: [h("p", { text: `Everything that is left of ${ready.length === 1 ? "it" : "each"} is shipped as one parcel. A tracking number can be given for single orders only.` }),
+    intro: [h("p", { text: `Everything that is left of ${ready.length === 1 ? "it" : "each"} is shipped as one shipment. A tracking number can be given for single orders only.` }),
       others ? h("p", { class: "faint", text: `${several(others, "other selected order")} ${others === 1 ? "has" : "have"} nothing left to ship.` }) : null, progress],
     fields: [{ name: "carrier", label: "Carrier" }],
     async act({ carrier }) {
@@ -96,18 +71,22 @@ function shipAll(rows, done) {
   });
 }
 
-/** The line above the list: `shown()` and `chosen()` are its orders, `shipped(ids)` and `none()` end a choice. */
+/**
+ * The line above the list: `chosen()` are its selected orders, `wanted()` is the query of all that match,
+ * `shipped(ids)` and `none()` end a choice.
+ */
 export class Desk {
   #sum = h("span", { class: "num grow" });
   #doing = h("span", { class: "actions" });
 
-  constructor({ shown, chosen, shipped, none }) {
+  constructor({ wanted, chosen, shipped, none }) {
     const act = (label, run) => h("button", { class: "button small", type: "button", text: label, onclick: run });
-    this.element = h("div", { class: "desk" }, this.#sum, this.#doing);
-    this.forShown = [act("Export CSV", () => exportCsv(shown()))];
+    this.why = whyNot();
+    this.element = h("div", { class: "desk" }, this.#sum, this.#doing, this.why);
+    this.forShown = [act("Export all as CSV…", () => exportAll(wanted()))];
     this.ship = act("Ship…", () => shipAll(chosen(), shipped));
     this.lists = h("a", { class: "button small packing", text: "Packing lists" });
-    this.forChosen = [this.ship, this.lists, act("Export CSV", () => exportCsv(chosen())), act("Select none", none)];
+    this.forChosen = [this.ship, this.lists, act("Export selected as CSV", () => exportChosen(chosen())), act("Select none", none)];
   }
 
   /** Shows the sums of what is chosen, else of what is shown, which is `amount`. */
@@ -117,8 +96,7 @@ export class Desk {
     this.element.hidden = of.length === 0;
     text(this.#sum, `${what}: ${sums(of)}`);
     attr(this.lists, "href", packing(chosen));
-    this.ship.disabled = !chosen.some(unshipped);
-    attr(this.ship, "title", this.ship.disabled ? "None of the selected orders has anything left to ship" : null);
+    allow(this.ship, this.why, "Ship", chosen.length && !chosen.some(unshipped) ? `${chosen.length === 1 ? "the selected order has nothing" : "none of the selected orders has anything"} left to ship.` : null);
     if (this.#doing.firstChild !== doing[0]) fill(this.#doing, doing);
   }
 }

@@ -9,15 +9,16 @@ import { findings } from "./search.js";
 const age = ({ placed_at: placed, id }) => `${placed} ${id}`;
 const status = (name) => (row) => row[name];
 
-/** The columns: `{name, kind, by}`; `by` is what rows are sorted by, and its name in the address. */
+/** The columns: `{name, before?, kind, by}`; `before` is said where the column before has no room, `by` is what rows are sorted by, and its name in the address. */
 export const COLUMNS = [
   { name: "Order", kind: "c-order", id: "number", by: (row) => row.number ?? Infinity },
   { name: "Progress", kind: "c-pips", id: "progress", by: reached },
   { name: "Status", kind: "c-status", id: "status", by: status("status") },
   { name: "Payment", kind: "c-payment", id: "payment", by: status("payment_status") },
-  { name: "Fulfillment", kind: "c-goods", id: "fulfillment", by: status("fulfillment_status") },
-  { name: "Customer", kind: "c-who", id: "customer", by: (row) => row.email.toLowerCase() },
-  { name: "Items", kind: "end c-items", id: "items", by: (row) => row.item_count },
+  { name: "Shipping", kind: "c-goods", id: "fulfillment", by: status("fulfillment_status") },
+  { name: "Buyer", kind: "c-buyer", id: "buyer", by: (row) => row.buyer_name.toLowerCase() },
+  { name: "Email", before: "Buyer · ", kind: "c-who", id: "email", by: (row) => row.email.toLowerCase() },
+  { name: "Units", kind: "end c-items", id: "items", by: (row) => row.item_count },
   { name: "Total", kind: "end c-total", id: "total", by: (row) => row.total.amount },
   { name: "Placed", kind: "end c-time", id: "placed", by: age },
 ];
@@ -39,7 +40,9 @@ export function makeRow(choose) {
     status: badge("pending"),
     payment: badge("none"),
     goods: badge("unfulfilled"),
-    who: h("span", { class: "clip" }),
+    buyer: h("td", { class: "c-buyer clip" }),
+    name: h("span", { class: "name" }),
+    email: h("span"),
     found: h("span", { class: "found", hidden: true }),
     items: h("td", { class: "end num c-items" }),
     total: h("td", { class: "end num strong c-total" }),
@@ -53,7 +56,8 @@ export function makeRow(choose) {
     h("td", { class: "c-status" }, parts.status),
     h("td", { class: "c-payment" }, parts.payment),
     h("td", { class: "c-goods" }, parts.goods),
-    h("td", { class: "c-who" }, parts.who, parts.found),
+    parts.buyer,
+    h("td", { class: "c-who" }, h("span", { class: "clip" }, parts.name, parts.email), parts.found),
     parts.items, parts.total,
     h("td", { class: "end faint c-time" }, parts.time));
   parts.element.addEventListener("click", (event) => {
@@ -75,7 +79,10 @@ export function writeRow({ row, parts, gone }, chosen, q) {
   setBadge(parts.status, row.status);
   setBadge(parts.payment, row.payment_status);
   setBadge(parts.goods, row.fulfillment_status);
-  text(parts.who, row.country ? `${row.email} · ${row.country}` : row.email);
+  text(parts.buyer, row.buyer_name);
+  attr(parts.buyer, "title", row.buyer_name);
+  text(parts.name, row.buyer_name ? `${row.buyer_name} · ` : "");
+  text(parts.email, row.country ? `${row.email} · ${row.country}` : row.email);
   const found = JSON.stringify([q, q && row.matched]);
   if (parts.wrote !== found) fill(parts.found, q ? findings(row.matched ?? [], q) : []);
   parts.wrote = found;

@@ -8,7 +8,7 @@ import { icon } from "./parts.js";
 import { escClears } from "./search.js";
 
 /** What is sorted by where there is no room for the columns. */
-const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["customer", "Customer"], ["status", "Status"], ["fulfillment", "Fulfillment"]];
+const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Highest total"], ["total", "Lowest total"], ["buyer", "Buyer"], ["status", "Status"], ["fulfillment", "Shipping"]];
 
 /** The fields; `change(part)` is told what somebody chose, `enter()` goes from the search to what was found. */
 export class Toolbar {
@@ -27,7 +27,7 @@ export class Toolbar {
       change({ q: "" });
     });
     this.payment = this.#select("payment_status", "Payment", PAYMENTS);
-    this.fulfillment = this.#select("fulfillment_status", "Fulfillment", FULFILLMENTS);
+    this.fulfillment = this.#select("fulfillment_status", "Shipping", FULFILLMENTS);
     this.chips = new Map(["", ...STATUSES].map((status) => [status, h("button", { class: "chip", type: "button", text: status ? title(status) : "All", onclick: () => this.#toggle(status) })]));
     this.from = this.#date("Placed from");
     this.to = this.#date("Placed until");

@@ -12,6 +12,7 @@ import { COLUMNS, makeRow, sorter, writeRow } from "./orders-row.js";
 import { Toolbar } from "./orders-toolbar.js";
 import { failed, flashAll, icon, loading } from "./parts.js";
 import { link, restate } from "./router.js";
+import { seek } from "./search.js";
 
 const PAGE = 50;
 /** The most rows of a list that nobody has paged in: older ones make room for new orders. */
@@ -32,7 +33,7 @@ export function orders(root, { query }) {
     keys: {
       ...listKeys(() => [...list.body.querySelectorAll("a.row-link")]),
       n: () => list.release(),
-      "/": () => list.toolbar.search.focus(),
+      "/": () => seek(list.toolbar.search),
       Escape: () => list.leave(),
     },
     help: [["n", "Show new orders"]],
@@ -78,16 +79,16 @@ class List {
     this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release(true) });
     this.body = h("tbody");
     this.heads = COLUMNS.map((column) => h("th", { scope: "col", class: column.kind, data: { name: column.name } },
-      h("button", { class: "sort", type: "button", onclick: () => this.#sort(column.id) }, column.name, icon("up"))));
+      h("button", { class: "sort", type: "button", onclick: () => this.#sort(column.id) }, column.before ? h("span", { class: "name", text: column.before }) : null, column.name, icon("up"))));
     this.allBox = h("input", { type: "checkbox", "aria-label": "Select all orders that are shown" });
     this.allBox.addEventListener("change", () => this.#chooseAll(this.allBox.checked));
     this.table = h("table", { class: "list orders-table" }, h("caption", { class: "unseen", text: "Orders" }),
       h("thead", {}, h("tr", {}, h("td", { class: "c-box" }, h("label", {}, this.allBox)), this.heads)), this.body);
     this.desk = new Desk({
-      shown: () => this.#matching(),
       chosen: () => this.#chosenRows(),
       shipped: (ids) => this.#choose(ids, false),
       none: () => this.#chooseAll(false),
+      wanted: () => wanted(this.#filter),
     });
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
@@ -155,10 +156,11 @@ class List {
 
   /** How many orders are shown, and whether these are all that there are. */
   #amount(many) {
-    const [orders, match] = [several(many, "order"), filtered(this.#filter) ? " that match" : ""];
-    if (this.#cursor || this.#cut) return `The ${this.#filter.sort === "placed" ? "oldest" : "newest"} ${orders}${match}`;
+    const one = many === 1;
+    const [orders, match] = [several(many, "order"), filtered(this.#filter) ? ` that ${one ? "matches" : "match"}` : ""];
+    if (this.#cursor || this.#cut) return `The ${this.#filter.sort === "placed" ? "oldest" : "newest"} ${one ? "order" : orders}${match}`;
     if (this.#new.size || this.#behind) return `${orders} shown`;
-    return `${many === 1 ? "" : "All "}${orders}${match}`;
+    return `${one ? "" : "All "}${orders}${match}`;
   }
 
   /** Shows what is shown or selected, in sums, and what can be done with it. */

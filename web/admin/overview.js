@@ -228,7 +228,8 @@ function put(parts, order) {
   parts.element.hidden = false;
   attr(parts.link, "href", link(["orders", order.id]));
   text(parts.link, orderName(order));
-  text(parts.who, order.email);
+  text(parts.who, order.buyer_name || order.email);
+  attr(parts.who, "title", order.email);
   setPips(parts.pips, order);
   setBadge(parts.badge, order.status);
   text(parts.total, money(order.total));

@@ -2,25 +2,39 @@
 
 import { h } from "./dom.js";
 
+/** Letters that are another one with a mark that Unicode does not take apart. */
+const LETTERS = { ø: "o", ł: "l", đ: "d", ð: "d", ı: "i", æ: "ae", œ: "oe", þ: "th", ß: "ss", "‘": "'", "’": "'", "–": "-", "‐": "-" };
+
+/** A text without case and accents, as the server searches it. */
+const fold = (text) => text.normalize("NFKD").replace(/[\u0300-\u036f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069]/g, "").toLowerCase().replace(/[øłđðıæœþß‘’–‐]/g, (one) => LETTERS[one]);
+
 /** The words of a search. `#` before a number is not in what is shown. */
-const wordsOf = (q) => q.toLowerCase().split(/\s+/).map((word) => word.replace(/^#(?=\d+$)/, "")).filter(Boolean);
+const wordsOf = (q) => fold(q).split(/\s+/).map((word) => word.replace(/^#(?=\d+$)/, "")).filter(Boolean);
 
 /** A text with the words of a search marked, as the children of an element. */
 export function marked(text, q) {
-  const low = text.toLowerCase();
-  // A letter may be longer in lower case: then no place in one text is a place in the other.
-  if (low.length !== text.length) return [text];
-  const marks = new Uint8Array(text.length);
+  const letters = [...text];
+  const parts = letters.map(fold);
+  /** The letter of the text from which each character of the folded one comes. */
+  const from = parts.flatMap((part, at) => Array(part.length).fill(at));
+  const low = parts.join("");
+  const marks = new Uint8Array(letters.length);
   for (const word of wordsOf(q)) {
-    for (let at = low.indexOf(word); at >= 0; at = low.indexOf(word, at + 1)) marks.fill(1, at, at + word.length);
+    for (let at = low.indexOf(word); at >= 0; at = low.indexOf(word, at + 1)) marks.fill(1, from[at], from[at + word.length - 1] + 1);
   }
   const pieces = [];
-  for (let from = 0, to; from < text.length; from = to) {
-    for (to = from + 1; to < text.length && marks[to] === marks[from]; ) to += 1;
-    const piece = text.slice(from, to);
-    pieces.push(marks[from] ? h("mark", { text: piece }) : piece);
+  for (let at = 0, to; at < letters.length; at = to) {
+    for (to = at + 1; to < letters.length && marks[to] === marks[at]; ) to += 1;
+    const piece = letters.slice(at, to).join("");
+    pieces.push(marks[at] ? h("mark", { text: piece }) : piece);
   }
   return pieces;
+}
+
+/** Goes to a search, whose old words the next ones replace. */
+export function seek(search) {
+  search.focus();
+  search.select();
 }
 
 /** Lets Esc clear a search that has words, and stay in it; without words, Esc leaves it. */
@@ -35,7 +49,7 @@ export function escClears(search, clear) {
 
 /** The names of what an order is found by. */
 const FIELDS = {
-  number: "Order", id: "ID", reference: "Reference", name: "Name", company: "Company", email: "Email", phone: "Phone",
+  number: "Order", id: "ID", reference: "Reference", name: "Name", company: "Company", street: "Street", city: "City", postal_code: "Postal code", email: "Email", phone: "Phone",
   tracking_number: "Tracking number", payment: "Payment ID", sku: "SKU", product: "Product",
 };
 /** The most values that are shown of what was found in one order. */
@@ -49,4 +63,4 @@ export function findings(matched, q) {
 }
 
 /** What a search of orders finds. */
-export const ORDERS_FOUND_BY = "Search by any part of a name, company, email address, phone number, SKU, product, tracking number, payment ID, reference or order number. Words of one or two characters must be whole; of several words, each must be in the order.";
+export const ORDERS_FOUND_BY = "Search by any part of a name, company, email address, phone number, street, city, postal code, SKU, product, tracking number, payment ID, reference or order number. Words of one or two characters must be whole; of several words, each must be in the order.";

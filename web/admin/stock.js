@@ -8,7 +8,7 @@ import { live } from "./live.js";
 import { placeName, readNames } from "./location-names.js";
 import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
-import { escClears, marked } from "./search.js";
+import { escClears, marked, seek } from "./search.js";
 
 /** What few means in the filter for what runs out. */
 const FEW = 5;
@@ -24,7 +24,7 @@ export function stock(root, { query }) {
     heading: "Stock",
     keys: {
       ...listKeys(() => [...list.body.querySelectorAll("a.row-link")]),
-      "/": () => list.search.focus(),
+      "/": () => seek(list.search),
       Escape: () => list.leave(),
     },
     update: ({ query: next }) => list.reask(next),

@@ -97,9 +97,9 @@ async fn a_lost_answer_is_asked_for_again_under_its_key_and_another_body_under_a
     assert_eq!(sent[0], sent[1]);
     assert_ne!((&sent[0][0], &sent[0][1]), (&sent[2][0], &sent[2][1]));
     assert_ne!(sent[0][0], sent[2][0]);
-    let guarded = "import('/admin/orders-desk.js').then((desk) => desk.csvOf([{currency: 'GBP', \
+    let guarded = "import('/admin/orders-export.js').then((desk) => desk.csvOf([{currency: 'GBP', \
                    email: ' =1+1', reference: 'PO\\n@1'}]).split('\\r\\n')[1])";
-    assert_eq!(page.eval(guarded).await, ",,,,,' =1+1,,\"PO\n'@1\",,GBP,,,,,");
+    assert_eq!(page.eval(guarded).await, ",,,,,' =1+1,,,\"PO\n'@1\",,GBP,,,,,");
     site.verify().await;
 }
 

@@ -7,6 +7,47 @@ use serde_json::json;
 use crate::site::Site;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_found_by_what_its_buyer_says_on_the_telephone() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    site.sold("key-1").await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let address = json!({
+        "name": "José Müller", "line1": "7 Mill Lane", "city": "York", "postal_code": "YO1 7HH",
+        "country": "GB", "phone": "+442079460958",
+    });
+    let patch = json!({"shipping_address": address});
+    site.store(Method::PATCH, &format!("/carts/{cart}"), Some(patch)).await.expect(200);
+    site.checkout(&cart, "key-2", "tok_ok", 30).await.expect(201);
+    let page = site.browser("#/orders").await;
+    page.sees("tr[data-row]:first-child .c-buyer", "José Müller").await;
+    for (said, found) in [
+        ("020 7946 0958", "Phone +442079460958"),
+        ("yo17hh", "Postal code YO1 7HH"),
+        ("mill lane york", "Street 7 Mill Lane"),
+        ("jose muller", "Name José Müller"),
+    ] {
+        // What was searched for before is replaced.
+        page.eval("document.activeElement.blur()").await;
+        page.press("/").await;
+        page.write(said).await;
+        page.until(&format!("document.querySelector('#orders-search').value === '{said}'")).await;
+        page.sees(".found", found).await;
+        page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
+    }
+    let marks = "[...document.querySelectorAll('mark')].map((one) => one.textContent).join()";
+    page.until(&format!("{marks} === 'José,Müller'")).await;
+    page.sees(".desk", "1 order that matches: £10.00").await;
+    // Where there is no room for the column, the name stands before the address.
+    page.size(390, 844).await;
+    page.until("!document.querySelector('.c-buyer').checkVisibility()").await;
+    page.sees(".c-who .name", "José Müller").await;
+    assert_eq!(page.all_barriers().await, [json!(null); 0]);
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_says_why_in_words_that_everybody_gets() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;

@@ -358,19 +358,20 @@ async fn many_orders_are_sorted_summed_shipped_packed_and_exported() {
     page.button("Clear").await;
     page.until("location.hash === '#/orders?sort=total'").await;
 
-    // A file of what is shown, which no spreadsheet takes for formulas.
+    // A file of all that match, and one of what is selected, which no spreadsheet takes for formulas.
     page.eval(
         "const click = HTMLAnchorElement.prototype.click; HTMLAnchorElement.prototype.click = \
          function () { this.download ? (window.saved = this.download) : click.call(this); }; \
          URL.createObjectURL = (blob) => { blob.text().then((text) => (window.csv = text)); return ''; }",
     )
     .await;
-    page.button("Export CSV").await;
+    page.button("Export all as CSV…").await;
+    page.sees("#said.shown", "3 orders exported").await;
     page.until("window.csv?.split('\\r\\n').length === 5 && saved.endsWith('.csv')").await;
     page.until("csv.split('\\r\\n')[1].includes(',GBP,10.00,10.00,0.00,')").await;
-    let guarded = "import('/admin/orders-desk.js').then((desk) => desk.csvOf([{currency: 'GBP', \
+    let guarded = "import('/admin/orders-export.js').then((desk) => desk.csvOf([{currency: 'GBP', \
                    email: '=1+1', reference: 'a \"b\", c'}]).split('\\r\\n')[1])";
-    assert_eq!(page.eval(guarded).await, r#",,,,,'=1+1,,"a ""b"", c",,GBP,,,,,"#);
+    assert_eq!(page.eval(guarded).await, r#",,,,,'=1+1,,,"a ""b"", c",,GBP,,,,,"#);
 
     // The two that are selected are shipped, and the third has a packing list.
     page.eval(
@@ -444,8 +445,8 @@ async fn what_was_not_answered_is_read_as_soon_as_there_is_a_connection() {
         .await;
     }
     page.offline(true).await;
-    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
     page.sees("#banner", "This browser is offline").await;
+    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
     page.sees(".empty.bad", "This browser is offline").await;
     page.offline(false).await;
     page.sees(".order-title h2", "Order #1").await;
