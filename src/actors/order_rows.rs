@@ -66,21 +66,17 @@ pub struct Facets {
     pub payment_status: &'static str,
     /// The fulfillment status.
     pub fulfillment_status: &'static str,
-    /// Whether a step of its saga was stuck.
-    pub stuck: bool,
     /// Whether its saga had unfinished or stuck steps.
     pub unfinished: bool,
 }
 
 impl Facets {
     fn of(order: &Order) -> Self {
-        let stuck = !order.stuck().is_empty();
         Self {
             status: order.status().into(),
             payment_status: order.payment_status().into(),
             fulfillment_status: order.fulfillment_status().into(),
-            stuck,
-            unfinished: stuck || !order.effects().is_empty(),
+            unfinished: !order.stuck().is_empty() || !order.effects().is_empty(),
         }
     }
 }

@@ -171,11 +171,11 @@ fn one(name: &str, value: &str) -> HeaderMap {
 /// Decodes a query string with all decoders of list parameters. A page cursor that was decoded and
 /// is written again must decode to the same position.
 pub fn query(bytes: &[u8]) {
-    let known = ["q", "number", "stuck", "at", "limit", "after"];
+    let known = ["q", "number", "held", "at", "limit", "after"];
     let text = &*String::from_utf8_lossy(bytes);
     let Ok(mut query) = Query::parse(text, (&known, &["status"])) else { return };
     assert!((1..=LIMIT_MAX).contains(&query.limit()));
-    let (_, _) = (query.flag("stuck"), query.read::<i64>("number", "a number"));
+    let (_, _) = (query.flag("held"), query.read::<i64>("number", "a number"));
     let (_, _) = (query.moment("at"), query.choices::<OrderStatus>("status"));
     let _ = query.choices::<PaymentStatus>("status");
     let _ = query.choices::<FulfillmentStatus>("status");

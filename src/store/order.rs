@@ -130,9 +130,7 @@ pub struct Filter {
     pub updated_from: Option<Timestamp>,
     /// Only orders that last changed before this time.
     pub updated_to: Option<Timestamp>,
-    /// Only orders whose saga is stuck.
-    pub stuck: bool,
-    /// Only orders whose saga is unfinished.
+    /// Only orders whose saga has unfinished or stuck steps.
     pub unfinished: bool,
     /// The order of the list.
     pub sort: Sort,
@@ -199,7 +197,7 @@ impl Way {
             return (Self::column(column, sort), values.iter().map(value).collect());
         }
         if sort.by_update() || filter.updated_from.is_some() {
-            let sorted = sort.by_update() && !filter.unfinished && !filter.stuck;
+            let sorted = sort.by_update() && !filter.unfinished;
             let by = if sorted { By::Index } else { By::Sort };
             return (Self { finder: Finder::Updates, by }, BTreeSet::new());
         }
@@ -367,9 +365,7 @@ fn push_conditions(query: &mut Builder, filter: &Filter, way: Way, value: Option
     let finds = way.finder == Finder::Column("number");
     query.push_in(unless(finds), "number", &filter.number);
     push_times(query, filter, way);
-    if filter.stuck {
-        query.push(" AND saga_step IS NOT NULL AND stuck_reason IS NOT NULL");
-    } else if filter.unfinished {
+    if filter.unfinished {
         query.push(" AND saga_step IS NOT NULL");
     }
 }
@@ -452,7 +448,6 @@ mod tests {
                     Filter { reference: text("r"), status: status.clone(), ..all.clone() },
                     "order_by_reference",
                 ),
-                (Filter { stuck: true, ..all.clone() }, "order_unfinished"),
                 (Filter { unfinished: true, ..all.clone() }, "order_unfinished"),
                 (Filter { id: text("i"), ..all.clone() }, "sqlite_autoindex_order_row_1"),
                 (Filter { id: two.clone(), ..all.clone() }, "sqlite_autoindex_order_row_1"),

@@ -71,8 +71,6 @@ pub struct FilterInput {
     /// Orders with one of these references.
     #[schema(value_type = Vec<String>, max_items = 100)]
     pub reference: FilterValues,
-    /// Only orders that need an operator.
-    pub stuck: bool,
     /// The stock of these SKUs, or these products.
     #[schema(value_type = Vec<checked::Sku>, max_items = 100)]
     pub sku: FilterValues,

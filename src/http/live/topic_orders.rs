@@ -32,16 +32,8 @@ const EVENT_BYTES: usize = 100;
 const EMAIL_MAX: usize = 254;
 
 /// The filters.
-const FILTERS: [&str; 8] = [
-    "id",
-    "status",
-    "payment_status",
-    "fulfillment_status",
-    "email",
-    "number",
-    "reference",
-    "stuck",
-];
+const FILTERS: [&str; 7] =
+    ["id", "status", "payment_status", "fulfillment_status", "email", "number", "reference"];
 
 /// A topic of orders.
 pub(super) struct OrdersTopic {
@@ -54,7 +46,6 @@ struct Seen<'a> {
     status: &'a str,
     payment_status: &'a str,
     fulfillment_status: &'a str,
-    stuck: bool,
     unfinished: bool,
 }
 
@@ -63,7 +54,6 @@ impl OrdersTopic {
         one_of(&filter.status, seen.status)
             && one_of(&filter.payment_status, seen.payment_status)
             && one_of(&filter.fulfillment_status, seen.fulfillment_status)
-            && (!filter.stuck || seen.stuck)
             && (!self.unfinished || seen.unfinished)
     }
 }
@@ -80,7 +70,6 @@ pub(super) struct OrdersAsked {
     email: Vec<String>,
     number: Vec<i64>,
     reference: Vec<String>,
-    stuck: bool,
 }
 
 fn one_of(asked: &[String], there: &str) -> bool {
@@ -159,27 +148,24 @@ impl ListTopic for OrdersTopic {
             email: emails.into_iter().map(|FoldedEmail(email)| email).collect(),
             number,
             reference,
-            stuck: filter.stuck,
         })
     }
 
     fn matches_after(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
         let row = &change.shown;
-        let unfinished = row.saga_step.is_some();
         let seen = Seen {
             status: &row.status,
             payment_status: &row.payment_status,
             fulfillment_status: &row.fulfillment_status,
-            stuck: unfinished && row.stuck_reason.is_some(),
-            unfinished,
+            unfinished: row.saga_step.is_some(),
         };
         is_about(filter, row) && self.sees(filter, &seen)
     }
 
     fn matches_before(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
         change.before.as_ref().is_some_and(|before| {
-            let Facets { status, payment_status, fulfillment_status, stuck, unfinished } = *before;
-            let seen = Seen { status, payment_status, fulfillment_status, stuck, unfinished };
+            let Facets { status, payment_status, fulfillment_status, unfinished } = *before;
+            let seen = Seen { status, payment_status, fulfillment_status, unfinished };
             is_about(filter, &change.shown) && self.sees(filter, &seen)
         })
     }
@@ -215,7 +201,7 @@ impl ListTopic for OrdersTopic {
         limit: u32,
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
         let OrdersAsked { id, status, payment_status, fulfillment_status, .. } = filter.clone();
-        let OrdersAsked { email, number, reference, stuck, .. } = filter.clone();
+        let OrdersAsked { email, number, reference, .. } = filter.clone();
         let filter = order::Filter {
             id,
             status,
@@ -224,7 +210,6 @@ impl ListTopic for OrdersTopic {
             email,
             number,
             reference,
-            stuck,
             unfinished: self.unfinished,
             limit,
             ..order::Filter::default()

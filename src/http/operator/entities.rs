@@ -124,17 +124,16 @@ pub struct Here {
     pub here: NodeShape,
 }
 
-/// Lists orders with unfinished steps.
+/// Lists orders with unfinished or stuck steps.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
-    params(("stuck" = Option<bool>, Query, description = "Only orders that need an operator"),
-        ("sort" = inline(Option<schema::OrderSort>), Query),
+    params(("sort" = inline(Option<schema::OrderSort>), Query),
         ("expand" = inline(Option<Vec<schema::OrderParts>>), Query, explode = false, description = "Parts of the orders to show"),
         ("Kontor-After" = Option<String>, Header, description = "`Kontor-Position` values of writes that the list must include"),
         ("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
     responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderListItem>)))]
 pub async fn list_sagas(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let mut query = Query::of_list(&request, &["stuck", "sort", "limit", "after"], &["expand"])?;
-    let filter = Filter { stuck: query.flag("stuck"), unfinished: true, ..Filter::default() };
+    let query = Query::of_list(&request, &["sort", "limit", "after"], &["expand"])?;
+    let filter = Filter { unfinished: true, ..Filter::default() };
     list::page(&call, &request, query, filter).await
 }
 

@@ -115,7 +115,7 @@ fn query(text: &str) -> Result<Query, Error> {
         ("email" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("number" = Option<Vec<i64>>, Query, explode = false, max_items = 100),
         ("q" = Option<String>, Query, max_length = 254, description = "Words, as in the list of orders"),
-        ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("stuck" = Option<bool>, Query),
+        ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("placed_from" = inline(Option<schemas::Moment>), Query),
         ("placed_to" = inline(Option<schemas::Moment>), Query),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only orders that last changed at this time or later"),

@@ -40,7 +40,7 @@ async fn lists(store: &Store) {
     let text = |text: &str| Search::of(text);
     let status = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     let two = || vec!["buyer1@example.com".to_owned(), "BUYER0@example.com".to_owned()];
-    let cases: [(order::Filter, Takes); 17] = [
+    let cases: [(order::Filter, Takes); 16] = [
         (all.clone(), |_| true),
         (order::Filter { status: status(&["stuck"]), ..all.clone() }, |row| row.status == "stuck"),
         (order::Filter { status: status(&["stuck", "confirmed"]), ..all.clone() }, |row| {
@@ -67,7 +67,6 @@ async fn lists(store: &Store) {
             order::Filter { placed_from: Some(at(3)), placed_to: Some(at(15)), ..all.clone() },
             |row| (at(3)..at(15)).contains(&row.placed_at),
         ),
-        (order::Filter { stuck: true, ..all.clone() }, |row| row.stuck_reason.is_some()),
         (order::Filter { unfinished: true, ..all.clone() }, |row| row.saga_step.is_some()),
         (order::Filter { search: text("buyer"), placed_to: Some(at(9)), ..all.clone() }, |row| {
             row.placed_at < at(9)

@@ -42,7 +42,7 @@ const LINES_MAX: i64 = 10_000;
         ("email" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("number" = Option<Vec<i64>>, Query, explode = false, max_items = 100),
         ("q" = Option<String>, Query, max_length = 254, description = "Words, all of which must be in the order: any part of its number, id, reference, names, companies, streets, cities, postal codes, email address, telephone numbers, tracking numbers, payment ids, SKUs or product names"),
-        ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100), ("stuck" = Option<bool>, Query),
+        ("reference" = Option<Vec<String>>, Query, explode = false, max_items = 100),
         ("placed_from" = inline(Option<schemas::Moment>), Query),
         ("placed_to" = inline(Option<schemas::Moment>), Query),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only orders that last changed at this time or later"),
@@ -62,7 +62,7 @@ pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<Htt
 
 /// The filters of orders that have one value, and the order of the list.
 pub const FILTERS: &[&str] =
-    &["q", "stuck", "placed_from", "placed_to", "updated_from", "updated_to", "sort"];
+    &["q", "placed_from", "placed_to", "updated_from", "updated_to", "sort"];
 /// The filters of orders that may have several values.
 pub const FILTERS_OF_MANY: &[&str] =
     &["id", "status", "payment_status", "fulfillment_status", "email", "number", "reference"];
@@ -83,7 +83,6 @@ pub fn filter(query: &mut Query) -> Filter {
         placed_to: query.moment("placed_to"),
         updated_from: query.moment("updated_from"),
         updated_to: query.moment("updated_to"),
-        stuck: query.flag("stuck"),
         sort: query.sort(),
         ..Filter::default()
     }
