@@ -175,7 +175,7 @@ pub fn query(bytes: &[u8]) {
     let text = &*String::from_utf8_lossy(bytes);
     let Ok(mut query) = Query::parse(text, (&known, &["status"])) else { return };
     assert!((1..=LIMIT_MAX).contains(&query.limit()));
-    let (_, _) = (query.flag("held"), query.read::<i64>("number", "a number"));
+    let (_, _) = (query.boolean("held"), query.read::<i64>("number", "a number"));
     let (_, _) = (query.moment("at"), query.choices::<OrderStatus>("status"));
     let _ = query.choices::<PaymentStatus>("status");
     let _ = query.choices::<FulfillmentStatus>("status");

@@ -111,8 +111,8 @@ pub struct Filter {
     /// Only SKUs of which each of these folded words is a part of the SKU or of the product's
     /// name.
     pub words: Vec<String>,
-    /// Only levels with reserved units.
-    pub held: bool,
+    /// Only levels with reserved units, or only those without.
+    pub held: Option<bool>,
     /// Only at these locations.
     pub location: Vec<String>,
     /// Only levels with at most this many units available to sell.
@@ -242,10 +242,14 @@ async fn page(from: Readers<'_>, filter: &Filter) -> Result<Vec<Row>, Error> {
 /// write.
 fn select(filter: &Filter, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
-    if filter.held {
+    if filter.held == Some(true) {
         query.hint(" INDEXED BY stock_held");
     }
-    query.push(if filter.held { " WHERE reserved > 0" } else { " WHERE TRUE" });
+    query.push(match filter.held {
+        Some(true) => " WHERE reserved > 0",
+        Some(false) => " WHERE reserved = 0",
+        None => " WHERE TRUE",
+    });
     query.push(
         " AND (on_hand <> 0 OR incoming <> 0 \
          OR location NOT IN (SELECT id FROM location WHERE deleted))",

@@ -415,7 +415,13 @@ async fn orders(store: &Store) {
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(10, 11)], batch).await);
     assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
-    assert_eq!(store.orders(&order::Filter { unfinished: true, status: vec!["stuck".to_owned()], ..all }).await.unwrap(), []);
+    assert_eq!(
+        store
+            .orders(&order::Filter { unfinished: true, status: vec!["stuck".to_owned()], ..all })
+            .await
+            .unwrap(),
+        []
+    );
 }
 
 async fn stock_levels(store: &Store) {
@@ -447,8 +453,8 @@ async fn stock_levels(store: &Store) {
     let east = stock::Filter { location: vec!["east".to_owned()], ..all.clone() };
     let low = stock::Filter { sellable_max: Some(1), ..all.clone() };
     let has = |text: &str| stock::Filter { words: words(text), ..all.clone() };
-    let held = stock::Filter { held: true, ..all.clone() };
-    let held_later = stock::Filter { held: true, ..page.clone() };
+    let held = stock::Filter { held: Some(true), ..all.clone() };
+    let held_later = stock::Filter { held: Some(true), ..page.clone() };
     let behind = stock::Filter { after: place(&rows[3]), ..has("b") };
     for (filter, expected) in [
         (all.clone(), &[0, 1, 2, 3][..]),
@@ -481,8 +487,12 @@ async fn stock_levels(store: &Store) {
         (has("GRÜNE 1"), &[0, 1]),
         (has("product"), &[2, 3]),
         (has("product a1"), &[]),
-        (stock::Filter { held: true, ..has("b") }, &[]),
-        (stock::Filter { sku: vec![sku("a1"), sku("b2")], held: true, ..all.clone() }, &[0, 1]),
+        (stock::Filter { held: Some(false), ..all.clone() }, &[2]),
+        (stock::Filter { held: Some(true), ..has("b") }, &[]),
+        (
+            stock::Filter { sku: vec![sku("a1"), sku("b2")], held: Some(true), ..all.clone() },
+            &[0, 1],
+        ),
         (behind, &[]),
     ] {
         let found = store.stock_levels(&filter).await.unwrap();

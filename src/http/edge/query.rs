@@ -179,9 +179,9 @@ impl Query {
         self.parsed(name, must_be, |text| text.parse().ok())
     }
 
-    /// Whether a parameter is `true`; it must be `true` or `false`.
-    pub fn flag(&mut self, name: &str) -> bool {
-        self.read(name, "must be true or false").unwrap_or(false)
+    /// The value of a parameter that must be `true` or `false`.
+    pub fn boolean(&mut self, name: &str) -> Option<bool> {
+        self.read(name, "must be true or false")
     }
 
     /// The time in a parameter.

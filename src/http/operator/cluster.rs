@@ -368,7 +368,7 @@ pub async fn drain_node(
     request: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let mut query = Query::of(&request, &["dry_run"])?;
-    let dry_run = query.flag("dry_run");
+    let dry_run = query.boolean("dry_run").unwrap_or(false);
     query.check()?;
     let (mut members, holdings) = members_and_holdings(&call).await?;
     let others = members.iter().any(|member| !member.draining && member.id != *path);

@@ -300,7 +300,7 @@ impl Wanted {
         let (limit, sort) = (query.limit(), query.sort::<Sort>());
         let active = match active {
             Some(active) => Some(active),
-            None => query.read("active", "must be true or false"),
+            None => query.boolean("active"),
         };
         let after = query.after(&sorted_list("products", sort));
         let filter = Filter {

@@ -176,7 +176,7 @@ pub struct StockListItem {
     params(("sku" = inline(Option<Vec<checked::Sku>>), Query, explode = false, max_items = 100),
         ("location" = inline(Option<Vec<LocationInput>>), Query, explode = false, max_items = 100),
         ("q" = Option<String>, Query, max_length = 254, description = "Words, each of which must be a part of the SKU or of the product's name"),
-        ("held" = Option<bool>, Query, description = "Only levels with reserved units"),
+        ("held" = Option<bool>, Query, description = "Only levels with reserved units; if it is false, only those without"),
         ("sellable_max" = Option<i64>, Query, description = "Only levels with at most this number of sellable units"),
         ("updated_from" = inline(Option<schemas::Moment>), Query, description = "Only levels that last changed at this time or later"),
         ("updated_to" = inline(Option<schemas::Moment>), Query, description = "Only levels that last changed before this time"),
@@ -194,7 +194,7 @@ pub async fn list_stock(call: RequestParts, request: HttpRequest) -> Result<Http
     let filter = Filter {
         sku: query.values("sku", "must be a SKU"),
         words: words(query.search()),
-        held: query.flag("held"),
+        held: query.boolean("held"),
         location: known::of_filter(&call, &mut query).await?,
         sellable_max: query.read("sellable_max", "must be a number of units"),
         updated_from: query.moment("updated_from"),
