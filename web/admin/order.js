@@ -413,7 +413,7 @@ function tracking(one) {
 
 function goodsPart(order, correct) {
   const name = (id) => order.lines.find((line) => line.id === id)?.name ?? id;
-  const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Shipment ${one.id}`,
+  const sent = order.fulfillments.map((one) => h("li", {}, h("span", {}, `Shipment ${one.id}`, one.status === "skipped" ? " " : null, one.status === "skipped" ? badge(one.status) : null,
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? tracking(one.tracking) : null,
     correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));

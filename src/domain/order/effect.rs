@@ -139,7 +139,7 @@ impl Effect {
             Self::Reverse { attempt, .. } => format!("reverse:{attempt}"),
             Self::Refund { refund, .. } => step::refund(*refund),
             Self::Restock { refund, .. } => format!("restock:{refund}"),
-            Self::Ship { fulfillment, .. } => format!("ship:{fulfillment}"),
+            Self::Ship { fulfillment, .. } => step::ship(*fulfillment),
             Self::Release { .. } => "release".into(),
         }
     }

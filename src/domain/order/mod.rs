@@ -14,6 +14,7 @@ mod effect;
 mod event;
 mod evolve;
 mod ledger;
+mod movement;
 mod status;
 mod step;
 mod waived;
@@ -38,6 +39,7 @@ pub use ledger::{
     Attempt, AttemptState, Capture, Fulfillment, FulfillmentLine, ProviderReport, Refund,
     RefundFrom, RefundLine, Tracking, TrackingPatch, attempt_reference,
 };
+pub use movement::MovementStatus;
 pub use status::{FulfillmentStatus, OrderStatus, PaymentStatus};
 
 use super::address::Address;

@@ -11,3 +11,8 @@ pub(super) fn capture(number: u32) -> String {
 pub(super) fn refund(number: u32) -> String {
     format!("refund:{number}")
 }
+
+/// The name of the step that records a fulfillment in the stock.
+pub(super) fn ship(number: u32) -> String {
+    format!("ship:{number}")
+}

@@ -5,6 +5,7 @@ mod anywhere;
 mod buyer;
 mod ledger;
 mod model;
+mod movements;
 mod refunds;
 mod stories;
 mod world;

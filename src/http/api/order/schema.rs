@@ -38,6 +38,9 @@ schemas! {
     AttemptStatus one_kind_of::<order::AttemptState>;
     /// The kind of an event of an order.
     OrderEventKind one_kind_of::<order::Event>;
+    /// The status of a capture, a refund or a fulfillment: it is to be carried out, it was, or an
+    /// operator has skipped its step.
+    MovementStatus one_of::<order::MovementStatus>;
     /// Which units of a line a refund takes back: those that were not shipped, or shipped ones.
     RefundSource one_of::<order::RefundFrom>;
     /// How halves of a minor unit are rounded: to the even neighbor, or away from zero.

@@ -10,7 +10,8 @@ use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::{
     self, Attempt, AttemptState, BuyerPayment, BuyerStatus, CancelCause, Cancellation,
-    CapturePolicy, FulfillmentStatus, Order, OrderStatus, PaymentStatus, Phase, Placed,
+    CapturePolicy, FulfillmentStatus, MovementStatus, Order, OrderStatus, PaymentStatus, Phase,
+    Placed,
 };
 use crate::domain::pricing;
 use crate::http::api::order::allocations::OrderAllocation;
@@ -45,7 +46,7 @@ pub struct OrderLine {
     line: PlacedLine,
     /// Units that were shipped.
     fulfilled: i64,
-    /// Units that were refunded.
+    /// Units that were, or will be, refunded; without those of skipped refunds.
     refunded: i64,
     /// Units that are left to ship: not shipped, not refunded before they were, and of no cancelled
     /// order.
@@ -86,25 +87,20 @@ pub struct TrackingShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct FulfillmentShape {
     id: String,
+    /// Whether the stock has recorded the shipment.
+    #[schema(value_type = schema::MovementStatus)]
+    status: MovementStatus,
     lines: Vec<LineUnits>,
     tracking: Option<TrackingShape>,
     created_at: String,
-}
-
-/// Whether the provider has carried out a capture or a refund.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MovementStatus {
-    /// Not yet.
-    Requested,
-    /// It has.
-    Done,
 }
 
 /// A refund.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefundShape {
     id: String,
+    /// Whether the provider has refunded the money.
+    #[schema(value_type = schema::MovementStatus)]
     status: MovementStatus,
     amount: Money,
     lines: Vec<RefundedLine>,
@@ -225,6 +221,8 @@ pub struct AttemptShape {
 pub struct CaptureShape {
     id: String,
     amount: Money,
+    /// Whether the provider has captured the money.
+    #[schema(value_type = schema::MovementStatus)]
     status: MovementStatus,
 }
 
@@ -602,34 +600,34 @@ fn captures(order: &Order, currency: Currency) -> Vec<CaptureShape> {
     let shape = |one: &order::Capture| CaptureShape {
         id: one.number.to_string(),
         amount: Money::new(one.amount, currency),
-        status: done(one.operation.is_some()),
+        status: order.capture_status(one),
     };
     order.captures().iter().map(shape).collect()
 }
 
 fn refunds(order: &Order, currency: Currency) -> Vec<RefundShape> {
-    order.refunds().iter().map(|one| refund(one, currency)).collect()
+    order.refunds().iter().map(|one| refund(order, one, currency)).collect()
 }
 
 fn fulfillments(order: &Order) -> Vec<FulfillmentShape> {
-    order.fulfillments().iter().map(fulfillment).collect()
+    order.fulfillments().iter().map(|one| fulfillment(order, one)).collect()
 }
 
-fn fulfillment(one: &order::Fulfillment) -> FulfillmentShape {
+fn fulfillment(order: &Order, one: &order::Fulfillment) -> FulfillmentShape {
     FulfillmentShape {
         id: one.number.to_string(),
+        status: order.shipment_status(one),
         lines: one.lines.iter().map(Into::into).collect(),
         tracking: one.tracking.as_ref().map(Into::into),
         created_at: one.created_at.to_string(),
     }
 }
 
-fn refund(one: &order::Refund, currency: Currency) -> RefundShape {
+fn refund(order: &Order, one: &order::Refund, currency: Currency) -> RefundShape {
     let lines = one.lines.iter().map(|line| RefundedLine::new(line, currency));
     RefundShape {
         id: one.number.to_string(),
-        // A refund of 0 needs no call of the provider.
-        status: done(one.operation.is_some() || one.amount == 0),
+        status: order.refund_status(one),
         amount: Money::new(one.amount, currency),
         lines: lines.collect(),
         delivery: Money::new(one.delivery, currency),
@@ -660,8 +658,4 @@ fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
 /// A text that is stored as empty if there is none.
 fn named(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
-}
-
-const fn done(done: bool) -> MovementStatus {
-    if done { MovementStatus::Done } else { MovementStatus::Requested }
 }
