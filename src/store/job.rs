@@ -226,6 +226,16 @@ impl Store {
         query.fetch_all(readers).await?.iter().map(Job::decode).collect()
     }
 
+    /// The number of jobs of a kind.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn count_jobs(&self, kind: &str) -> Result<i64, Error> {
+        let text = "SELECT count(*) FROM job WHERE kind = $1";
+        let found = fetch_all!(self.readers(), sqlx::query(text).bind(kind))?;
+        Ok(found.first().map_or(Ok(0), |found| found.try_get(0))?)
+    }
+
     /// Removes jobs that were done before a time; returns the number of removed jobs.
     ///
     /// # Errors
@@ -270,6 +280,15 @@ impl Store {
                 .bind(schedule.last_at.map(Timestamp::millis))
         )?;
         Ok(())
+    }
+
+    /// Removes a schedule; `false` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
+        let text = "DELETE FROM schedule WHERE name = $1";
+        Ok(change!(self, sqlx::query(text).bind(name))? == 1)
     }
 
     /// Moves a schedule from the time of `was` to its next time; `false` if another node has moved

@@ -97,21 +97,24 @@ async fn orders_are_exported_as_csv(site: Site) {
     };
     assert_eq!(refused("status=new", 422).await.body["errors"][0]["field"], "status");
     assert_eq!(refused("limit=2", 400).await.code(), "unknown_filter");
-    let key = site
-        .app
-        .as_ref()
-        .unwrap()
-        .store
-        .create_key(
-            "stock",
-            &["stock:read".to_owned()],
-            site.app.as_ref().unwrap().node.clock.now(),
-        )
-        .await
-        .unwrap()
-        .1;
-    let other = site.request(Method::GET, one["file"].as_str().unwrap()).bearer_auth(key.reveal());
-    assert_eq!(site.send(other).await.status, 403);
+
+    // Whoever may read orders sees all exports, the newest first, and no other jobs.
+    site.admin(Method::POST, "/jobs", Some(json!({"kind": "verify"}))).await.expect(202);
+    let with_scope = async |scope: &str, path: &str| {
+        let app = site.app.as_ref().unwrap();
+        let scopes = [scope.to_owned()];
+        let key = app.store.create_key("k", &scopes, app.node.clock.now()).await.unwrap().1;
+        site.send(site.request(Method::GET, path).bearer_auth(key.reveal())).await
+    };
+    let all = "/v1/admin/order-exports?limit=1";
+    let first = with_scope("orders:read", all).await.expect(200);
+    assert_eq!(first["data"], json!([one]));
+    let next = format!("{all}&after={}", first["next_cursor"].as_str().unwrap());
+    let last = with_scope("orders:read", &next).await.expect(200);
+    assert_eq!((&last["data"], &last["next_cursor"]), (&json!([done]), &Value::Null));
+    for path in [all, one["file"].as_str().unwrap()] {
+        assert_eq!(with_scope("stock:read", path).await.status, 403, "{path}");
+    }
     site.verify().await;
 }
 

@@ -53,6 +53,24 @@ async fn every_kind_of_job_runs_and_reports_its_result() {
     assert_eq!((wrong.status, wrong.code()), (422, "invalid_request"));
     let rule = wrong.body["errors"][0]["message"].as_str().unwrap();
     assert!(rule.contains("export_orders, replay_rows"), "{rule}");
+    for (body, field) in [
+        (json!({"kind": "verify", "payload": {"shard": 1}}), "payload.shard"),
+        (json!({"kind": "export_orders", "payload": {"status": "new"}}), "payload.status"),
+        (json!({"kind": "export_orders", "payload": {"filter": 7}}), "payload.filter"),
+        (json!({"kind": "export_orders", "payload": {"filter": "status=new"}}), "payload.filter"),
+        (json!({"kind": "export_orders", "payload": {"filter": "limit=2"}}), "payload.filter"),
+    ] {
+        let cron = "0 3 * * *";
+        let schedule =
+            json!({"name": "x", "cron": cron, "kind": body["kind"], "payload": body["payload"]});
+        for (method, path, body) in
+            [(Method::POST, "/jobs", body), (Method::PUT, "/schedules", schedule)]
+        {
+            let wrong = site.admin(method, path, Some(body)).await;
+            let told = &wrong.body["errors"];
+            assert_eq!((wrong.status, &told[0]["field"]), (422, &json!(field)), "{told:#}");
+        }
+    }
     let wrong = site.admin(Method::GET, "/jobs?kind=nothing", None).await;
     assert_eq!((wrong.status, &wrong.body["errors"][0]["field"]), (422, &json!("kind")));
 
@@ -111,6 +129,10 @@ async fn schedule_is_stored_and_enqueues_its_job() {
     let often = &all["data"][0];
     assert_eq!((&often["name"], &often["enabled"]), (&json!("often"), &json!(false)));
     assert!(often["last_at"].is_string() && often["next_at"].as_str().unwrap().contains("T03:00"));
+    assert_eq!(site.admin(Method::DELETE, "/schedules/often", None).await.status, 204);
+    assert_eq!(site.admin(Method::DELETE, "/schedules/often", None).await.status, 404);
+    let all = site.admin(Method::GET, "/schedules", None).await.expect(200);
+    assert_eq!(all["data"], json!([]));
     site.verify().await;
 }
 

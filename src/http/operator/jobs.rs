@@ -2,22 +2,23 @@
 
 use std::sync::OnceLock;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::bus::queue::{self, Queue};
-use crate::domain::background_job::{Job, JobKind, JobState, Schedule};
+use crate::domain::background_job::{Job, JobKind, JobState, Schedule, next_after};
 use crate::http::api::shape::Page;
-use crate::http::docs::schemas::{self, names};
+use crate::http::docs::schemas;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::input::Text;
-use crate::http::edge::json_body::Json;
+use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::operator::job_payload::{check_work, no_kind};
 use crate::http::operator::schema;
 use crate::store::job::Filter;
 
@@ -149,12 +150,14 @@ fn begun(jobs: &Jobs) -> Result<&Queue, Error> {
 
 fn failed(error: queue::Error) -> Error {
     match error {
-        queue::Error::UnknownKind => {
-            Error::field("kind", format!("must be one of {}", names::<JobKind>().join(", ")))
-        }
-        queue::Error::Cron(why) => Error::field("cron", format!("must be a cron pattern: {why}")),
+        queue::Error::UnknownKind => Error::field("kind", no_kind()),
+        queue::Error::Cron(why) => Error::field("cron", no_cron(&why)),
         queue::Error::Ledger(_) => Error::internal(error),
     }
+}
+
+fn no_cron(why: &str) -> String {
+    format!("must be a cron pattern: {why}")
 }
 
 /// Lists jobs.
@@ -194,9 +197,11 @@ pub async fn get_job(call: RequestParts, path: web::Path<String>) -> Result<Http
 pub async fn add_job(
     call: RequestParts,
     jobs: web::Data<Jobs>,
-    body: Json<JobInput>,
+    body: Draft<JobInput>,
 ) -> Result<HttpResponse, Error> {
-    let JobInput { kind, payload } = body.value;
+    let Draft { value: JobInput { kind, payload }, mut faults, .. } = body;
+    check_work(&kind, &payload, &mut faults);
+    faults.check()?;
     Ok(accepted(add(&call, &jobs, &kind, Value::Object(payload)).await?))
 }
 
@@ -282,17 +287,37 @@ pub async fn list_schedules(
 #[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
     responses((status = 200, description = "The schedule", body = ScheduleShape)))]
 pub async fn put_schedule(
-    _call: RequestParts,
+    call: RequestParts,
     jobs: web::Data<Jobs>,
-    body: Json<ScheduleInput>,
+    body: Draft<ScheduleInput>,
 ) -> Result<HttpResponse, Error> {
+    let Draft { value: ScheduleInput { name, kind, payload, cron, enabled }, mut faults, .. } =
+        body;
+    check_work(&kind, &payload, &mut faults);
+    if let Err(why) = next_after(&cron, call.now()) {
+        faults.invalid("cron", no_cron(&why));
+    }
+    faults.check()?;
     let queue = begun(&jobs)?;
-    let ScheduleInput { name, kind, payload, cron, enabled } = body.value;
     let all = queue.schedules().await.map_err(failed)?;
     if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != *name) {
         return Err(Error::field("name", format!("must be one of the {SCHEDULES_MAX} schedules")));
     }
     let payload = Value::Object(payload);
     let set = queue.schedule(&name, &kind, &payload, &cron, enabled).await.map_err(failed)?;
-    Ok(HttpResponse::build(StatusCode::OK).json(ScheduleShape::from(set)))
+    Ok(HttpResponse::Ok().json(ScheduleShape::from(set)))
+}
+
+/// Deletes a schedule: it starts no more jobs. Those that it has started stay.
+#[utoipa::path(delete, path = "/v1/admin/schedules/{name}", tag = "ops",
+    params(("name" = String, Path)),
+    responses((status = 204, description = "The schedule was deleted")))]
+pub async fn delete_schedule(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    if !call.store().remove_schedule(&path).await? {
+        return Err(Error::not_found("schedule"));
+    }
+    Ok(HttpResponse::NoContent().finish())
 }

@@ -14,6 +14,7 @@ mod cluster;
 mod dead_letters;
 pub mod entities;
 pub mod health;
+mod job_payload;
 pub mod jobs;
 pub mod metrics;
 mod node_calls;
@@ -52,12 +53,14 @@ routes! {
     GET    "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::get_job;
     DELETE "/v1/admin/jobs/{id}"                  OPS      Operate  jobs::discard_job;
     POST   "/v1/admin/jobs/{id}/retry"            OPS      Operate  jobs::retry_job;
+    GET    "/v1/admin/order-exports"              ORDERS   Operate  order_exports::list_order_exports;
     POST   "/v1/admin/order-exports"              ORDERS   Operate  order_exports::create_order_export;
     GET    "/v1/admin/order-exports/{id}"         ORDERS   Operate  order_exports::get_order_export;
     GET    "/v1/admin/order-exports/{id}/file"    ORDERS   Operate  order_exports::download_order_export;
     DELETE "/v1/admin/order-exports/{id}"         ORDERS   Operate  order_exports::delete_order_export;
     GET    "/v1/admin/schedules"                  OPS      Operate  jobs::list_schedules;
     PUT    "/v1/admin/schedules"                  OPS      Operate  jobs::put_schedule;
+    DELETE "/v1/admin/schedules/{name}"           OPS      Operate  jobs::delete_schedule;
     GET    "/v1/admin/settings"                   OPS      Operate  settings::list_settings;
     GET    "/v1/admin/settings/{name}"            OPS      Operate  settings::get_setting;
     PUT    "/v1/admin/settings/{name}"            SETTINGS Operate  settings::put_setting;
@@ -86,5 +89,6 @@ const LINKS: &[OperationLink] = &[
     OperationLink { from: "list_sagas", to: &["list_sagas"], with: NEXT },
     OperationLink { from: "list_dead_letters", to: &["list_dead_letters"], with: NEXT },
     OperationLink { from: "list_parked_webhooks", to: &["list_parked_webhooks"], with: NEXT },
+    OperationLink { from: "list_order_exports", to: &["list_order_exports"], with: NEXT },
     OperationLink { from: "list_parked_webhooks", to: TO_WEBHOOK, with: FIRST },
 ];

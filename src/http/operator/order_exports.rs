@@ -14,14 +14,16 @@ use utoipa::ToSchema;
 use crate::bus::queue::{JobFailure, JobRun};
 use crate::domain::background_job::{Job, JobKind, JobState};
 use crate::domain::money::{Currency, Money, parse_currency};
-use crate::http::api::order::list::{self, FILTERS, FILTERS_OF_MANY};
+use crate::http::api::order::list;
 use crate::http::api::order::schema as of_orders;
+use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::NoBody;
 use crate::http::edge::problem::Code;
-use crate::http::edge::query::Query;
+use crate::http::edge::query::{Query, cursor, cut};
+use crate::http::operator::job_payload::filter_of_orders;
 use crate::http::operator::jobs::{self, Jobs};
 use crate::http::operator::schema;
 use crate::store::job::JobPart;
@@ -31,7 +33,7 @@ use crate::store::{self, LIST_MAX, Store};
 /// The most orders of an export.
 const ORDERS_MAX: usize = 100_000;
 /// The most exports that a shop has.
-const EXPORTS_MAX: u32 = 100;
+const EXPORTS_MAX: i64 = 100;
 /// The size at which a part of a file is stored, in bytes.
 const PART_BYTES: usize = 256 << 10;
 
@@ -81,7 +83,7 @@ impl OrderExport {
         Self {
             id: job.id.clone(),
             state: job.state.as_str(),
-            filter: query(&filter_text(&job.payload))
+            filter: filter_of_orders(&filter_text(&job.payload))
                 .map(|query| query.parameters())
                 .unwrap_or_default(),
             orders: result["orders"].as_i64(),
@@ -100,10 +102,6 @@ fn result(job: &Job) -> Value {
 fn filter_text(payload: &str) -> String {
     let payload: Value = serde_json::from_str(payload).unwrap_or_default();
     payload["filter"].as_str().unwrap_or_default().to_owned()
-}
-
-fn query(text: &str) -> Result<Query, Error> {
-    Query::parse(text, (FILTERS, FILTERS_OF_MANY))
 }
 
 /// Starts to export orders as a CSV file: those that the list of orders has with the same query.
@@ -129,12 +127,10 @@ pub async fn create_order_export(
     request: HttpRequest,
     _body: NoBody,
 ) -> Result<HttpResponse, Error> {
-    let mut asked = query(request.query_string())?;
+    let mut asked = filter_of_orders(request.query_string())?;
     list::filter(&mut asked);
     asked.check()?;
-    let kind = vec![JobKind::ExportOrders.as_str().to_owned()];
-    let all = store::job::Filter { kind, limit: EXPORTS_MAX, ..Default::default() };
-    if call.store().jobs(&all).await?.len() >= EXPORTS_MAX as usize {
+    if call.store().count_jobs(JobKind::ExportOrders.as_str()).await? >= EXPORTS_MAX {
         let detail = format!("a shop has at most {EXPORTS_MAX} exports: delete some first");
         return Err(Error::new(Code::WrongState, detail));
     }
@@ -143,6 +139,26 @@ pub async fn create_order_export(
     let place = format!("/v1/admin/order-exports/{}", job.id);
     let location = (header::LOCATION, place);
     Ok(HttpResponse::Accepted().insert_header(location).json(OrderExport::new(&job)))
+}
+
+/// Lists exports of orders.
+#[utoipa::path(get, path = "/v1/admin/order-exports", tag = "orders",
+    params(("limit" = inline(Option<schemas::Limit>), Query), ("after" = inline(Option<schemas::Cursor>), Query)),
+    responses((status = 200, description = "A page of exports, the newest first", body = Page<OrderExport>)))]
+pub async fn list_order_exports(
+    call: RequestParts,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let mut query = Query::of(&request, &["limit", "after"])?;
+    let (limit, before) = (query.limit(), query.after("order-exports"));
+    query.check()?;
+    let kind = vec![JobKind::ExportOrders.as_str().to_owned()];
+    let filter = store::job::Filter { kind, before, limit: limit + 1, ..Default::default() };
+    let mut jobs = call.store().jobs(&filter).await?;
+    let more = cut(&mut jobs, limit);
+    let last = jobs.last().map(|job| cursor("order-exports", &job.id));
+    let data = jobs.iter().map(OrderExport::new).collect();
+    Ok(HttpResponse::Ok().json(Page::<OrderExport> { data, next_cursor: last.filter(|_| more) }))
 }
 
 /// Returns an export of orders.
@@ -221,7 +237,7 @@ pub async fn delete_order_export(
 pub async fn export_orders(store: Store, run: JobRun) -> Result<Value, JobFailure> {
     let never = |error: &Error| JobFailure::Never(error.detail().to_owned());
     let text = filter_text(&run.job.payload);
-    let mut query = query(&text).map_err(|error| never(&error))?;
+    let mut query = filter_of_orders(&text).map_err(|error| never(&error))?;
     let mut filter = list::filter(&mut query);
     query.check().map_err(|error| never(&error))?;
     filter.limit = LIST_MAX;
