@@ -294,3 +294,28 @@ async fn an_empty_list_does_not_stand_for_all() {
     assert_eq!(site.send(export).await.status, 422, "its filters are in the query");
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_that_the_caller_may_not_set_hides_no_other_fault() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let price = json!({"amount": 1, "currency": "EUR"});
+    let create = |lines: Value| {
+        let body = json!({"currency": "GBP", "lines": lines});
+        site.send(site.request(Method::POST, "/v1/store/carts").json(&body))
+    };
+    let lines = json!([{"sku": "LAMP", "quantity": 0, "unit_price": price}, {"sku": "NONE", "quantity": 1}]);
+    let refused = create(lines).await;
+    assert_eq!((refused.status, refused.code()), (422, "invalid_request"));
+    let all = [
+        "lines[0].quantity",
+        "lines[0].unit_price",
+        "lines[0].unit_price.currency",
+        "lines[1].sku",
+    ];
+    assert_eq!(fields(&refused), all);
+    let price = json!({"amount": 1, "currency": "GBP"});
+    let refused = create(json!([{"sku": "LAMP", "quantity": 1, "unit_price": price}])).await;
+    assert_eq!((refused.status, refused.code()), (401, "unauthorized"));
+    assert_eq!(fields(&refused), ["lines[0].unit_price"]);
+}

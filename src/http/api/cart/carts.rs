@@ -220,8 +220,8 @@ async fn change(
     answer(call, StatusCode::OK, cart, changed).await
 }
 
-/// Checks that the SKU of each line can be sold in the currency, and adds all faults to `faults`.
-/// An unknown currency is a fault already.
+/// Checks that the SKU of each line can be sold in the currency, and that the caller may set agreed
+/// prices, and adds all faults to `faults`. An unknown currency is a fault already.
 async fn checked_lines(
     call: &RequestParts,
     lines: Vec<NewLine>,
@@ -229,9 +229,7 @@ async fn checked_lines(
     single: bool,
     faults: &mut RequestFaults,
 ) -> Result<Vec<cart::NewLine>, Error> {
-    if lines.iter().any(|line| line.unit_price.is_some()) {
-        call.principal().must(Scope::OrdersWrite)?;
-    }
+    let may_price = call.principal().must(Scope::OrdersWrite);
     let mut checked = Vec::with_capacity(lines.len());
     let mut seen = BTreeSet::new();
     for (index, line) in lines.into_iter().enumerate().take(LINES_MAX) {
@@ -244,6 +242,10 @@ async fn checked_lines(
         {
             let message = format!("must be in the cart's currency, {}", currency.code());
             faults.add(Code::CurrencyMismatch, field("unit_price.currency"), message);
+        }
+        if let (Some(_), Err(refused)) = (&line.unit_price, &may_price) {
+            let message = format!("needs the scope orders:write: {}", refused.detail());
+            faults.add(refused.code(), field("unit_price"), message);
         }
         // A text that is no SKU is a fault already.
         let Ok(sku) = line.sku.read() else { continue };
