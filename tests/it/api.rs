@@ -119,6 +119,39 @@ fn pay(token: &str) -> Value {
     json!({"payment": {"provider": "sandbox", "token": token}})
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_the_api_refuses_unknown_parameters() {
+    let api = Api::open().await;
+    api.shop.sell("A", 255, 5).await;
+    let cart = api.post("/v1/store/carts", full_cart("A", 1)).await.body["id"].clone();
+    let checkout = format!("/v1/store/carts/{}/checkout", cart.as_str().unwrap());
+    let buy = api.request("POST", &checkout).header("Idempotency-Key", "key").json(&pay("tok_ok"));
+    let order = send(buy).await.body["id"].clone();
+    let cart = api.admin("POST", "/v1/store/carts", json!({})).await.body["id"].clone();
+    let mut silent = Vec::new();
+    for route in Routes::standard().all().filter(|route| route.path.starts_with("/v1/")) {
+        let of_buyer =
+            matches!(route.access, Access::Proof(proof) if !proof.schemes.contains(&"api_key"));
+        if of_buyer || matches!(route.access, Access::Signed(_)) {
+            continue;
+        }
+        let path = route.path.replace("{sku}", "A").replace("{location}", "main");
+        let path = path.replace("{name}", "checkout");
+        let path = match route.path.contains("carts") {
+            true => path.replace("{id}", cart.as_str().unwrap()),
+            false => path.replace("{id}", order.as_str().unwrap()),
+        };
+        let request = api.request(route.method.as_str(), &format!("{path}?colour=red"));
+        let refused = send(request.bearer_auth(&api.admin)).await;
+        let errors = refused.body["errors"].as_array().into_iter().flatten();
+        if errors.filter(|fault| fault["field"] == "colour").count() != 1 {
+            silent.push(format!("{} {}: {}", route.method, route.path, refused.body));
+        }
+    }
+    assert_eq!(silent, Vec::<String>::new());
+    api.close().await;
+}
+
 /// The page on which a reviewer sees who may call what.
 #[test]
 fn access_of_every_route_is_unchanged() {
@@ -437,7 +470,8 @@ async fn an_order_is_placed_read_with_its_token_and_refunded() {
     let much = json!({"amount": {"amount": 9999, "currency": "GBP"}, "reason": "x"});
     let much = api.admin("POST", &format!("{admin}/refunds"), much).await;
     assert_eq!((much.status, much.code()), (422, "refund_too_large"));
-    let sent = api.admin("POST", &format!("{admin}/fulfillments"), json!({})).await;
+    let ship = api.request("POST", &format!("{admin}/fulfillments")).bearer_auth(&api.admin);
+    let sent = send(ship.header("Prefer", "wait=30").json(&json!({}))).await;
     assert_eq!((sent.status, &sent.body["fulfillment_status"]), (200, &json!("fulfilled")));
     tracking_is_corrected(&api, &admin, &sent.body).await;
     let first = api.admin("GET", &format!("{admin}?at_seq=1"), Value::Null).await;

@@ -50,14 +50,6 @@ impl Query {
         Self::parse(request.query_string(), (known, many))
     }
 
-    /// Checks that a request has no parameters.
-    ///
-    /// # Errors
-    /// 400 if it has any.
-    pub fn none(request: &HttpRequest) -> Result<(), Error> {
-        Self::of(request, &[])?.check()
-    }
-
     /// Parses the text of a query.
     ///
     /// # Errors

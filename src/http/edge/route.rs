@@ -3,8 +3,11 @@
 //! Lists are declared next to their handlers and joined in `http::routes`; `router` dispatches
 //! requests.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::Method;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::{OpenApi, RefOr};
 
 use super::access::Access;
 use super::load_shedding::Class;
@@ -22,6 +25,8 @@ pub struct Route {
     pub class: Class,
     /// The handler's name, which is the OpenAPI operation id.
     pub operation: &'static str,
+    /// Whether the handler reads parameters of the query, and refuses those that it does not know.
+    pub reads_query: fn() -> bool,
     /// The handler.
     pub handler: fn() -> actix_web::Route,
 }
@@ -52,6 +57,21 @@ pub struct RouteList {
     /// The names of the schemas that are a resource with a version: an answer with one has an
     /// `ETag`.
     pub versioned: &'static [&'static str],
+}
+
+/// The operations of a document that have parameters in the query.
+#[must_use]
+pub fn reading_query(document: OpenApi) -> BTreeSet<String> {
+    let items = document.paths.paths.into_values();
+    let operations =
+        items.flat_map(|item| [item.get, item.put, item.post, item.delete, item.patch]);
+    let reads = operations.flatten().filter(|operation| {
+        let mut parameters = operation.parameters.iter().flatten();
+        parameters.any(|parameter| {
+            matches!(parameter, RefOr::T(one) if one.parameter_in == ParameterIn::Query)
+        })
+    });
+    reads.filter_map(|operation| operation.operation_id).collect()
 }
 
 /// All routes of a server.
@@ -103,6 +123,12 @@ macro_rules! routes {
             #[openapi(paths($($module::$handler),*))]
             struct Documented;
 
+            static READING_QUERY: std::sync::LazyLock<std::collections::BTreeSet<String>> =
+                std::sync::LazyLock::new(|| {
+                    let document = <Documented as utoipa::OpenApi>::openapi();
+                    $crate::http::edge::route::reading_query(document)
+                });
+
             $crate::http::edge::route::RouteList {
                 routes: &[$($crate::http::edge::route::Route {
                     method: actix_web::http::Method::$method,
@@ -110,6 +136,7 @@ macro_rules! routes {
                     access: $access,
                     class: $crate::http::edge::load_shedding::Class::$class,
                     operation: stringify!($handler),
+                    reads_query: || READING_QUERY.contains(stringify!($handler)),
                     handler: || actix_web::web::route().to($module::$handler),
                 }),*],
                 document: <Documented as utoipa::OpenApi>::openapi,

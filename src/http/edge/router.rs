@@ -18,6 +18,7 @@ use super::json_body;
 use super::load_shedding::{Admission, Admitted, Class};
 use super::principal::Principal;
 use super::problem::Code;
+use super::query::Query;
 use super::rate_limit::{self, RateLimitState};
 use super::request_metrics::RequestMetrics;
 use super::route::{Route, Routes};
@@ -80,6 +81,10 @@ async fn enforce(
     match entered {
         Ok(entered) => {
             request.extensions_mut().insert(entered.principal);
+            if let Err(unreadable) = leave_unknown(route, request.request()) {
+                json_body::skip(&mut request.take_payload()).await;
+                return Ok(request.error_response(unreadable));
+            }
             let mut response = if_none_match::answer(next.call(request).await?);
             if let Some(counted) = entered.counted {
                 counted.write_headers(response.headers_mut());
@@ -91,6 +96,17 @@ async fn enforce(
             Ok(request.error_response(refused))
         }
     }
+}
+
+/// Leaves the parameters of a request to the API whose handler reads none: each is a fault. The query
+/// of a signed request belongs to its sender.
+fn leave_unknown(route: &Route, request: &HttpRequest) -> Result<(), Error> {
+    let signed = matches!(route.access, Access::Signed(_));
+    let of_api = route.path.starts_with("/v1/") && !signed;
+    if of_api && !request.query_string().is_empty() && !(route.reads_query)() {
+        Query::of(request, &[])?.faults.leave(request);
+    }
+    Ok(())
 }
 
 fn full() -> Error {

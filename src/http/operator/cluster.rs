@@ -149,10 +149,8 @@ pub struct MovePlan {
     responses((status = 200, description = "The cluster", body = ClusterShape)))]
 pub async fn show_cluster(
     call: RequestParts,
-    request: HttpRequest,
     serving: web::Data<Serving>,
 ) -> Result<HttpResponse, Error> {
-    Query::none(&request)?;
     let (node, store, now) = (call.node(), call.store(), call.now());
     let (here, reports) = (here(node, serving.is_on()).await?, node.reports().await);
     let (rows, shards) = (call.store().nodes().await?, call.store().shards().await?);

@@ -158,11 +158,7 @@ impl From<runtime::Error> for Error {
 /// Lists the settings that can change at run time.
 #[utoipa::path(get, path = "/v1/admin/settings", tag = "ops",
     responses((status = 200, description = "All settings, by name", body = SettingsShape)))]
-pub async fn list_settings(
-    call: RequestParts,
-    request: HttpRequest,
-) -> Result<HttpResponse, Error> {
-    Query::none(&request)?;
+pub async fn list_settings(call: RequestParts) -> Result<HttpResponse, Error> {
     let runtime = &call.node().runtime;
     runtime.refresh(call.store()).await?;
     let data = runtime.all().into_iter().map(Setting::from).collect();

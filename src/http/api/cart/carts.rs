@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 
 use crate::actors::engine::host::{self, View};
 use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
@@ -32,7 +32,6 @@ use crate::http::edge::if_none_match::{ChangesBetweenVersions, public};
 use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::principal::Scope;
 use crate::http::edge::problem::Code;
-use crate::http::edge::query::Query;
 
 /// Creates a cart.
 #[utoipa::path(post, path = "/v1/store/carts", tag = "carts", request_body = NewCart,
@@ -175,11 +174,7 @@ pub async fn remove_line(
 /// Lists the delivery options.
 #[utoipa::path(get, path = "/v1/store/delivery-options", tag = "carts",
     responses((status = 200, description = "The delivery options", body = DeliveryOptions)))]
-pub async fn list_delivery_options(
-    call: RequestParts,
-    request: HttpRequest,
-) -> Result<HttpResponse, Error> {
-    Query::none(&request)?;
+pub async fn list_delivery_options(call: RequestParts) -> Result<HttpResponse, Error> {
     let options = call.node().pricing.rules.delivery.iter().map(|option| DeliveryOptionShape {
         id: option.id.clone(),
         name: option.name.clone(),
