@@ -1,6 +1,7 @@
 //! The live feed over the wire: what a client is shown chains without a gap or a double, also
 //! when it comes back, and one that does not read harms nobody.
 
+mod filters;
 mod nodes;
 mod restored;
 mod rows;
@@ -423,42 +424,6 @@ async fn socket_requires_authentication_and_same_origin() {
     assert_eq!(refused(&site, "", &[offered]).await, code(401, "unauthorized"));
     let plain = site.admin(Method::GET, "/live", None).await;
     assert_eq!((plain.status, plain.code()), (400, "bad_request"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn each_bad_value_of_a_filter_has_its_place() {
-    let site = Site::open().await;
-    let mut client = Client::open(&site).await;
-    let ask = |topic: &str, filter: Value| json!({"type": "subscribe", "id": "a", "topic": topic, "filter": filter});
-    let late =
-        json!({"type": "subscribe", "id": "a", "topic": "stock", "from": "2999-01-01T00:00:00Z"});
-    for (message, expected) in [
-        (
-            ask("stock", json!({"sku": ["A", "a/b", ""], "location": "no place"})),
-            &["filter.location", "filter.sku[1]", "filter.sku[2]"][..],
-        ),
-        (
-            ask(
-                "orders",
-                json!({"id": ["ord_1"], "number": [1, "x"], "payment_status": ["paid"], "sku": []}),
-            ),
-            &["filter.id[0]", "filter.number[1]", "filter.payment_status[0]", "filter.sku"],
-        ),
-        (ask("orders", json!({"order": "ord_1"})), &["filter.order"]),
-        (
-            ask("products", json!({"sku": true, "location": "main"})),
-            &["filter.location", "filter.sku"],
-        ),
-        (ask("orders", json!({"email": vec!["a@b.example"; 101]})), &["filter.email"]),
-        (late, &["from"]),
-    ] {
-        client.say(message).await;
-        let error = client.next().await;
-        let errors = error["errors"].as_array().unwrap_or_else(|| panic!("{error}"));
-        let mut fields: Vec<_> = errors.iter().map(|one| one["field"].as_str().unwrap()).collect();
-        fields.sort_unstable();
-        assert_eq!(fields, expected, "{error}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,8 @@ pub const LIMIT_MAX: u32 = 200;
 const LIMIT: u32 = 50;
 /// The most values of one parameter.
 pub const VALUES_MAX: usize = 100;
+/// The rule for a filter that is given without a value.
+pub const NO_VALUE: &str = "must not be empty: leave it out to select all";
 /// The maximum length of what is searched for, in characters: that of an email address.
 const SEARCH_MAX: usize = 254;
 
@@ -122,12 +124,12 @@ impl Query {
                 values.push(value);
             }
             if values.len() > VALUES_MAX {
-                self.faults.invalid(name, format!("must have at most {VALUES_MAX} values"));
+                self.faults.invalid(name, too_many_values());
                 return Vec::new();
             }
         }
         if values.is_empty() && self.values.contains_key(name) {
-            self.faults.invalid(name, "must not be empty: leave it out to select all".to_owned());
+            self.faults.invalid(name, NO_VALUE);
         }
         let (mut parsed, mut wrong) = (Vec::with_capacity(values.len()), Vec::new());
         for value in &values {
@@ -218,6 +220,12 @@ impl Query {
         }
         read
     }
+}
+
+/// The rule for a filter with more than [`VALUES_MAX`] values.
+#[must_use]
+pub fn too_many_values() -> String {
+    format!("must have at most {VALUES_MAX} values")
 }
 
 /// The cursor of the page that begins after the row with this key.

@@ -46,36 +46,44 @@ pub enum Topic {
 
 /// A filter of orders, stock or products; empty for all. One value can also be sent without a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, garde::Validate, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 #[garde(allow_unvalidated)]
 pub struct FilterInput {
     /// Only the orders with these ids; the old name is `order`.
-    #[serde(alias = "order")]
-    #[schema(value_type = Vec<schemas::OrderId>, max_items = 100)]
+    #[serde(default, alias = "order")]
+    #[schema(value_type = Vec<schemas::OrderId>, min_items = 1, max_items = 100)]
     pub id: FilterValues,
     /// Orders in one of these statuses.
-    #[schema(value_type = Vec<schema::Status>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<schema::Status>, min_items = 1, max_items = 100)]
     pub status: FilterValues,
     /// Orders with one of these payment statuses.
-    #[schema(value_type = Vec<schema::PaymentStatus>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<schema::PaymentStatus>, min_items = 1, max_items = 100)]
     pub payment_status: FilterValues,
     /// Orders with one of these fulfillment statuses.
-    #[schema(value_type = Vec<schema::FulfillmentStatus>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<schema::FulfillmentStatus>, min_items = 1, max_items = 100)]
     pub fulfillment_status: FilterValues,
     /// Orders with one of these email addresses.
-    #[schema(value_type = Vec<String>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100)]
     pub email: FilterValues,
     /// Orders with one of these order numbers.
-    #[schema(value_type = Vec<String>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100)]
     pub number: FilterValues,
     /// Orders with one of these references.
-    #[schema(value_type = Vec<String>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, min_items = 1, max_items = 100)]
     pub reference: FilterValues,
     /// The stock of these SKUs, or these products.
-    #[schema(value_type = Vec<checked::Sku>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<checked::Sku>, min_items = 1, max_items = 100)]
     pub sku: FilterValues,
     /// The stock at these locations.
-    #[schema(value_type = Vec<LocationInput>, max_items = 100)]
+    #[serde(default)]
+    #[schema(value_type = Vec<LocationInput>, min_items = 1, max_items = 100)]
     pub location: FilterValues,
 }
 

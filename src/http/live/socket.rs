@@ -147,6 +147,7 @@ pub async fn open_live(
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&live);
     let socket = hub::next_id();
+    let caller = principal.clone();
     hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
@@ -157,27 +158,36 @@ pub async fn open_live(
     let most = options.message_bytes_max;
     let stream = stream.max_frame_size(most).aggregate_continuations();
     let stream = stream.max_continuation_size(most);
-    actix_web::rt::spawn(listen(live.clone(), slot.hub(&live), socket, stream, pong));
+    actix_web::rt::spawn(listen(live.clone(), slot.hub(&live), (socket, caller), stream, pong));
     Ok(response)
 }
 
-/// A message whose `from` is a time gets the token of that time.
+/// A message whose `from` is a time gets the token of that time, and one whose filter names what is
+/// not there gets its faults.
 async fn begun(
     live: &Live,
+    principal: &Principal,
     said: Result<ClientMessage, RefusedMessage>,
 ) -> Result<ClientMessage, RefusedMessage> {
     let Ok(ClientMessage::Subscribe(mut subscribe, mut faults)) = said else { return said };
+    let node = &live.node;
+    let failed = |id: &str, error: Error| {
+        Err(RefusedMessage { id: Some(id.to_owned()), wrong: error.into() })
+    };
+    let topic = live.topics.find(&subscribe.topic).filter(|topic| principal.may(topic.scope()));
+    if let Some(topic) = topic
+        && let Err(error) = topic.look_up((node, &live.store), &subscribe.filter, &mut faults).await
+    {
+        return failed(&subscribe.id, error);
+    }
     if let Some(at) = subscribe.from.as_deref().and_then(Timestamp::parse) {
-        if let Err(rule) = positions::check_time(at, live.node.clock.now()) {
+        if let Err(rule) = positions::check_time(at, node.clock.now()) {
             faults.invalid("from", rule);
             return Ok(ClientMessage::Subscribe(subscribe, faults));
         }
-        match positions::seen_at(live.node.store.journal().as_ref(), at).await {
+        match positions::seen_at(node.store.journal().as_ref(), at).await {
             Ok(seen) => subscribe.from = Some(live.token(seen)),
-            Err(error) => {
-                let id = Some(subscribe.id.into());
-                return Err(RefusedMessage { id, wrong: Error::from(error).into() });
-            }
+            Err(error) => return failed(&subscribe.id, error.into()),
         }
     }
     Ok(ClientMessage::Subscribe(subscribe, faults))
@@ -188,7 +198,7 @@ async fn begun(
 async fn listen(
     live: web::Data<Live>,
     hub: actix::Addr<Hub>,
-    socket: u64,
+    (socket, principal): (u64, Principal),
     mut stream: AggregatedMessageStream,
     pong: mpsc::Sender<web::Bytes>,
 ) {
@@ -213,7 +223,7 @@ async fn listen(
         }
         match heard {
             Message::Text(text) => {
-                let said = begun(&live, client_message::read(&text)).await;
+                let said = begun(&live, &principal, client_message::read(&text)).await;
                 hub.do_send(HubMessage::Said(socket, said));
             }
             // If a pong is queued already, this one is dropped.

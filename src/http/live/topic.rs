@@ -15,8 +15,10 @@ use super::message::{Changes, ListMessage, Snapshot};
 use super::refusal::Wrong;
 use crate::actors::engine::changes::{Change, Changed};
 use crate::actors::engine::projections::LiveList;
+use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
 use crate::store::Store;
 
@@ -43,6 +45,19 @@ pub trait ListTopic: Send + Sync + 'static {
     /// # Errors
     /// [`Wrong`] for an invalid filter.
     fn filter(&self, input: Value) -> Result<Self::Filter, Wrong>;
+
+    /// Adds the faults of a filter that only a look-up finds.
+    ///
+    /// # Errors
+    /// The store's.
+    async fn look_up(
+        &self,
+        _: (&Node, &Store),
+        _: &Value,
+        _: &mut RequestFaults,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Whether a filter matches an entity after a change.
     fn matches_after(&self, filter: &Self::Filter, change: &Change<Self::List>) -> bool;
@@ -115,6 +130,7 @@ impl Topics {
 }
 
 /// A [`ListTopic`] of any type.
+#[async_trait]
 pub(super) trait AnyTopic: Send + Sync {
     fn name(&self) -> &'static str;
 
@@ -122,10 +138,19 @@ pub(super) trait AnyTopic: Send + Sync {
 
     /// Parses the filter of a subscription.
     fn ask(&self, filter: Value) -> Result<TopicQuery, Wrong>;
+
+    /// Adds the faults of a filter that only a look-up finds.
+    async fn look_up(
+        &self,
+        shop: (&Node, &Store),
+        filter: &Value,
+        faults: &mut RequestFaults,
+    ) -> Result<(), Error>;
 }
 
 struct Named<T>(Arc<T>);
 
+#[async_trait]
 impl<T: ListTopic> AnyTopic for Named<T> {
     fn name(&self) -> &'static str {
         self.0.name()
@@ -139,6 +164,15 @@ impl<T: ListTopic> AnyTopic for Named<T> {
         let text = filter.to_string();
         let by = TopicFilter { filter: self.0.filter(filter)?, topic: Arc::clone(&self.0) };
         Ok(TopicQuery { topic: self.name(), text, filter: Arc::new(by) })
+    }
+
+    async fn look_up(
+        &self,
+        shop: (&Node, &Store),
+        filter: &Value,
+        faults: &mut RequestFaults,
+    ) -> Result<(), Error> {
+        self.0.look_up(shop, filter, faults).await
     }
 }
 

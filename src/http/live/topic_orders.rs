@@ -16,6 +16,7 @@ use crate::actors::order_rows::{Facets, OrderRows};
 use crate::domain::case_folding::fold_case;
 use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
+use crate::http::api::order::list::{EMAIL_RULE, ID_RULE, NUMBER_RULE, REFERENCE_RULE};
 use crate::http::api::order::shape::OrderSummary;
 use crate::http::docs::schemas::names;
 use crate::http::edge::error::Error;
@@ -28,8 +29,6 @@ use crate::store::order::{self, Row};
 const CHANGE_BYTES: usize = 700;
 /// The approximate size of an event, in bytes.
 const EVENT_BYTES: usize = 100;
-/// The maximum number of characters of an email address.
-const EMAIL_MAX: usize = 254;
 
 /// The filters.
 const FILTERS: [&str; 7] =
@@ -87,18 +86,6 @@ fn is_about(filter: &OrdersAsked, row: &Row) -> bool {
             || row.reference.as_ref().is_some_and(|there| reference.contains(there)))
 }
 
-/// An email address, case-folded.
-struct FoldedEmail(String);
-
-impl FromStr for FoldedEmail {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let fits = (1..=EMAIL_MAX).contains(&text.chars().count());
-        fits.then(|| Self(fold_case(text))).ok_or(())
-    }
-}
-
 /// The names of statuses in a filter.
 fn statuses<S>(values: &FilterValues, field: &str, faults: &mut RequestFaults) -> Vec<String>
 where
@@ -133,19 +120,17 @@ impl ListTopic for OrdersTopic {
         let fulfillment_status =
             statuses::<FulfillmentStatus>(fulfillment_status, "fulfillment_status", of);
         let id = if input.get("order").is_some() { "filter.order" } else { "filter.id" };
-        let rule = "must be the id of an order, such as ord_01k8x4m5n6p7q8r9s0t1v2w3x4";
-        let ids: Vec<OrderId> = filter.id.read(id, rule, of);
-        let emails: Vec<FoldedEmail> =
-            filter.email.read("filter.email", "must have 1 to 254 characters", of);
-        let number = filter.number.read("filter.number", "must be an order number", of);
-        let reference = filter.reference.read("filter.reference", "must be a reference", of);
+        let ids: Vec<OrderId> = filter.id.read(id, ID_RULE, of);
+        let emails: Vec<String> = filter.email.read("filter.email", EMAIL_RULE, of);
+        let number = filter.number.read_numbers("filter.number", NUMBER_RULE, of);
+        let reference = filter.reference.read("filter.reference", REFERENCE_RULE, of);
         faults.check()?;
         Ok(OrdersAsked {
             id: ids.iter().map(ToString::to_string).collect(),
             status,
             payment_status,
             fulfillment_status,
-            email: emails.into_iter().map(|FoldedEmail(email)| email).collect(),
+            email: emails.iter().map(|email| fold_case(email)).collect(),
             number,
             reference,
         })

@@ -12,9 +12,12 @@ use crate::actors::node::Node;
 use crate::actors::stock_rows::{BesideLevels, SkuLevels, StockRows};
 use crate::domain::id::Sku;
 use crate::domain::stock::Location;
+use crate::http::api::location::known;
 use crate::http::api::stock::levels::StockListItem;
 use crate::http::edge::error::Error;
+use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
+use crate::http::edge::query::VALUES_MAX;
 use crate::store::{self, Store, stock};
 
 /// The approximate size of a change without its rows and its events, in bytes.
@@ -23,6 +26,9 @@ const CHANGE_BYTES: usize = 100;
 const ROW_BYTES: usize = 300;
 /// The approximate size of an event, in bytes.
 const EVENT_BYTES: usize = 100;
+
+/// The filters.
+const FILTERS: [&str; 2] = ["sku", "location"];
 
 /// The topic of stock.
 pub(super) struct StockTopic;
@@ -73,12 +79,26 @@ impl ListTopic for StockTopic {
     }
 
     fn filter(&self, input: Value) -> Result<StockFilter, Wrong> {
-        let (filter, mut faults) = read_filter(&input, &["sku", "location"])?;
+        let (filter, mut faults) = read_filter(&input, &FILTERS)?;
         let sku = filter.sku.read("filter.sku", "must be a SKU", &mut faults);
         let rule = "must be the id of a location";
         let location = filter.location.read("filter.location", rule, &mut faults);
         faults.check()?;
         Ok(StockFilter { sku, location })
+    }
+
+    async fn look_up(
+        &self,
+        shop: (&Node, &Store),
+        input: &Value,
+        faults: &mut RequestFaults,
+    ) -> Result<(), Error> {
+        // Other faults are found when the filter is parsed.
+        let Ok((filter, _)) = read_filter(input, &FILTERS) else { return Ok(()) };
+        for (place, location) in filter.location.texts("filter.location").take(VALUES_MAX) {
+            known::read(shop, &place, location, faults).await?;
+        }
+        Ok(())
     }
 
     fn matches_after(&self, filter: &StockFilter, change: &Change<StockRows>) -> bool {

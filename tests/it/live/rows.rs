@@ -192,7 +192,7 @@ async fn stock_of_one_location_is_followed_until_the_location_is_deleted() {
     let refused = client.until(|message| message["type"] == "error").await;
     let fields: Vec<_> =
         refused["errors"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
-    assert_eq!(fields, ["filter.order", "filter.location"]);
+    assert_eq!(fields, ["filter.location", "filter.order"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::actors::engine::projections::Projection as _;
+use crate::actors::node::Node;
 use crate::actors::stock_rows::StockRows;
 use crate::domain::stock::Location;
 use crate::http::edge::call::RequestParts;
@@ -13,6 +14,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
+use crate::store::Store;
 
 /// The rule of a location in a request.
 pub const UNKNOWN: &str = "must be a location of the shop; GET /v1/admin/locations lists them";
@@ -26,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// The store's.
-pub async fn is_known(call: &RequestParts, location: &Location) -> Result<bool, Error> {
-    let locations = &call.node().locations;
+pub async fn is_known((node, store): (&Node, &Store), location: &Location) -> Result<bool, Error> {
+    let locations = &node.locations;
     if locations.find(location).is_some() {
         return Ok(true);
     }
@@ -38,7 +40,7 @@ pub async fn is_known(call: &RequestParts, location: &Location) -> Result<bool, 
     }
     // Returned goods come back to where they were sold from, even if it was deleted since.
     let deleted = locations.deleted(location).is_some();
-    Ok(call.store().has_stock_at(location, deleted).await?)
+    Ok(store.has_stock_at(location, deleted).await?)
 }
 
 /// The location that a field names; `None`, with a fault, if the shop has none of that id.
@@ -46,14 +48,14 @@ pub async fn is_known(call: &RequestParts, location: &Location) -> Result<bool, 
 /// # Errors
 /// The store's.
 pub async fn read(
-    call: &RequestParts,
+    shop: (&Node, &Store),
     field: &str,
     text: &str,
     faults: &mut RequestFaults,
 ) -> Result<Option<Location>, Error> {
     match text.parse::<Location>() {
         Err(rule) => faults.invalid(field, rule.to_string()),
-        Ok(location) if is_known(call, &location).await? => return Ok(Some(location)),
+        Ok(location) if is_known(shop, &location).await? => return Ok(Some(location)),
         Ok(_) => faults.invalid(field, UNKNOWN),
     }
     Ok(None)
@@ -69,7 +71,7 @@ pub async fn checked(
     text: &str,
     mut faults: RequestFaults,
 ) -> Result<Location, Error> {
-    let location = read(call, field, text, &mut faults).await?;
+    let location = read((call.node(), call.store()), field, text, &mut faults).await?;
     faults.check()?;
     location.ok_or_else(|| Error::field(field, UNKNOWN))
 }
@@ -81,7 +83,7 @@ pub async fn checked(
 pub async fn of_filter(call: &RequestParts, query: &mut Query) -> Result<Vec<String>, Error> {
     let named: Vec<String> = query.values("location", "must be a location");
     for location in &named {
-        read(call, "location", location, &mut query.faults).await?;
+        read((call.node(), call.store()), "location", location, &mut query.faults).await?;
     }
     Ok(named)
 }

@@ -240,7 +240,7 @@ pub async fn delete_location(
 
 /// A location of the shop; `None` if there is none of this id.
 async fn find(call: &RequestParts, id: &Location) -> Result<Option<Row<StockLocation>>, Error> {
-    if !is_known(call, id).await? {
+    if !is_known((call.node(), call.store()), id).await? {
         return Ok(None);
     }
     let locations = &call.node().locations;

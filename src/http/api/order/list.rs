@@ -67,17 +67,26 @@ pub const FILTERS: &[&str] =
 pub const FILTERS_OF_MANY: &[&str] =
     &["id", "status", "payment_status", "fulfillment_status", "email", "number", "reference"];
 
+/// The rule for the ids in a filter.
+pub const ID_RULE: &str = "must be the id of an order";
+/// The rule for the email addresses in a filter.
+pub const EMAIL_RULE: &str = "must be an email address";
+/// The rule for the numbers in a filter.
+pub const NUMBER_RULE: &str = "must be an order number";
+/// The rule for the references in a filter.
+pub const REFERENCE_RULE: &str = "must be a reference";
+
 /// The filter of orders in a query, with the order of the list; its faults stay with the query.
 pub fn filter(query: &mut Query) -> Filter {
-    let ids: Vec<OrderId> = query.values("id", "must be the id of an order");
+    let ids: Vec<OrderId> = query.values("id", ID_RULE);
     Filter {
         id: ids.iter().map(ToString::to_string).collect(),
         status: statuses::<OrderStatus>(query, "status"),
         payment_status: statuses::<PaymentStatus>(query, "payment_status"),
         fulfillment_status: statuses::<FulfillmentStatus>(query, "fulfillment_status"),
-        email: query.values("email", "must be an email address"),
-        number: query.values("number", "must be an order number"),
-        reference: query.values("reference", "must be a reference"),
+        email: query.values("email", EMAIL_RULE),
+        number: query.values("number", NUMBER_RULE),
+        reference: query.values("reference", REFERENCE_RULE),
         search: Search::of(query.search()),
         placed_from: query.moment("placed_from"),
         placed_to: query.moment("placed_to"),

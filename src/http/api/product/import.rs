@@ -276,7 +276,9 @@ async fn read(
     let price = price(&row, call.node().settings.currency, &mut faults);
     let stock = Units::of(&row, &mut faults);
     let location = match &row.location {
-        Some(named) => known::read(call, "location", named, &mut faults).await?,
+        Some(named) => {
+            known::read((call.node(), call.store()), "location", named, &mut faults).await?
+        }
         None => call.node().locations.first(),
     };
     if location.is_none() && stock.is_some() {

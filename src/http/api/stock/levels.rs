@@ -313,7 +313,7 @@ pub async fn transfer_stock(
     if *from == *to {
         faults.invalid("to", "must differ from `from`");
     }
-    let source = known::read(&call, "from", &from, &mut faults).await?;
+    let source = known::read((call.node(), call.store()), "from", &from, &mut faults).await?;
     let to = known::checked(&call, "to", &to, faults).await?;
     let from = source.ok_or_else(|| Error::field("from", known::UNKNOWN))?;
     let command = Command::Transfer { from, to, quantity };
