@@ -15,6 +15,7 @@ pub mod limits;
 pub mod location;
 pub mod money;
 pub mod order;
+pub mod plain_text;
 pub mod postal_code;
 pub mod pricing;
 pub mod product;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::id::Sku;
 use super::limits::{holds, within};
 use super::money::{AMOUNT_MAX, Currency, InvalidMoney, Rounding, TaxRate, UnitPrice};
+use super::plain_text::odd_in_line;
 
 /// The shop's rules for computing prices.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -104,9 +105,8 @@ pub struct DeliveryOption {
 /// Checks a text that is shown on one line.
 fn one_line(max: usize) -> impl Fn(&str, &()) -> garde::Result {
     move |text, ()| {
-        let good = !text.trim().is_empty()
-            && text.chars().count() <= max
-            && !text.contains(char::is_control);
+        let good =
+            !text.trim().is_empty() && text.chars().count() <= max && odd_in_line(text).is_none();
         holds(good, || format!("must have 1 to {max} characters"))
     }
 }

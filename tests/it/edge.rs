@@ -469,3 +469,46 @@ async fn pages_and_documents_are_compressed_once_and_sent_once() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_one_line_has_no_control_characters() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let address = |city: &str| {
+        json!({"name": "Ada", "line1": "1 High Street", "city": city, "postal_code": "N1 1AA",
+               "country": "GB"})
+    };
+    let admin =
+        async |method: Method, path: &str, body: Value| site.admin(method, path, Some(body)).await;
+    for odd in ["a\nb", "a\r\nb", "a\tb", "a\u{202e}b", "a\u{2066}b", "a\u{2028}b"] {
+        let cart = json!({"reference": odd, "shipping_address": address(odd)});
+        let cart = site.store(Method::POST, "/carts", Some(cart)).await;
+        let product = json!({"name": odd, "category": odd, "prices": []});
+        let product = admin(Method::PUT, "/products/LAMP", product).await;
+        let location = admin(Method::PUT, "/locations/annex", json!({"name": odd})).await;
+        let tracking = json!({"tracking": {"carrier": odd, "number": odd}});
+        let order = "/orders/ord_01h455vb4pex5vsknk084sn02q/fulfillments";
+        let tracking = admin(Method::POST, order, tracking).await;
+        for (refused, expected) in [
+            (cart, &["reference", "shipping_address.city"][..]),
+            (product, &["category", "name"]),
+            (location, &["name"]),
+            (tracking, &["tracking.carrier", "tracking.number"]),
+        ] {
+            let errors = refused.body["errors"].as_array().unwrap();
+            let mut fields: Vec<_> =
+                errors.iter().map(|fault| fault["field"].as_str().unwrap()).collect();
+            fields.sort_unstable();
+            assert_eq!(fields, expected, "{odd:?}: {}", refused.body);
+        }
+    }
+    let lines = |text: &str| json!({"quantity": -1, "reason": text});
+    let path = "/stock/LAMP/main/adjustments";
+    admin(Method::POST, path, lines("broken\r\nin transit")).await.expect(200);
+    for odd in ["a\tb", "a\u{202e}b"] {
+        let refused = admin(Method::POST, path, lines(odd)).await;
+        assert_eq!(refused.body["errors"][0]["field"], "reason", "{odd:?}");
+    }
+    let events = site.admin(Method::GET, "/stock/LAMP/events?limit=1", None).await.expect(200);
+    assert_eq!(events["data"][0]["reason"], "broken\nin transit");
+}

@@ -16,7 +16,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema};
 use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::input::{ListItem, string};
+use super::input::{ListItem, check_line, string};
 use crate::domain::time::Timestamp;
 use crate::domain::{id, money};
 
@@ -231,6 +231,7 @@ impl TextKind for EmailAddress {
         if text.len() > EMAIL_MAX {
             return Err(rule());
         }
+        check_line(text)?;
         Self::parse_with_options(text, options).map_err(|_| rule())
     }
 
@@ -272,7 +273,15 @@ mod tests {
         for good in ["a@example.com", "ann.o+x@mail.example.co.uk"] {
             assert!(EmailAddress::read(good).is_ok(), "{good}");
         }
-        for bad in ["", "a", "a@b", "Ann <a@example.com>", "a@[127.0.0.1]", "a b@example.com"] {
+        for bad in [
+            "",
+            "a",
+            "a@b",
+            "Ann <a@example.com>",
+            "a@[127.0.0.1]",
+            "a b@example.com",
+            "a\u{202e}b@example.com",
+        ] {
             assert!(EmailAddress::read(bad).is_err(), "{bad}");
         }
         for (code, good) in

@@ -13,21 +13,32 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{KnownFormat, Ref, RefOr, SchemaFormat};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::domain::plain_text::{odd_in_line, odd_in_lines};
+
 /// The prefix of the names of certain schemas: the OpenAPI document does not list them, but
 /// contains a copy of the schema at each place that refers to it.
 pub const IN_PLACE: &str = "in-place:";
 
-/// A text of `MIN` to `MAX` characters, without control characters other than line feeds and tabs,
-/// and not blank if `MIN` is not 0. A CRLF or a carriage return becomes a line feed, and counts as
-/// one character.
+/// A text of one line, of `MIN` to `MAX` characters, and not blank if `MIN` is not 0.
+pub type Text<const MIN: usize, const MAX: usize> = Letters<false, MIN, MAX>;
+
+/// A text that may have several lines, of `MIN` to `MAX` characters, and not blank if `MIN` is not 0.
+pub type Prose<const MIN: usize, const MAX: usize> = Letters<true, MIN, MAX>;
+
+/// A text without control characters, except line feeds if it may have `LINES`, and without those
+/// that change the direction in which the rest is read. A CRLF or a carriage return becomes a line
+/// feed, and counts as one character.
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate)]
 #[serde(from = "String", into = "String")]
 #[garde(transparent)]
-pub struct Text<const MIN: usize, const MAX: usize>(
-    #[garde(custom(check_text::<MIN, MAX>))] String,
+pub struct Letters<const LINES: bool, const MIN: usize, const MAX: usize>(
+    #[garde(custom(check_text::<LINES, MIN, MAX>))] String,
 );
 
-fn check_text<const MIN: usize, const MAX: usize>(value: &str, (): &()) -> garde::Result {
+fn check_text<const LINES: bool, const MIN: usize, const MAX: usize>(
+    value: &str,
+    (): &(),
+) -> garde::Result {
     if !(MIN..=MAX).contains(&value.chars().count()) {
         let rule = match MIN {
             0 => format!("must have at most {MAX} characters"),
@@ -38,11 +49,25 @@ fn check_text<const MIN: usize, const MAX: usize>(value: &str, (): &()) -> garde
     if MIN > 0 && value.trim().is_empty() {
         return Err(garde::Error::new("must not be blank"));
     }
-    let odd = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
-    if value.chars().any(odd) {
-        return Err(garde::Error::new("must not have control characters"));
-    }
-    Ok(())
+    if LINES { check_lines(value) } else { check_line(value) }
+}
+
+/// Checks that a text is one line without control characters.
+///
+/// # Errors
+/// The rule, and which character breaks it.
+pub fn check_line(text: &str) -> garde::Result {
+    without("must be one line, without control characters", odd_in_line(text))
+}
+
+fn check_lines(text: &str) -> garde::Result {
+    without("must have no control characters other than line feeds", odd_in_lines(text))
+}
+
+fn without(rule: &str, odd: Option<char>) -> garde::Result {
+    odd.map_or(Ok(()), |odd| {
+        Err(garde::Error::new(format!("{rule}, not U+{:04X}", u32::from(odd))))
+    })
 }
 
 /// Deserializes a field that may be absent, but not `null`.
@@ -55,7 +80,7 @@ pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-impl<const MIN: usize, const MAX: usize> Deref for Text<MIN, MAX> {
+impl<const LINES: bool, const MIN: usize, const MAX: usize> Deref for Letters<LINES, MIN, MAX> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -63,13 +88,17 @@ impl<const MIN: usize, const MAX: usize> Deref for Text<MIN, MAX> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> From<Text<MIN, MAX>> for String {
-    fn from(text: Text<MIN, MAX>) -> Self {
+impl<const LINES: bool, const MIN: usize, const MAX: usize> From<Letters<LINES, MIN, MAX>>
+    for String
+{
+    fn from(text: Letters<LINES, MIN, MAX>) -> Self {
         text.0
     }
 }
 
-impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
+impl<const LINES: bool, const MIN: usize, const MAX: usize> From<String>
+    for Letters<LINES, MIN, MAX>
+{
     /// The text is not validated yet, as after deserialization.
     fn from(text: String) -> Self {
         match text.contains('\r') {
@@ -79,23 +108,25 @@ impl<const MIN: usize, const MAX: usize> From<String> for Text<MIN, MAX> {
     }
 }
 
-impl<const MIN: usize, const MAX: usize> PartialSchema for Text<MIN, MAX> {
+impl<const LINES: bool, const MIN: usize, const MAX: usize> PartialSchema
+    for Letters<LINES, MIN, MAX>
+{
     fn schema() -> RefOr<Schema> {
-        // The allowed characters, as a pattern.
+        let controls = if LINES { r"\x00-\x09\x0b-\x1f" } else { r"\x00-\x1f" };
+        let odd = format!(r"{controls}\x7f-\x9f\u2028-\u202e\u2066-\u2069");
         let pattern = match MIN {
-            0 => r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$",
-            _ => {
-                r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*[^\s\x00-\x20\x7f-\x9f][^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
-            }
+            0 => format!("^[^{odd}]*$"),
+            _ => format!(r"^[^{odd}]*[^\s{odd}][^{odd}]*$"),
         };
         let text = string().min_length((MIN > 0).then_some(MIN)).max_length(Some(MAX));
         text.pattern(Some(pattern)).into()
     }
 }
 
-impl<const MIN: usize, const MAX: usize> ToSchema for Text<MIN, MAX> {
+impl<const LINES: bool, const MIN: usize, const MAX: usize> ToSchema for Letters<LINES, MIN, MAX> {
     fn name() -> Cow<'static, str> {
-        format!("{IN_PLACE}text_{MIN}_{MAX}").into()
+        let kind = if LINES { "prose" } else { "text" };
+        format!("{IN_PLACE}{kind}_{MIN}_{MAX}").into()
     }
 }
 
@@ -236,9 +267,14 @@ mod tests {
             assert!(text(bad).is_err(), "{bad:?}");
         }
         for breaks in ["a\r\nb", "a\rb", "a\nb"] {
-            let read: Text<1, 3> = serde_json::from_value(breaks.into()).unwrap();
+            let read: Prose<1, 3> = serde_json::from_value(breaks.into()).unwrap();
             assert!(read.validate().is_ok() && &*read == "a\nb", "{breaks:?}");
+            let report = text(breaks).unwrap_err().to_string();
+            assert_eq!(report.trim(), "must be one line, without control characters, not U+000A");
         }
+        let report = Prose::<1, 3>::from("a\tb".to_owned()).validate().unwrap_err().to_string();
+        let rule = "must have no control characters other than line feeds, not U+0009";
+        assert_eq!(report.trim(), rule);
         for (number, rule) in [(0, "must be from 1 to 9"), (10, "must be from 1 to 9")] {
             let report = Whole::<1, 9>(number).validate().unwrap_err();
             assert_eq!(report.to_string().trim(), rule, "{number}");

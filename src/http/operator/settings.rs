@@ -13,7 +13,7 @@ use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::error::{Error, version_mismatch};
-use crate::http::edge::input::Text;
+use crate::http::edge::input::Prose;
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
@@ -140,7 +140,7 @@ pub struct SettingInput {
     #[schema(required = true, value_type = Option<SettingValue>)]
     value: Value,
     #[garde(dive)]
-    reason: Text<1, 500>,
+    reason: Prose<1, 500>,
 }
 
 impl From<runtime::Error> for Error {

@@ -29,7 +29,7 @@ use crate::http::edge::call::{RequestParts, id, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
-use crate::http::edge::input::{IN_PLACE, List, ListItem, Text, string};
+use crate::http::edge::input::{IN_PLACE, List, ListItem, Prose, Text, string};
 use crate::http::edge::json_body::{Draft, Json};
 use crate::http::edge::prefer::Patience;
 use crate::http::edge::problem::Code;
@@ -41,7 +41,7 @@ use crate::http::edge::read_your_writes;
 pub struct ReasonInput {
     /// A reason in the operator's own words.
     #[garde(dive)]
-    reason: Text<1, 500>,
+    reason: Prose<1, 500>,
 }
 
 /// A stuck step to skip.
@@ -55,7 +55,7 @@ pub struct SkipInput {
     step: Option<Text<1, 64>>,
     /// A reason in the operator's own words.
     #[garde(dive)]
-    reason: Text<1, 500>,
+    reason: Prose<1, 500>,
 }
 
 /// Units of a line to refund.
@@ -106,7 +106,7 @@ pub struct RefundInput {
     #[garde(skip)]
     restock: bool,
     #[garde(dive)]
-    reason: Text<1, 500>,
+    reason: Prose<1, 500>,
 }
 
 /// A capture request.

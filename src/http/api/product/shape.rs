@@ -13,7 +13,7 @@ use crate::http::api::amount::PriceInput;
 use crate::http::api::product::availability::Availability;
 use crate::http::api::shape::Price;
 use crate::http::edge::checked;
-use crate::http::edge::input::{List, ListItem, Text, not_null};
+use crate::http::edge::input::{List, ListItem, Prose, Text, not_null};
 use crate::http::edge::problem::FieldError;
 use crate::store::product::Row;
 
@@ -40,7 +40,7 @@ pub struct ProductInput {
     pub name: Text<1, 200>,
     #[serde(default)]
     #[garde(dive)]
-    pub description: Option<Text<0, 10_000>>,
+    pub description: Option<Prose<0, 10_000>>,
     /// The category, by which lists can be filtered.
     #[serde(default)]
     #[garde(dive)]
@@ -76,7 +76,7 @@ pub struct ImportedProduct {
     /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
-    description: Option<Option<Text<0, 10_000>>>,
+    description: Option<Option<Prose<0, 10_000>>>,
     /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
@@ -110,7 +110,7 @@ pub struct ProductPatch {
     /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
-    description: Option<Option<Text<0, 10_000>>>,
+    description: Option<Option<Prose<0, 10_000>>>,
     /// `null` clears this field.
     #[serde(default, deserialize_with = "double_option::deserialize")]
     #[garde(dive)]
