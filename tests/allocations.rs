@@ -147,8 +147,12 @@ fn a_cart_of_two_lines() {
 #[test]
 fn the_stock_of_a_sku_with_a_thousand_claims() {
     let main: stock::Location = "main".parse().unwrap();
-    let receive =
-        stock::Command::Receive { location: main.clone(), quantity: 10_000, from_incoming: false };
+    let receive = stock::Command::Receive {
+        location: main.clone(),
+        quantity: 10_000,
+        from_incoming: false,
+        reason: None,
+    };
     let reserve = |number| {
         stock::Command::Reserve(stock::Reserve {
             order: id(number),

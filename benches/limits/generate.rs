@@ -186,6 +186,7 @@ impl Generator {
                 location: main.clone(),
                 quantity: 100_000_000,
                 from_incoming: false,
+                reason: None,
             };
             all.stock(usize::try_from(number)?, &receive, &by("admin"))?;
         }

@@ -63,6 +63,7 @@ pub async fn reserve(
         location: location.clone(),
         quantity: 1_000_000_000,
         from_incoming: false,
+        reason: None,
     };
     node.stock.carry_out(&entity, receive, Cause::default()).await?;
     let hold_until = node.clock.now() + Span::from_secs(3_600);

@@ -90,7 +90,7 @@ impl Operators {
             }
             OperatorAction::Transfer { sku, quantity } => {
                 let (from, to) = (place(0), place(1));
-                let command = stock::Command::Transfer { from, to, quantity };
+                let command = stock::Command::Transfer { from, to, quantity, reason: None };
                 self.stock(&fleet, sku, command, &name).await;
             }
             OperatorAction::Close { place, for_sale } => {
@@ -238,7 +238,8 @@ impl Operators {
             let units = self.units(fleet, sku_number, &from).await;
             if units.0 > 0 {
                 let (from, to) = (from.clone(), place(0));
-                let command = stock::Command::Transfer { from, to, quantity: units.0 };
+                let command =
+                    stock::Command::Transfer { from, to, quantity: units.0, reason: None };
                 self.stock(fleet, sku_number, command, &format!("{name}-{sku_number}")).await;
             }
         }
@@ -304,7 +305,7 @@ fn location(number: usize, for_sale: bool, deleted: bool) -> StockLocation {
 }
 
 fn receive(at: usize, quantity: i64) -> stock::Command {
-    stock::Command::Receive { location: place(at), quantity, from_incoming: false }
+    stock::Command::Receive { location: place(at), quantity, from_incoming: false, reason: None }
 }
 
 /// The command of an action, and its order.

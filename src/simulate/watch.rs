@@ -316,7 +316,7 @@ impl StockBook {
             Event::Adjusted { location, delta, .. } => {
                 *self.on_hand.entry(location.clone()).or_insert(0) += delta;
             }
-            Event::Transferred { from, to, quantity } => {
+            Event::Transferred { from, to, quantity, .. } => {
                 *self.on_hand.entry(from.clone()).or_insert(0) -= quantity;
                 *self.on_hand.entry(to.clone()).or_insert(0) += quantity;
             }

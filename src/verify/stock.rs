@@ -151,7 +151,7 @@ fn count(tally: &mut BTreeMap<Location, Tally>, event: &Event) {
     match event {
         Event::Received { location, quantity, .. } => add(location, *quantity, 0),
         Event::Adjusted { location, delta, .. } => add(location, *delta, 0),
-        Event::Transferred { from, to, quantity } => {
+        Event::Transferred { from, to, quantity, .. } => {
             add(from, -quantity, 0);
             add(to, *quantity, 0);
         }

@@ -250,9 +250,14 @@ async fn stock_history_says_who_why_and_what() {
         site.admin(Method::POST, &format!("/stock/A{path}"), Some(body)).await.expect(200)
     };
     write("/main/adjustments", json!({"quantity": -2, "reason": "broken in transit"})).await;
-    write("/main/incoming", json!({"quantity": 10})).await;
-    write("/main/receipts", json!({"quantity": 4, "from_incoming": true})).await;
-    write("/transfers", json!({"from": "main", "to": "east", "quantity": 3})).await;
+    write("/main/incoming", json!({"quantity": 10, "reason": "ordered by phone"})).await;
+    write(
+        "/main/receipts",
+        json!({"quantity": 4, "from_incoming": true, "reason": "the first pallet"}),
+    )
+    .await;
+    write("/transfers", json!({"from": "main", "to": "east", "quantity": 3, "reason": "the fair"}))
+        .await;
     let cart = site.cart(&[("A", 1)]).await;
     site.checkout(&cart, "key", "tok_ok", 10).await.expect(201);
     let all = list(&site, "/stock/A/events").await;
@@ -271,6 +276,13 @@ async fn stock_history_says_who_why_and_what() {
     };
     let adjusted = row("adjusted");
     assert_eq!(adjusted["reason"], "broken in transit");
+    for (kind, reason) in [
+        ("expected", "ordered by phone"),
+        ("received", "the first pallet"),
+        ("transferred", "the fair"),
+    ] {
+        assert_eq!(row(kind)["reason"], reason);
+    }
     assert!(adjusted["by"].as_str().unwrap().starts_with("key:"), "{adjusted}");
     assert_eq!(adjusted["by_name"], "test");
     assert_eq!(

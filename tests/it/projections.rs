@@ -74,7 +74,7 @@ impl World {
     async fn receive(&mut self, sku: &Sku, quantity: Option<i64>) -> Arc<[Record]> {
         let data = |quantity| {
             let location = "main".parse().unwrap();
-            let event = Event::Received { location, quantity, from_incoming: false };
+            let event = Event::Received { location, quantity, from_incoming: false, reason: None };
             (event.kind(), event.version(), serde_json::to_string(&event).unwrap())
         };
         let (kind, version, data) = quantity.map_or(("received", 1, "{}".into()), data);

@@ -81,6 +81,9 @@ pub enum Command {
         quantity: i64,
         /// Whether the units were announced, so that they are subtracted from `incoming`.
         from_incoming: bool,
+        /// The reason, if the operator gave one.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Announces incoming goods; a negative quantity withdraws them.
     Expect {
@@ -88,6 +91,9 @@ pub enum Command {
         location: Location,
         /// Units.
         quantity: i64,
+        /// The reason, if the operator gave one.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Corrects the units on hand, for example after a count, or for damaged or found goods.
     Adjust {
@@ -115,6 +121,9 @@ pub enum Command {
         to: Location,
         /// Units.
         quantity: i64,
+        /// The reason, if the operator gave one.
+        #[serde(default)]
+        reason: Option<String>,
     },
 }
 
@@ -167,13 +176,30 @@ pub enum Event {
     /// Unshipped units of a refund were written off.
     WrittenOff { order: OrderId, id: String, parts: Vec<LocationUnits> },
     /// Goods were received.
-    Received { location: Location, quantity: i64, from_incoming: bool },
+    Received {
+        location: Location,
+        quantity: i64,
+        from_incoming: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// Incoming goods were announced.
-    Expected { location: Location, quantity: i64 },
+    Expected {
+        location: Location,
+        quantity: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     /// The units on hand were corrected.
     Adjusted { location: Location, delta: i64, reason: String },
     /// Units were moved between locations.
-    Transferred { from: Location, to: Location, quantity: i64 },
+    Transferred {
+        from: Location,
+        to: Location,
+        quantity: i64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 impl entity::Event for Event {

@@ -56,20 +56,22 @@ impl Stock {
                 let returned = self.return_to(*shipped);
                 Ok(vec![Event::Restocked { order, id, unshipped, returned }])
             }
-            Command::Receive { location, quantity, from_incoming } => {
+            Command::Receive { location, quantity, from_incoming, reason } => {
                 positive(*quantity)?;
                 let level = self.level(location);
                 if *from_incoming && level.incoming == 0 {
                     return Err(Rejection::NothingIncoming);
                 }
                 in_range(1, QUANTITY_MAX - level.on_hand, *quantity)?;
-                let (location, quantity) = (location.clone(), *quantity);
-                Ok(vec![Event::Received { location, quantity, from_incoming: *from_incoming }])
+                let (location, quantity, reason) = (location.clone(), *quantity, reason.clone());
+                let from_incoming = *from_incoming;
+                Ok(vec![Event::Received { location, quantity, from_incoming, reason }])
             }
-            Command::Expect { location, quantity } => {
+            Command::Expect { location, quantity, reason } => {
                 let incoming = self.level(location).incoming;
                 in_range(-incoming, QUANTITY_MAX - incoming, *quantity)?;
-                Ok(vec![Event::Expected { location: location.clone(), quantity: *quantity }])
+                let (location, reason) = (location.clone(), reason.clone());
+                Ok(vec![Event::Expected { location, quantity: *quantity, reason }])
             }
             Command::Adjust { location, delta, reason } => {
                 self.adjust(location, *delta, reason, now)
@@ -82,15 +84,15 @@ impl Stock {
                 within(0, *on_hand)?;
                 self.adjust(location, on_hand - now_on_hand, "set", now)
             }
-            Command::Transfer { from, to, quantity } => {
+            Command::Transfer { from, to, quantity, reason } => {
                 positive(*quantity)?;
                 let mut events = self.freed(from, *quantity, now)?;
                 if from == to {
                     return Ok(Vec::new());
                 }
                 in_range(1, QUANTITY_MAX - self.level(to).on_hand, *quantity)?;
-                let (from, to) = (from.clone(), to.clone());
-                events.push(Event::Transferred { from, to, quantity: *quantity });
+                let (from, to, reason) = (from.clone(), to.clone(), reason.clone());
+                events.push(Event::Transferred { from, to, quantity: *quantity, reason });
                 Ok(events)
             }
         }

@@ -88,7 +88,7 @@ impl Stock {
     /// Applies an event about goods that arrive, leave or move without an order.
     fn evolve_levels(&mut self, event: &Event) {
         match event {
-            Event::Received { location, quantity, from_incoming } => {
+            Event::Received { location, quantity, from_incoming, .. } => {
                 let level = self.levels.entry(location.clone()).or_default();
                 level.on_hand += quantity;
                 level.received += quantity;
@@ -96,7 +96,7 @@ impl Stock {
                     level.incoming = (level.incoming - quantity).max(0);
                 }
             }
-            Event::Expected { location, quantity } => {
+            Event::Expected { location, quantity, .. } => {
                 self.levels.entry(location.clone()).or_default().incoming += quantity;
             }
             Event::Adjusted { location, delta, .. } => {
@@ -104,7 +104,7 @@ impl Stock {
                 level.on_hand += delta;
                 level.received += delta;
             }
-            Event::Transferred { from, to, quantity } => {
+            Event::Transferred { from, to, quantity, .. } => {
                 for (location, delta) in [(from, -quantity), (to, *quantity)] {
                     let level = self.levels.entry(location.clone()).or_default();
                     level.on_hand += delta;

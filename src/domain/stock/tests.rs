@@ -32,15 +32,15 @@ fn adjust(name: &str, delta: i64) -> Command {
 }
 
 fn receive(name: &str, quantity: i64, from_incoming: bool) -> Command {
-    Command::Receive { location: place(name), quantity, from_incoming }
+    Command::Receive { location: place(name), quantity, from_incoming, reason: None }
 }
 
 fn expect(name: &str, quantity: i64) -> Command {
-    Command::Expect { location: place(name), quantity }
+    Command::Expect { location: place(name), quantity, reason: None }
 }
 
 fn transfer(from: &str, to: &str, quantity: i64) -> Command {
-    Command::Transfer { from: place(from), to: place(to), quantity }
+    Command::Transfer { from: place(from), to: place(to), quantity, reason: None }
 }
 
 fn reserve(number: u32, generation: u32, quantity: i64, hold_until: i64) -> Command {
@@ -58,8 +58,12 @@ fn reserve(number: u32, generation: u32, quantity: i64, hold_until: i64) -> Comm
 fn nothing_is_reserved_at_a_closed_location() {
     let mut stock = Stock::default();
     for (location, quantity) in [("main", 2), ("back", 5)] {
-        let receive =
-            Command::Receive { location: place(location), quantity, from_incoming: false };
+        let receive = Command::Receive {
+            location: place(location),
+            quantity,
+            from_incoming: false,
+            reason: None,
+        };
         for event in stock.decide(&receive, at(0)).unwrap() {
             stock.evolve(&event, at(0));
         }

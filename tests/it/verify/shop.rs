@@ -118,6 +118,7 @@ impl Shop {
             location: "main".parse().unwrap(),
             quantity: 100,
             from_incoming: false,
+            reason: None,
         };
         let item = stock::entity_id(&sku(name));
         self.node.stock.ask(&item, receive, cause(), |_| ()).await.unwrap();

@@ -58,7 +58,7 @@ pub struct StockEvent {
     by_name: Option<String>,
     /// The id of the request that caused the event.
     request_id: Option<String>,
-    /// The reason of an adjustment, in the operator's own words.
+    /// The reason, in the operator's own words.
     reason: Option<String>,
     /// The order for which the units were reserved, allocated, shipped or returned.
     #[schema(value_type = Option<schemas::OrderId>)]
@@ -226,6 +226,9 @@ fn shape(record: &Record, event: &Event) -> StockEvent {
     let cause = record.cause();
     let reason = match event {
         Event::Adjusted { reason, .. } => Some(reason.clone()),
+        Event::Received { reason, .. }
+        | Event::Expected { reason, .. }
+        | Event::Transferred { reason, .. } => reason.clone(),
         _ => None,
     };
     StockEvent {
@@ -280,17 +283,17 @@ fn changes(event: &Event) -> Vec<UnitsMoved> {
             all.extend(each(returned, |moved, units| UnitsMoved { on_hand: units, ..moved }));
             all
         }
-        Event::Received { location, quantity, from_incoming } => {
+        Event::Received { location, quantity, from_incoming, .. } => {
             let incoming = if *from_incoming { -*quantity } else { 0 };
             vec![UnitsMoved { on_hand: *quantity, incoming, ..at(location) }]
         }
-        Event::Expected { location, quantity } => {
+        Event::Expected { location, quantity, .. } => {
             vec![UnitsMoved { incoming: *quantity, ..at(location) }]
         }
         Event::Adjusted { location, delta, .. } => {
             vec![UnitsMoved { on_hand: *delta, ..at(location) }]
         }
-        Event::Transferred { from, to, quantity } => vec![
+        Event::Transferred { from, to, quantity, .. } => vec![
             UnitsMoved { on_hand: -*quantity, ..at(from) },
             UnitsMoved { on_hand: *quantity, ..at(to) },
         ],

@@ -23,7 +23,7 @@ use crate::http::edge::call::{RequestParts, versioned};
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::if_none_match::ChangesBetweenVersions;
-use crate::http::edge::input::{Text, Whole};
+use crate::http::edge::input::{Prose, Whole};
 use crate::http::edge::json_body::Draft;
 use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes;
@@ -52,6 +52,10 @@ pub struct ReceiptInput {
     #[serde(default)]
     #[garde(skip)]
     from_incoming: bool,
+    /// A reason in the operator's own words.
+    #[serde(default)]
+    #[garde(dive)]
+    reason: Option<Prose<1, 500>>,
 }
 
 /// A correction of the stock after a count, a loss or a find.
@@ -62,7 +66,7 @@ pub struct AdjustmentInput {
     #[garde(dive)]
     quantity: UnitsChange,
     #[garde(dive)]
-    reason: Text<1, 500>,
+    reason: Prose<1, 500>,
 }
 
 /// Goods that are announced but have not arrived.
@@ -72,6 +76,10 @@ pub struct IncomingInput {
     /// Announced units to add, or to take back if negative.
     #[garde(dive)]
     quantity: UnitsChange,
+    /// A reason in the operator's own words.
+    #[serde(default)]
+    #[garde(dive)]
+    reason: Option<Prose<1, 500>>,
 }
 
 /// Units to move between locations.
@@ -84,6 +92,10 @@ pub struct TransferInput {
     to: LocationInput,
     #[garde(dive)]
     quantity: Whole<1, { QUANTITY_MAX }>,
+    /// A reason in the operator's own words.
+    #[serde(default)]
+    #[garde(dive)]
+    reason: Option<Prose<1, 500>>,
 }
 
 /// The units of a SKU at a location.
@@ -259,10 +271,10 @@ pub async fn receive_stock(
     path: web::Path<(String, String)>,
     body: Draft<ReceiptInput>,
 ) -> Result<HttpResponse, Error> {
-    let ReceiptInput { quantity, from_incoming } = body.value;
-    let quantity = quantity.get();
+    let ReceiptInput { quantity, from_incoming, reason } = body.value;
+    let (quantity, reason) = (quantity.get(), reason.map(Into::into));
     let location = known::checked(&call, "location", &path.1, body.faults).await?;
-    let command = Command::Receive { location, quantity, from_incoming };
+    let command = Command::Receive { location, quantity, from_incoming, reason };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
@@ -292,9 +304,10 @@ pub async fn expect_stock(
     path: web::Path<(String, String)>,
     body: Draft<IncomingInput>,
 ) -> Result<HttpResponse, Error> {
-    let quantity = body.value.quantity.get();
+    let IncomingInput { quantity, reason } = body.value;
+    let (quantity, reason) = (quantity.get(), reason.map(Into::into));
     let location = known::checked(&call, "location", &path.1, body.faults).await?;
-    let command = Command::Expect { location, quantity };
+    let command = Command::Expect { location, quantity, reason };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 
@@ -308,15 +321,15 @@ pub async fn transfer_stock(
     body: Draft<TransferInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = call.cause(body.digest);
-    let Draft { value: TransferInput { from, to, quantity }, mut faults, .. } = body;
-    let quantity = quantity.get();
+    let Draft { value: TransferInput { from, to, quantity, reason }, mut faults, .. } = body;
+    let (quantity, reason) = (quantity.get(), reason.map(Into::into));
     if *from == *to {
         faults.invalid("to", "must differ from `from`");
     }
     let source = known::read((call.node(), call.store()), "from", &from, &mut faults).await?;
     let to = known::checked(&call, "to", &to, faults).await?;
     let from = source.ok_or_else(|| Error::field("from", known::UNKNOWN))?;
-    let command = Command::Transfer { from, to, quantity };
+    let command = Command::Transfer { from, to, quantity, reason };
     change(&call, &path, command, cause).await
 }
 
