@@ -42,15 +42,6 @@ impl EntityId {
         self.0.split_once('_').map_or(&*self.0, |(_, key)| key)
     }
 
-    /// The id for logs: of a cart's id, the last 6 characters.
-    #[must_use]
-    pub fn for_log(&self) -> String {
-        match self.0.strip_prefix("cart_") {
-            Some(key) => format!("cart_…{}", key.get(key.len().saturating_sub(6)..).unwrap_or("")),
-            None => self.0.to_string(),
-        }
-    }
-
     /// The shard of this entity, if the store has `shards` shards. This function must never change:
     /// existing stores depend on it.
     #[must_use]

@@ -81,7 +81,7 @@ async fn fire(
             match shards.hosts().named(timer.entity.prefix()) {
                 Some(host) => host.wake(&timer.entity, true),
                 None => tracing::error!(
-                    entity = timer.entity.for_log(),
+                    entity = timer.entity.as_str(),
                     "a timer belongs to an \
                                                                           unknown noun"
                 ),

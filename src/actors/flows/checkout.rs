@@ -237,7 +237,7 @@ impl CheckoutFlow {
             Ok(settled) => PlacedOrder { replayed: placed.replayed, ..settled },
             // The order is placed, and its saga continues; only the outcome is not known yet.
             Err(error) => {
-                tracing::debug!(%error, entity = entity.for_log(), "cannot wait for the outcome \
+                tracing::debug!(%error, entity = entity.as_str(), "cannot wait for the outcome \
                                                                     of a checkout");
                 placed
             }

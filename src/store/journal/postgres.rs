@@ -450,7 +450,7 @@ impl Journal for PostgresJournal {
         if sum == Some(checksum::of_snapshot(&snapshot)) {
             return Ok(Some(snapshot));
         }
-        tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and is ignored");
+        tracing::warn!(entity = entity.as_str(), "a snapshot is damaged and is ignored");
         Ok(None)
     }
 

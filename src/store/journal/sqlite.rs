@@ -513,7 +513,7 @@ impl Journal for Sqlite {
         let Some(row) = row else { return Ok(None) };
         let found = snapshot(entity, &row);
         if found.is_none() {
-            tracing::warn!(entity = entity.for_log(), "a snapshot is damaged and is ignored");
+            tracing::warn!(entity = entity.as_str(), "a snapshot is damaged and is ignored");
         }
         Ok(found)
     }

@@ -432,11 +432,7 @@ impl<N: Noun> LoadedEntity<N> {
         if !events.is_empty()
             && let Err(error) = self.apply(myself, &events, &cause, now)
         {
-            tracing::error!(
-                entity = self.id.for_log(),
-                error,
-                "cannot write the events of a timer"
-            );
+            tracing::error!(entity = self.id.as_str(), error, "cannot write the events of a timer");
         }
         if due {
             let timer = Some(self.timer_fired(now, events.is_empty()));
@@ -571,7 +567,7 @@ impl<N: Noun> LoadedEntity<N> {
 
     /// Discards the state and replays the history: events that were not written never happened.
     async fn reset(&mut self, error: &AppendError) -> Result<(), ActorProcessingErr> {
-        tracing::warn!(entity = self.id.for_log(), %error, "events were not written; replaying \
+        tracing::warn!(entity = self.id.as_str(), %error, "events were not written; replaying \
                                                             the entity's history");
         self.incarnation += 1;
         let answer = match error {

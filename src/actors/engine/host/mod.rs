@@ -542,7 +542,7 @@ impl<N: Noun> Host<N> {
             self.route(entity, false, EntityMessage::Do(Box::new(envelope)));
         if sent.is_err() {
             tracing::debug!(
-                entity = entity.for_log(),
+                entity = entity.as_str(),
                 "the shard is closed; the entity will send its request again"
             );
         }

@@ -333,7 +333,7 @@ impl<N: Noun> ShardState<N> {
         }
         if !unread && slot.failures > shared.options.failures_max {
             tracing::error!(
-                entity = entity.for_log(),
+                entity = entity.as_str(),
                 why,
                 "entity in quarantine: it failed too \
                                                              often"
@@ -346,7 +346,7 @@ impl<N: Noun> ShardState<N> {
             return;
         }
         tracing::warn!(
-            entity = entity.for_log(),
+            entity = entity.as_str(),
             why,
             failures = slot.failures,
             "an entity failed and is restarted"

@@ -61,7 +61,7 @@ impl Projector {
                 let mut left = i64::MAX;
                 let outcome = list.fold(self.journal.as_ref(), record, true, &mut left).await?;
                 if let EventOutcome::Unreadable(reason) = outcome {
-                    let entity = record.entity.for_log();
+                    let entity = record.entity.as_str();
                     tracing::error!(entity, reason, "the change of a row cannot be published");
                 }
             }

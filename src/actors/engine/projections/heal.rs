@@ -40,7 +40,7 @@ pub async fn replay_entity(
             return Ok(healed);
         }
     }
-    tracing::info!(entity = entity.for_log(), "the rows of an entity are correct again");
+    tracing::info!(entity = entity.as_str(), "the rows of an entity are correct again");
     Ok(Healed::Well)
 }
 
@@ -75,7 +75,7 @@ async fn heal(
             Ok(true) => return Ok(Healed::Well),
             Ok(false) => {}
             Err(error) if error.refuses_a_row() => {
-                tracing::error!(projection = entry.name, entity = entity.for_log(), %error,
+                tracing::error!(projection = entry.name, entity = entity.as_str(), %error,
                     "the rows of an event are refused");
                 return Ok(Healed::Again(REFUSED.to_owned()));
             }

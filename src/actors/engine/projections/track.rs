@@ -204,7 +204,7 @@ impl Track {
             {
                 self.forget_batch();
                 if let [record] = records {
-                    tracing::error!(projection = self.name, entity = record.entity.for_log(), %error,
+                    tracing::error!(projection = self.name, entity = record.entity.as_str(), %error,
                         "the rows of an event are refused");
                     self.follows(record);
                     self.add_dead_letter(record, heal::REFUSED.to_owned(), clock);

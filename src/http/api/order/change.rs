@@ -480,7 +480,7 @@ async fn until_done(
             Ok(_) => break,
             // The change is made; only the outcome of its steps is not known yet.
             Err(error) => {
-                tracing::debug!(%error, entity = entity.for_log(), "cannot wait for an order");
+                tracing::debug!(%error, entity = entity.as_str(), "cannot wait for an order");
                 break;
             }
         }

@@ -55,7 +55,7 @@ impl<N: Noun> LoadedEntity<N> {
             for record in &page {
                 if let Err(why) = self.fold(record) {
                     tracing::error!(
-                        entity = self.id.for_log(),
+                        entity = self.id.as_str(),
                         why,
                         "entity in quarantine: its history cannot be read"
                     );
