@@ -1,6 +1,7 @@
 //! All faults of a request are named at once, each with its field and in one sentence: those of
 //! the body beside those that only a look-up finds.
 
+use kontor::domain::order::CapturePolicy;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -138,6 +139,20 @@ async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
             "amount.amount",
             left(&(total - 1_000).to_string()),
         ),
+        (
+            "refunds",
+            json!({"lines": [{"line": "1", "quantity": 1, "from": "fulfilled"}]}),
+            "unknown_line",
+            "lines[0].quantity",
+            "is too many: no shipped unit of the line is left to come back".to_owned(),
+        ),
+        (
+            "refunds",
+            json!({"lines": [{"line": "1", "quantity": 3, "from": "unfulfilled"}]}),
+            "unknown_line",
+            "lines[0].quantity",
+            "must be at most 2: so many are left that were not shipped".to_owned(),
+        ),
         ("fulfillments", json!({"lines": one(3)}), "unknown_line", "lines[0].quantity", units(2)),
         (
             "fulfillments",
@@ -162,6 +177,30 @@ async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
     let nothing = site.admin(Method::POST, &captures, Some(json!({}))).await;
     assert_eq!((nothing.status, nothing.code()), (422, "capture_too_large"));
     assert_eq!(nothing.body["detail"], "nothing is left to capture");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_before_any_capture_is_told_what_to_do_instead() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let refused = async |mut body: Value| {
+        body["reason"] = json!("a test");
+        let refused = site.admin(Method::POST, &format!("{path}/refunds"), Some(body)).await;
+        let (code, _, rule) = only(&refused);
+        assert_eq!(code, "refund_too_large");
+        let why = "nothing was captured yet, so nothing can be refunded: capture the money first";
+        rule.strip_prefix(why).unwrap_or_else(|| panic!("{rule}")).to_owned()
+    };
+    let pence = json!({"amount": 1, "currency": "GBP"});
+    assert_eq!(refused(json!({"amount": pence})).await, ", or cancel the order");
+    let line = json!({"lines": [{"line": "1", "quantity": 1, "amount": pence}]});
+    assert_eq!(refused(line.clone()).await, ", or cancel the order, or leave the amount out");
+    let ship = json!({"lines": [{"line": "1", "quantity": 1}]});
+    site.admin(Method::POST, &format!("{path}/fulfillments"), Some(ship)).await.expect(200);
+    assert_eq!(refused(line).await, ", or leave the amount out");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -442,7 +442,10 @@ async fn change(
     {
         Ok(Err(0)) => Err(Error::not_found("order")),
         Ok(asked) => Ok(asked),
-        Err(host::Error::Rejected(rejection)) => Err(at_fields(rejection, &command)),
+        Err(host::Error::Rejected(rejection)) => {
+            let now = read_order(call, order).await.ok();
+            Err(at_fields(rejection, &command, now.as_ref().map(|(order, _)| order)))
+        }
         Err(error) => Err(error.into()),
     };
     let mut now = call.if_match.write(write).await?;

@@ -1,6 +1,6 @@
 //! Converts the rejections of orders to errors of the API.
 
-use crate::domain::order::{Command, Phase, RefundPart, Rejection};
+use crate::domain::order::{Command, Order, Phase, RefundFrom, RefundPart, Rejection};
 use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::problem::Code;
@@ -45,16 +45,17 @@ fn code(rejection: &Rejection) -> Code {
     }
 }
 
-/// The error for a rejected command, with all fields of the request that it is about.
+/// The error for a rejected command, with all fields of the request that it is about. `order` is the
+/// order now, as far as it could be read.
 #[must_use]
-pub fn at_fields(rejection: Rejection, command: &Command) -> Error {
+pub fn at_fields(rejection: Rejection, command: &Command, order: Option<&Order>) -> Error {
     let all = match &rejection {
         Rejection::Several { all } => all.as_slice(),
         one => std::slice::from_ref(one),
     };
     let mut faults = RequestFaults::default();
     for one in all {
-        if let Some((field, rule)) = fault_of(one, command) {
+        if let Some((field, rule)) = fault_of(one, command, order) {
             faults.add(code(one), field, rule);
         }
     }
@@ -65,20 +66,19 @@ pub fn at_fields(rejection: Rejection, command: &Command) -> Error {
 }
 
 /// The field that a rejection is about, and what it must be.
-fn fault_of(rejection: &Rejection, command: &Command) -> Option<(String, String)> {
+fn fault_of(
+    rejection: &Rejection,
+    command: &Command,
+    order: Option<&Order>,
+) -> Option<(String, String)> {
     let lines = lines_of(command);
     Some(match rejection {
         Rejection::UnknownLine { line } => {
             (in_line(&lines, *line, "line")?, "must be a line of the order".to_owned())
         }
-        Rejection::TooManyUnits { line, limit: 0 } => {
-            let rule = "is too many: no unit of the line is left";
-            (in_line(&lines, *line, "quantity")?, rule.to_owned())
+        Rejection::TooManyUnits { line, limit } => {
+            (in_line(&lines, *line, "quantity")?, too_many_units(*line, *limit, command))
         }
-        Rejection::TooManyUnits { line, limit } => (
-            in_line(&lines, *line, "quantity")?,
-            format!("must be at most {limit}: so many are left"),
-        ),
         Rejection::RefundTooLarge { limit, part } => (
             match part {
                 RefundPart::Sum if !lines.is_empty() => "lines".to_owned(),
@@ -86,7 +86,10 @@ fn fault_of(rejection: &Rejection, command: &Command) -> Option<(String, String)
                 RefundPart::Free => "amount.amount".to_owned(),
                 RefundPart::Line(line) => in_line(&lines, *line, "amount.amount")?,
             },
-            format!("must be at most {limit}: so much is left to refund"),
+            match order.filter(|order| *limit == 0 && order.captured() == 0) {
+                Some(order) => nothing_captured(order, command),
+                None => format!("must be at most {limit}: so much is left to refund"),
+            },
         ),
         // Without an amount, everything that is left was asked for.
         Rejection::CaptureTooLarge { .. }
@@ -103,6 +106,50 @@ fn fault_of(rejection: &Rejection, command: &Command) -> Option<(String, String)
         ),
         _ => return None,
     })
+}
+
+/// The rule for a number of units of a line of which `limit` are left.
+fn too_many_units(line: u32, limit: i64, command: &Command) -> String {
+    let from = match command {
+        Command::Refund(request) => {
+            request.lines.iter().find(|one| one.line == line).and_then(|one| one.from)
+        }
+        _ => None,
+    };
+    let (one, many) = match from {
+        None => ("no unit of the line is left", "so many are left"),
+        Some(RefundFrom::Unfulfilled) => (
+            "no unit of the line is left that was not shipped",
+            "so many are left that were not shipped",
+        ),
+        Some(RefundFrom::Fulfilled) => (
+            "no shipped unit of the line is left to come back",
+            "so many shipped ones are left to come back",
+        ),
+    };
+    match limit {
+        0 => format!("is too many: {one}"),
+        _ => format!("must be at most {limit}: {many}"),
+    }
+}
+
+/// The rule for a refund of an order of which nothing was captured, with what can be done instead.
+fn nothing_captured(order: &Order, command: &Command) -> String {
+    let asks_amount = match command {
+        Command::Refund(request) => {
+            let of_lines = request.lines.iter().any(|line| line.amount.is_some());
+            of_lines || request.delivery > 0 || request.free > 0
+        }
+        _ => false,
+    };
+    let mut ways = vec!["capture the money first"];
+    if order.fulfillments().is_empty() {
+        ways.push("cancel the order");
+    }
+    if asks_amount && !lines_of(command).is_empty() {
+        ways.push("leave the amount out");
+    }
+    format!("nothing was captured yet, so nothing can be refunded: {}", ways.join(", or "))
 }
 
 /// The lines that a command names, in its order.
