@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::actors::engine::{host, row_host};
-use crate::http::edge::problem::{Code, FieldError, Members};
+use crate::http::edge::problem::{Code, FAULTS_MAX, FieldError, Members};
 use crate::store;
 
 /// Why a request failed.
@@ -64,6 +64,20 @@ impl Error {
             [one] => format!("{} {}", one.field, one.message).trim_start().to_owned(),
             many => format!("{} fields need attention", many.len()),
         };
+        Self::with_fields(code, detail, fields)
+    }
+
+    /// Invalid fields, besides which there may be others.
+    #[must_use]
+    pub fn faulty_at_least(code: Code, fields: Vec<FieldError>) -> Self {
+        let detail = format!("at least {} fields need attention", fields.len());
+        Self::with_fields(code, detail, fields)
+    }
+
+    fn with_fields(code: Code, detail: String, mut fields: Vec<FieldError>) -> Self {
+        let many = format!("more than {FAULTS_MAX} fields need attention: {FAULTS_MAX} are named");
+        let detail = if fields.len() > FAULTS_MAX { many } else { detail };
+        fields.truncate(FAULTS_MAX);
         let mut error = Self::new(code, detail);
         error.0.fields = fields;
         error

@@ -11,19 +11,19 @@ use actix_web::{HttpMessage as _, HttpRequest};
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
 
-/// The most faults that are reported at once.
-pub const FAULTS_MAX: usize = 50;
-
 /// Invalid fields, each with the code that it has alone.
 #[derive(Clone, Debug, Default)]
-pub struct RequestFaults(Vec<(Code, FieldError)>);
+pub struct RequestFaults {
+    all: Vec<(Code, FieldError)>,
+    may_be_more: bool,
+}
 
 impl RequestFaults {
     /// Adds a fault, unless one of the field, or of what contains it, is known.
     pub fn add(&mut self, code: Code, field: impl Into<String>, message: impl Into<String>) {
         let field = field.into();
         if !self.has(&field) {
-            self.0.push((code, FieldError { field, message: message.into() }));
+            self.all.push((code, FieldError { field, message: message.into() }));
         }
     }
 
@@ -44,7 +44,8 @@ impl RequestFaults {
 
     /// Adds all faults of another part of the request.
     pub fn extend(&mut self, others: Self) {
-        for (code, fault) in others.0 {
+        self.may_be_more |= others.may_be_more;
+        for (code, fault) in others.all {
             self.add(code, fault.field, fault.message);
         }
     }
@@ -68,19 +69,19 @@ impl RequestFaults {
     /// Whether a field, or what contains it, is known to be faulty.
     #[must_use]
     pub fn has(&self, field: &str) -> bool {
-        self.0.iter().any(|(_, fault)| contains(&fault.field, field))
+        self.all.iter().any(|(_, fault)| contains(&fault.field, field))
     }
 
     /// Whether there are none.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// The invalid fields.
     #[must_use]
     pub fn into_fields(self) -> Vec<FieldError> {
-        self.0.into_iter().map(|(_, fault)| fault).take(FAULTS_MAX).collect()
+        self.all.into_iter().map(|(_, fault)| fault).collect()
     }
 
     /// Refuses the request if there are any.
@@ -88,11 +89,24 @@ impl RequestFaults {
     /// # Errors
     /// All of them, with their common code, or `invalid_request` if they have several.
     pub fn check(self) -> Result<(), Error> {
-        let Some((first, _)) = self.0.first() else { return Ok(()) };
-        let first = *first;
-        let same = self.0.iter().all(|(code, _)| *code == first);
+        if self.is_empty() { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// The error with all of them.
+    #[must_use]
+    pub fn refusal(self) -> Error {
+        let first = self.all.first().map_or(Code::InvalidRequest, |(code, _)| *code);
+        let same = self.all.iter().all(|(code, _)| *code == first);
         let code = if same { first } else { Code::InvalidRequest };
-        Err(Error::faulty(code, self.into_fields()))
+        let (may_be_more, fields) = (self.may_be_more, self.into_fields());
+        if may_be_more { Error::faulty_at_least(code, fields) } else { Error::faulty(code, fields) }
+    }
+
+    /// The same, of which not all could be looked for.
+    #[must_use]
+    pub const fn and_maybe_more(mut self) -> Self {
+        self.may_be_more = true;
+        self
     }
 }
 
@@ -149,7 +163,8 @@ impl<T: Unpin> Future for PartOfRequest<T> {
 
 impl From<Vec<FieldError>> for RequestFaults {
     fn from(fields: Vec<FieldError>) -> Self {
-        Self(fields.into_iter().map(|fault| (Code::InvalidRequest, fault)).collect())
+        let all = fields.into_iter().map(|fault| (Code::InvalidRequest, fault));
+        Self { all: all.collect(), may_be_more: false }
     }
 }
 

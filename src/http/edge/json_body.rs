@@ -22,9 +22,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
-use crate::http::edge::faults::{FAULTS_MAX, RequestFaults, contains};
+use crate::http::edge::faults::{RequestFaults, contains};
 use crate::http::edge::object_only::Objects;
-use crate::http::edge::problem::{Code, FieldError};
+use crate::http::edge::problem::{Code, FAULTS_MAX, FieldError};
 use crate::http::edge::rule::rule;
 
 /// The field of a fault of the whole body.
@@ -95,7 +95,7 @@ impl<T: DeserializeOwned + Validate<Context = ()> + 'static> FromRequest for Dra
             faults.extend(of_body);
             match value {
                 Some(value) => Ok(Self { value, faults, digest }),
-                None => Err(Error::invalid(faults.into_fields())),
+                None => Err(faults.refusal()),
             }
         })
     }
@@ -300,7 +300,9 @@ fn draft<T: DeserializeOwned + Validate<Context = ()>>(
                         message: rule(&message),
                     });
                 }
-                Ok((value, faults.into()))
+                let faults = RequestFaults::from(faults);
+                let all = value.is_some();
+                Ok((value, if all { faults } else { faults.and_maybe_more() }))
             }
             Ok(_) => Ok(no_object()),
             Err(error) => Err(Error::new(Code::MalformedJson, error.to_string())),
@@ -404,7 +406,7 @@ fn search<T: DeserializeOwned + Validate<Context = ()>>(
             patch.filler
         });
         if filler == 0 {
-            if !inside(&field, &patches) && faults.len() < FAULTS_MAX {
+            if !inside(&field, &patches) && faults.len() <= FAULTS_MAX {
                 faults.push(FieldError { field: field.clone(), message: rule(&message) });
             }
             patches.push(Patch { pointer: pointer.clone(), field, filler });
@@ -493,7 +495,7 @@ fn field_errors(report: &garde::Report, patches: &[Patch]) -> Vec<FieldError> {
         .filter(|fault| !inside(&fault.field, patches))
         // A fault of the whole body (without a field) may come from a replaced value.
         .filter(|fault| patches.is_empty() || !fault.field.is_empty())
-        .take(FAULTS_MAX)
+        .take(FAULTS_MAX + 1)
         .collect()
 }
 
@@ -579,5 +581,22 @@ mod tests {
         assert_eq!(fields(deep), ["lines[0].sku"]);
         assert_eq!(fields(r#"{"shipping_address": {}}"#).len(), 4);
         assert_eq!(fields(r#"{"shipping_address": "here"}"#), ["shipping_address"]);
+    }
+
+    #[test]
+    fn more_faults_than_are_named_are_told() {
+        let told = |line: &str, count: usize| {
+            let lines = vec![line; count].join(",");
+            let error = parse::<NewCart>(format!(r#"{{"lines": [{lines}]}}"#).as_bytes());
+            let error = error.expect_err("faults");
+            (error.fields().len(), error.detail().to_owned())
+        };
+        let many = "more than 50 fields need attention: 50 are named".to_owned();
+        let broken = r#"{"sku": "a", "quantity": 0}"#;
+        assert_eq!(told(broken, 50), (50, "50 fields need attention".to_owned()));
+        assert_eq!(told(broken, 51), (50, many));
+        // So many that not all can be looked for.
+        let (named, detail) = told(r#"{"quantity": {}, "colour": 1}"#, 90);
+        assert!(named <= 50 && !detail.starts_with(&named.to_string()), "{named}: {detail}");
     }
 }

@@ -7,7 +7,6 @@ use crate::domain::order;
 use crate::http::api::cart::problem::{CartChanged, CartIncomplete, CartSpent};
 use crate::http::api::order::problem::not_ordered;
 use crate::http::edge::error::Error;
-use crate::http::edge::faults::FAULTS_MAX;
 use crate::http::edge::problem::{Code, FieldError};
 
 /// The rule that an expected total breaks.
@@ -47,7 +46,7 @@ pub fn too_many_units(full: &[FullLine], field: impl Fn(usize) -> String) -> Err
             left => format!("must be at most {left}: a line has at most {QUANTITY_MAX} units"),
         },
     };
-    Error::invalid(full.iter().take(FAULTS_MAX).map(fault).collect())
+    Error::invalid(full.iter().map(fault).collect())
 }
 
 impl From<CheckoutRefusal> for Error {
