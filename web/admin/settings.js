@@ -17,6 +17,7 @@ const GROUPS = [
 const NAMES = {
   checkout: "Checkout", imports: "Imports of products", "products.cached_secs": "Cache of the product list", "projections.paused": "Pause of the lists of orders and stock",
   "rates.browse": "Limit for browsing", "rates.cart": "Limit for carts", "rates.checkout": "Limit for checkouts", "rates.operate": "Limit for operators",
+  "rates.guest_cart": "Limit for carts of guests", "rates.guest_checkout": "Limit for checkouts of guests",
   "sweep.period_secs": "Comparison with payment providers",
 };
 const HISTORY_MAX = 20;

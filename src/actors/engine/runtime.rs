@@ -34,7 +34,7 @@ pub const PRODUCTS_CACHED_MAX_SECS: u64 = 3_600;
 
 /// Rate limits of one client, in requests per minute; after a pause, a client may send a whole
 /// minute's requests at once. 0 is unlimited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rates {
     /// Browsing.
@@ -49,6 +49,18 @@ pub struct Rates {
     /// Requests of operators.
     #[garde(custom(within(0..=RATE_MAX)))]
     pub operate: u32,
+    /// Changes of carts of a buyer without a key, from a public IP address.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub guest_cart: u32,
+    /// Checkouts, and reads of orders, of such a buyer.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub guest_checkout: u32,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self { browse: 0, cart: 0, checkout: 0, operate: 0, guest_cart: 600, guest_checkout: 120 }
+    }
 }
 
 /// The values of settings that nobody has changed.
@@ -448,6 +460,8 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
         rate("cart", rates.cart, "Creating and filling carts"),
         rate("checkout", rates.checkout, "Checkout, and reading an order"),
         rate("operate", rates.operate, "Operators"),
+        rate("guest_cart", rates.guest_cart, "Carts of buyers without a key, by public IP address"),
+        rate("guest_checkout", rates.guest_checkout, "Their checkouts, and reading their orders"),
         number(
             "sweep.period_secs",
             defaults.sweep_secs,
@@ -485,6 +499,8 @@ fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current 
             cart: rate("cart"),
             checkout: rate("checkout"),
             operate: rate("operate"),
+            guest_cart: rate("guest_cart"),
+            guest_checkout: rate("guest_checkout"),
         },
         checkout: on("checkout"),
         imports: on("imports"),

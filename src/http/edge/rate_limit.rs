@@ -23,16 +23,29 @@ const PER: Duration = Duration::from_secs(60);
 const TRIES: u32 = 20;
 const TRY_EVERY: Duration = Duration::from_secs(30);
 
-/// The rate limit of a class, if it has one.
-fn limit(rates: &Rates, class: Class) -> Option<Limit> {
-    let count = match class {
-        Class::Browse => rates.browse,
-        Class::Cart => rates.cart,
-        Class::Checkout => rates.checkout,
-        Class::Operate => rates.operate,
-        Class::Health => 0,
+/// The rate limit of a class, if it has one: the lower one for a `guest`.
+fn limit(rates: &Rates, class: Class, guest: bool) -> Option<Limit> {
+    let (of_all, of_guests) = match class {
+        Class::Browse => (rates.browse, 0),
+        Class::Cart => (rates.cart, rates.guest_cart),
+        Class::Checkout => (rates.checkout, rates.guest_checkout),
+        Class::Operate => (rates.operate, 0),
+        Class::Health => (0, 0),
     };
-    (count > 0).then_some(Limit { count, per: PER })
+    let limits = [of_all, if guest { of_guests } else { 0 }];
+    let count = limits.into_iter().filter(|count| *count > 0).min()?;
+    Some(Limit { count, per: PER })
+}
+
+/// Whether an address is one of a single client on the Internet. Others are of this machine or of a
+/// private network, often of a proxy that is not listed as trusted.
+const fn is_public(from: IpAddr) -> bool {
+    match from {
+        IpAddr::V4(from) => !from.is_loopback() && !from.is_private() && !from.is_link_local(),
+        IpAddr::V6(from) => {
+            !from.is_loopback() && !from.is_unique_local() && !from.is_unicast_link_local()
+        }
+    }
 }
 
 /// A client's rate limit, and the requests that are left.
@@ -78,7 +91,8 @@ pub async fn count(
     principal: &Principal,
     from: IpAddr,
 ) -> Result<Option<RateLimitState>, Error> {
-    let Some(limit) = limit(rates, class) else {
+    let guest = matches!(principal, Principal::Anyone) && is_public(from);
+    let Some(limit) = limit(rates, class, guest) else {
         return Ok(None);
     };
     let client = match principal {
@@ -149,8 +163,27 @@ mod tests {
         assert_eq!(header("retry-after"), ["30"]);
         assert!(count(Class::Browse, 2).await.is_ok());
         for _ in 0..100 {
-            assert!(count(Class::Cart, 1).await.is_ok_and(|counted| counted.is_none()));
+            assert!(count(Class::Operate, 1).await.is_ok_and(|counted| counted.is_none()));
         }
+    }
+
+    #[tokio::test]
+    async fn guests_from_public_addresses_have_a_limit_by_default() {
+        let (cache, rates) = (Cache::in_process(), Rates::default());
+        let guest = Principal::Anyone;
+        let count = async |class, from: &str| {
+            count(&cache, &rates, class, &guest, from.parse().unwrap()).await
+        };
+        for _ in 0..rates.guest_checkout {
+            assert!(count(Class::Checkout, "203.0.113.7").await.is_ok_and(|all| all.is_some()));
+        }
+        assert!(count(Class::Checkout, "203.0.113.7").await.is_err());
+        assert!(count(Class::Checkout, "2001:db8::").await.is_ok());
+        for from in ["127.0.0.1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "::1", "fd00::1"] {
+            assert!(count(Class::Checkout, from).await.is_ok_and(|all| all.is_none()), "{from}");
+        }
+        let limit = |guest| limit(&Rates { cart: 5, ..rates }, Class::Cart, guest);
+        assert_eq!((limit(true).unwrap().count, limit(false).unwrap().count), (5, 5));
     }
 
     #[tokio::test]
