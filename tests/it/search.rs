@@ -344,13 +344,14 @@ async fn products_and_stock_are_found_by_any_part_of_sku_and_name((site, _): Sho
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reserved_stock_is_listed_with_hold_expiry() {
-    let site = Site::open().await;
+    let mut site = Site::open().await;
     for sku in ["A-1", "A-2", "B-1"] {
         site.sell(sku, 100, 5).await;
     }
+    // Its payment is in progress as long as the provider does not answer.
+    site.stop_psp().await;
     let cart = site.cart(&[("A-2", 3)]).await;
-    let declined = site.checkout(&cart, "key", "tok_declined", 10).await;
-    assert_eq!(declined.status, 402, "{}", declined.body);
+    site.checkout(&cart, "key", "tok_ok", 0).await.expect(202);
     let find = async |query: &str| {
         let page = site.admin(Method::GET, &format!("/stock?{query}"), None).await.expect(200);
         column(&page, "sku")

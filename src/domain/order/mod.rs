@@ -335,7 +335,8 @@ impl Order {
                 !self.stuck.is_empty() || self.alert.is_some()
             }
             Phase::AwaitingPayment => {
-                !self.has_open_reversal() || !self.stuck.is_empty() || self.alert.is_some()
+                let settled = !self.has_open_reversal() && self.hold_yields;
+                settled || !self.stuck.is_empty() || self.alert.is_some()
             }
             Phase::Confirmed | Phase::Cancelling | Phase::Cancelled => true,
         }

@@ -113,7 +113,7 @@ fn out_of_stock_and_declines() {
         "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 [yield:1]",
     );
     let yielded = Step::from(Command::HoldYielded { generation: 1 });
-    let open = then(declined_once.clone(), &[yielded.clone()]);
+    let open = then(declined_once.clone(), std::slice::from_ref(&yielded));
     check(open.clone(), "awaiting_payment awaiting_payment/declined/unfulfilled 0-0 due 2249 []");
     check(
         then(open, &[pay(), yielded, reserved(2), declined(2)]),
