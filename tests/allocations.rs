@@ -123,7 +123,7 @@ fn the_saga_of_an_order() {
 
 #[test]
 fn a_cart_of_two_lines() {
-    let line = |sku: Sku| NewLine { sku, quantity: 2, agreed_price: None };
+    let line = |sku: Sku| NewLine { sku, quantity: 2, agreed_price: None, agreed_until: None };
     let [first, second] = skus().map(line);
     let details = Details {
         email: Some(Some("ada@example.com".into())),
@@ -135,10 +135,11 @@ fn a_cart_of_two_lines() {
         currency: Currency::GBP,
         details: Box::new(details),
         lines: vec![first],
+        lines_max: cart::LINES_MAX,
     };
     let commands = [
         create,
-        cart::Command::AddLines { lines: vec![second] },
+        cart::Command::AddLines { lines: vec![second], lines_max: cart::LINES_MAX },
         cart::Command::Spend { order: id(1) },
     ];
     assert_eq!(counts(Cart::default(), &commands), (26, 23));

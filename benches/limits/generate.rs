@@ -243,6 +243,7 @@ impl Generator {
             currency: Currency::GBP,
             details: Box::new(shop::details(number % 100_000)),
             lines: shop::lines(&skus),
+            lines_max: cart::LINES_MAX,
         };
         let cart_id = cart::entity_id(CartId(key));
         cart.act(&mut self.batch, &cart_id, &create, &by("buyer"), at)?;

@@ -99,7 +99,12 @@ pub fn details(buyer: u64) -> Details {
 
 /// A line of one unit for each SKU.
 pub fn lines(skus: &[Sku]) -> Vec<NewLine> {
-    let line = |sku: &Sku| NewLine { sku: sku.clone(), quantity: 1, agreed_price: None };
+    let line = |sku: &Sku| NewLine {
+        sku: sku.clone(),
+        quantity: 1,
+        agreed_price: None,
+        agreed_until: None,
+    };
     skus.iter().map(line).collect()
 }
 
@@ -110,6 +115,7 @@ pub async fn cart(node: &Node, buyer: u64, skus: &[Sku]) -> Outcome<CartId> {
         currency: Currency::GBP,
         details: Box::new(details(buyer)),
         lines: lines(skus),
+        lines_max: cart::LINES_MAX,
     };
     let cause = Cause { by: "buyer".into(), ..Cause::default() };
     node.carts.create(&cart::entity_id(id), create, cause, |_| ()).await?;

@@ -8,6 +8,7 @@ use crate::domain::cart::Cart;
 use crate::domain::id::Sku;
 use crate::domain::money::InvalidMoney;
 use crate::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
+use crate::domain::time::Timestamp;
 use crate::store;
 use crate::store::product::Row;
 
@@ -76,13 +77,13 @@ pub struct Pricing {
 }
 
 impl Pricing {
-    /// Prices a cart.
+    /// Prices a cart, as it is at `now`.
     ///
     /// # Errors
     /// [`store::Error`] if products cannot be read.
-    pub async fn price(&self, cart: &Cart) -> Result<PricedCart, store::Error> {
+    pub async fn price(&self, cart: &Cart, now: Timestamp) -> Result<PricedCart, store::Error> {
         let mut requirements = Vec::new();
-        let lines = self.price_lines(cart, &mut requirements).await?;
+        let lines = self.price_lines((cart, now), &mut requirements).await?;
         if cart.lines().is_empty() {
             requirements.push(Requirement::LinesMissing);
         }
@@ -110,7 +111,7 @@ impl Pricing {
 
     async fn price_lines(
         &self,
-        cart: &Cart,
+        (cart, now): (&Cart, Timestamp),
         requirements: &mut Vec<Requirement>,
     ) -> Result<Vec<PricedLine>, store::Error> {
         let mut lines = Vec::with_capacity(cart.lines().len());
@@ -122,7 +123,8 @@ impl Pricing {
                 .and_then(|currency| product?.prices.get(&currency))
                 .filter(|_| product.is_some_and(|product| product.active))
                 .copied();
-            let price = line.agreed_price.filter(|_| product.is_some()).or(listed);
+            let agreed = line.agreed_price_at(now);
+            let price = agreed.filter(|_| product.is_some()).or(listed);
             let name = product.map(|product| product.name.clone()).unwrap_or_default();
             let rate = product.map(|product| product.tax_rate).unwrap_or_default();
             let named = (line.sku.clone(), name);
@@ -154,7 +156,7 @@ impl Pricing {
                 total: 0,
                 tax: 0,
             });
-            let agreed = line.agreed_price.is_some();
+            let agreed = agreed.is_some();
             lines.push(PricedLine { line: line_of, agreed, available, product: row });
         }
         Ok(lines)

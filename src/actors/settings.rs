@@ -7,6 +7,7 @@ use std::sync::Arc;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::cart::LINES_MAX;
 use crate::domain::limits::{holds, within};
 use crate::domain::money::{Currency, parse_currency};
 use crate::domain::order::CapturePolicy;
@@ -67,6 +68,12 @@ pub struct ShopSettings {
     /// How long an order's token is valid after the day of its issue, in days.
     #[garde(custom(within(1..=3_650)))]
     pub order_token_days: i64,
+    /// How long a price that was agreed for a line of a cart holds, in days.
+    #[garde(custom(within(1..=3_650)))]
+    pub agreed_price_days: i64,
+    /// The most lines that a buyer without a key may put into a cart.
+    #[garde(custom(within(1..=LINES_MAX)))]
+    pub guest_cart_lines: usize,
     /// When the money of a confirmed order is captured.
     pub capture: CapturePolicy,
     /// How often due timers are looked for, in milliseconds.
@@ -86,6 +93,12 @@ impl ShopSettings {
     pub const fn order_token_lifetime(&self) -> Span {
         Span::from_secs(self.order_token_days * 24 * 3600)
     }
+
+    /// How long an agreed price holds.
+    #[must_use]
+    pub const fn agreed_price_lifetime(&self) -> Span {
+        Span::from_secs(self.agreed_price_days * 24 * 3600)
+    }
 }
 
 fn minor_units(currency: &Currency, (): &()) -> garde::Result {
@@ -104,6 +117,8 @@ impl Default for ShopSettings {
             hold_secs: 15 * 60,
             payment_deadline_secs: 30 * 60,
             order_token_days: 180,
+            agreed_price_days: 30,
+            guest_cart_lines: 200,
             capture: CapturePolicy::default(),
             timer_poll_ms: 1_000,
             projection_pause_ms: 50,

@@ -37,9 +37,20 @@ pub struct Line {
     /// The number of units.
     #[serde(rename = "qty")]
     pub quantity: i64,
-    /// A price that was agreed for this line only.
+    /// A price that was agreed for these units of this line only.
     #[serde(rename = "price", default, skip_serializing_if = "Option::is_none")]
     pub agreed_price: Option<UnitPrice>,
+    /// Until when the agreed price holds; `None` for as long as the cart is open.
+    #[serde(rename = "until", default, skip_serializing_if = "Option::is_none")]
+    pub agreed_until: Option<Timestamp>,
+}
+
+impl Line {
+    /// The agreed price, if there is one that holds at `now`.
+    #[must_use]
+    pub fn agreed_price_at(&self, now: Timestamp) -> Option<UnitPrice> {
+        self.agreed_price.filter(|_| self.agreed_until.is_none_or(|until| now < until))
+    }
 }
 
 /// A new line.
@@ -49,8 +60,11 @@ pub struct NewLine {
     pub sku: Sku,
     /// Units, 1 to [`QUANTITY_MAX`].
     pub quantity: i64,
-    /// A price that was agreed for this line only.
+    /// A price that was agreed for these units of this line only.
     pub agreed_price: Option<UnitPrice>,
+    /// Until when the agreed price holds.
+    #[serde(default)]
+    pub agreed_until: Option<Timestamp>,
 }
 
 /// What a buyer enters for an order in addition to the lines. `None` leaves a field unchanged,
@@ -166,6 +180,7 @@ impl Cart {
             sku: line.sku.clone(),
             quantity: line.quantity,
             agreed_price: line.agreed_price,
+            agreed_until: line.agreed_until,
         });
         Some(Command::Replace {
             order,
@@ -222,7 +237,7 @@ impl Cart {
 
     /// Returns the lines that an addition creates or changes. Units of a SKU are added to its
     /// existing line if the agreed price is the same.
-    fn added(&self, new: &[NewLine]) -> Result<Vec<Line>, Rejection> {
+    fn added(&self, new: &[NewLine], lines_max: usize) -> Result<Vec<Line>, Rejection> {
         let mut lines: Vec<Line> = Vec::with_capacity(new.len());
         let mut last = self.last_line;
         let mut full = Vec::new();
@@ -235,6 +250,7 @@ impl Cart {
             };
             let merged = if let Some(there) = lines.iter_mut().find(same) {
                 there.quantity += line.quantity;
+                there.agreed_until = line.agreed_until;
                 there.quantity
             } else {
                 let there = self
@@ -249,8 +265,8 @@ impl Cart {
                     |there| there.id,
                 );
                 let quantity = line.quantity + there.map_or(0, |there| there.quantity);
-                let (sku, agreed_price) = (line.sku.clone(), line.agreed_price);
-                lines.push(Line { id, sku, quantity, agreed_price });
+                let NewLine { sku, agreed_price, agreed_until, .. } = line.clone();
+                lines.push(Line { id, sku, quantity, agreed_price, agreed_until });
                 quantity
             };
             if merged > QUANTITY_MAX {
@@ -262,8 +278,9 @@ impl Cart {
             return Err(Rejection::TooManyUnits { full });
         }
         let fresh = lines.iter().filter(|line| line.id > self.last_line).count();
-        if self.lines.len() + fresh > LINES_MAX {
-            return Err(Rejection::TooManyLines);
+        let lines_max = lines_max.min(LINES_MAX);
+        if fresh > 0 && self.lines.len() + fresh > lines_max {
+            return Err(Rejection::TooManyLines { lines_max });
         }
         Ok(lines)
     }
@@ -281,6 +298,9 @@ pub enum Command {
         details: Box<Details>,
         /// The first lines.
         lines: Vec<NewLine>,
+        /// The most lines that its caller may put into a cart, at most [`LINES_MAX`].
+        #[serde(default = "lines_max")]
+        lines_max: usize,
     },
     /// Creates it with the contents of a cart whose order was given up.
     Replace {
@@ -297,6 +317,9 @@ pub enum Command {
     AddLines {
         /// The lines.
         lines: Vec<NewLine>,
+        /// The most lines that its caller may put into a cart, at most [`LINES_MAX`].
+        #[serde(default = "lines_max")]
+        lines_max: usize,
     },
     /// Sets the units of a line; 0 is rejected, because removing is a command of its own.
     SetQuantity {
@@ -304,6 +327,10 @@ pub enum Command {
         line: u32,
         /// Units, 1 to [`QUANTITY_MAX`].
         quantity: i64,
+        /// Whether its caller may agree prices: the units of a line with an agreed price are a part
+        /// of what was agreed.
+        #[serde(default)]
+        agrees_prices: bool,
     },
     /// Removes a line.
     RemoveLine {
@@ -320,6 +347,10 @@ pub enum Command {
         /// The order.
         order: OrderId,
     },
+}
+
+const fn lines_max() -> usize {
+    LINES_MAX
 }
 
 /// An event of a cart.
@@ -374,8 +405,10 @@ pub enum Rejection {
     Quantity,
     #[error("must leave each line with at most 1000000 units")]
     TooManyUnits { full: Vec<FullLine> },
-    #[error("must leave the cart with at most 2000 lines")]
-    TooManyLines,
+    #[error("must leave the cart with at most {lines_max} lines")]
+    TooManyLines { lines_max: usize },
+    #[error("must stay {quantity}: the price of the line was agreed for so many units")]
+    AgreedQuantity { quantity: i64 },
 }
 
 /// Units that the line of the cart cannot take.
@@ -402,11 +435,11 @@ impl entity::Noun for Cart {
 
     fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
         match command {
-            Command::Create { currency, details, lines } => {
-                Ok(vec![self.created(*currency, details, lines)?])
+            Command::Create { currency, details, lines, lines_max } => {
+                Ok(vec![self.created(*currency, details, (lines, *lines_max))?])
             }
             Command::Replace { order, currency, details, lines } => {
-                let created = self.created(*currency, details, lines)?;
+                let created = self.created(*currency, details, (lines, LINES_MAX))?;
                 Ok(vec![created, Event::Replaced { order: *order }])
             }
             Command::Spend { order } if self.spent_on == Some(*order) => Ok(Vec::new()),
@@ -469,27 +502,32 @@ impl Cart {
         &self,
         currency: Currency,
         details: &Details,
-        lines: &[NewLine],
+        (lines, lines_max): (&[NewLine], usize),
     ) -> Result<Event, Rejection> {
         if self.currency.is_some() {
             return Err(Rejection::Exists);
         }
-        let (details, lines) = (Box::new(details.clone()), self.added(lines)?);
+        let (details, lines) = (Box::new(details.clone()), self.added(lines, lines_max)?);
         Ok(Event::Created { currency, details, lines })
     }
 
     /// Returns the events of a command that changes an open cart.
     fn change(&self, command: &Command) -> Result<Vec<Event>, Rejection> {
         match command {
-            Command::AddLines { lines } if lines.is_empty() => Ok(Vec::new()),
-            Command::AddLines { lines } => Ok(vec![Event::LinesSet { lines: self.added(lines)? }]),
-            Command::SetQuantity { line, quantity } => {
+            Command::AddLines { lines, .. } if lines.is_empty() => Ok(Vec::new()),
+            Command::AddLines { lines, lines_max } => {
+                Ok(vec![Event::LinesSet { lines: self.added(lines, *lines_max)? }])
+            }
+            Command::SetQuantity { line, quantity, agrees_prices } => {
                 let there = self.line(*line)?;
                 if !(1..=QUANTITY_MAX).contains(quantity) {
                     return Err(Rejection::Quantity);
                 }
                 if there.quantity == *quantity {
                     return Ok(Vec::new());
+                }
+                if there.agreed_price.is_some() && !agrees_prices {
+                    return Err(Rejection::AgreedQuantity { quantity: there.quantity });
                 }
                 let changed = Line { quantity: *quantity, ..there.clone() };
                 Ok(vec![Event::LinesSet { lines: vec![changed] }])

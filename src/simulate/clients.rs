@@ -233,8 +233,13 @@ impl Clients {
         let send = || {
             let fleet = fleet.clone();
             async move {
-                let lines = vec![NewLine { sku: sku(line), quantity: 1, agreed_price: None }];
-                let command = cart::Command::AddLines { lines };
+                let lines = vec![NewLine {
+                    sku: sku(line),
+                    quantity: 1,
+                    agreed_price: None,
+                    agreed_until: None,
+                }];
+                let command = cart::Command::AddLines { lines, lines_max: cart::LINES_MAX };
                 let cause = cause("buyer", &format!("{cart}-edit-{edit}"));
                 let read = |view: View<'_, Cart>| view.seq;
                 let ask = async |node: Arc<Node>| {
@@ -575,11 +580,13 @@ fn create(buyer: &PlannedBuyer) -> cart::Command {
             delivery_option: Some(Some("standard".into())),
             ..Details::default()
         }),
+        lines_max: cart::LINES_MAX,
         lines: lines
             .map(|(number, quantity)| NewLine {
                 sku: sku(*number),
                 quantity: *quantity,
                 agreed_price: None,
+                agreed_until: None,
             })
             .collect(),
     }

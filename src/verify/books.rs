@@ -160,7 +160,9 @@ impl Books {
         }
         let fault = match self.carts.sealed.remove(&key) {
             None => "it was placed before its cart was spent on it",
-            Some(cart) if !same_lines(&cart, placed) => "its lines differ from those of its cart",
+            Some(cart) if !same_lines(&cart, (placed, record.at)) => {
+                "its lines differ from those of its cart"
+            }
             Some(_) => return,
         };
         self.findings.add(Invariant::I1, &record.entity, &[record.pos], fault);

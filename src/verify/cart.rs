@@ -11,6 +11,7 @@ use crate::domain::cart::{Cart, Event};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::order::Placed;
+use crate::domain::time::Timestamp;
 
 /// The number of open carts in memory beyond which they are evicted.
 const AWAKE_MAX: usize = 100_000;
@@ -102,13 +103,13 @@ impl Carts {
 }
 
 /// Whether an order has a cart's lines: the same ids, SKUs and units, and the unit price where the
-/// cart's line has an agreed one.
-pub(super) fn same_lines(cart: &Cart, placed: &Placed) -> bool {
+/// cart's line has an agreed one that had not expired when the order was placed, at `placed_at`.
+pub(super) fn same_lines(cart: &Cart, (placed, placed_at): (&Placed, Timestamp)) -> bool {
     cart.lines().len() == placed.lines.len()
         && cart.lines().iter().zip(&placed.lines).all(|(line, frozen)| {
             line.id == frozen.id
                 && line.sku == frozen.sku
                 && line.quantity == frozen.quantity
-                && line.agreed_price.is_none_or(|price| price == frozen.unit_price)
+                && line.agreed_price_at(placed_at).is_none_or(|price| price == frozen.unit_price)
         })
 }

@@ -69,8 +69,13 @@ async fn cart_change_during_checkout_is_ordered_or_refused() {
         carts.push(shop.cart(&[("LAMP", 1)]).await);
     }
     let buyers = carts.iter().map(|cart| async {
-        let mug = NewLine { sku: "MUG".parse().unwrap(), quantity: 1, agreed_price: None };
-        let add = cart::Command::AddLines { lines: vec![mug] };
+        let mug = NewLine {
+            sku: "MUG".parse().unwrap(),
+            quantity: 1,
+            agreed_price: None,
+            agreed_until: None,
+        };
+        let add = cart::Command::AddLines { lines: vec![mug], lines_max: cart::LINES_MAX };
         let entity = cart::entity_id(*cart);
         let added = shop.node.carts.ask(&entity, add, Cause::default(), |_| ());
         let (added, placed) = tokio::join!(added, shop.checkout(*cart, "tok_ok"));

@@ -3,6 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use futures_util::future::join_all;
+use kontor::actors::engine::clock::Clock;
+use kontor::app::App;
+use kontor::config::Config;
+use kontor::domain::time::Span;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,6 +26,12 @@ async fn pay(site: &Site, cart: &str, key: &str) -> Answer {
     let request = site.request(Method::POST, &path).bearer_auth(buyer_tokens::token(cart));
     let request = request.header("Idempotency-Key", key).header("Prefer", "wait=30");
     site.send(request.json(&body)).await
+}
+
+/// A call of the store surface with a key.
+async fn keyed(site: &Site, method: Method, path: &str, body: Option<Value>) -> Answer {
+    let url = format!("{}/v1/store{path}", site.url());
+    site.send(site.web.request(method, url).bearer_auth(&site.key).json(&body)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,4 +131,75 @@ async fn cards_that_are_declined_keep_no_unit_from_buyers_who_pay() {
     tokio::join!(join_all((0..10).map(attack)), honest);
     assert_eq!(site.level("LAMP").await["allocated"], UNITS);
     site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agreed_price_is_for_its_quantity_and_its_time() {
+    let clock = Clock::by_hand(Clock::system().now());
+    let now = clock.clone();
+    let start = async move |config: &Config| App::start_at(config, now).await.unwrap();
+    let site = Site::started(|_| {}, start).await;
+    site.sell("LAMP", 1_000, 99).await;
+    let agreed = json!({"amount": 700, "currency": "GBP"});
+    let lines = json!({"lines": [{"sku": "LAMP", "quantity": 10, "unit_price": agreed}]});
+    let cart = site.store(Method::POST, "/carts", None).await.expect(201);
+    let id = cart["id"].as_str().unwrap().to_owned();
+    let cart = keyed(&site, Method::POST, &format!("/carts/{id}/lines"), Some(lines)).await;
+    let line = &cart.expect(200)["lines"][0];
+    assert_eq!(
+        (&line["unit_price"]["amount"], &line["total"]["amount"]),
+        (&json!(700), &json!(7_000))
+    );
+    assert!(line["unit_price_until"].is_string(), "{line}");
+
+    let path = format!("/carts/{id}/lines/1");
+    for quantity in [9, 11] {
+        let body = Some(json!({"quantity": quantity}));
+        let refused = site.store(Method::PATCH, &path, body).await;
+        assert_eq!(
+            (refused.status, &refused.body["errors"][0]["field"]),
+            (422, &json!("quantity"))
+        );
+        assert_eq!(
+            refused.body["errors"][0]["message"],
+            "must stay 10: the price of the line was agreed for so many units"
+        );
+    }
+    let more = json!({"sku": "LAMP", "quantity": 1});
+    let cart =
+        site.store(Method::POST, &format!("/carts/{id}/lines"), Some(more)).await.expect(200);
+    assert_eq!(cart["lines"][1]["unit_price"]["amount"], 1_000);
+    assert_eq!(cart["lines"][1]["unit_price_until"], Value::Null);
+    keyed(&site, Method::PATCH, &path, Some(json!({"quantity": 11}))).await.expect(200);
+
+    clock.turn(Span::from_secs(30 * 24 * 3_600 - 1));
+    let cart = site.store(Method::GET, &format!("/carts/{id}"), None).await.expect(200);
+    assert_eq!(cart["lines"][0]["unit_price"]["amount"], 700);
+    // A change keeps the cart, but not the price.
+    site.store(Method::PATCH, &format!("/carts/{id}"), Some(json!({"reference": "PO 7"})))
+        .await
+        .expect(200);
+    clock.turn(Span::from_secs(2));
+    let cart = site.store(Method::GET, &format!("/carts/{id}"), None).await.expect(200);
+    let line = &cart["lines"][0];
+    assert_eq!(
+        (&line["unit_price"]["amount"], &line["unit_price_until"]),
+        (&json!(1_000), &Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buyer_without_a_key_fills_a_cart_with_fewer_lines() {
+    let site = Site::with(|config| config.shop.guest_cart_lines = 2).await;
+    for sku in ["A", "B", "C"] {
+        site.sell(sku, 100, 9).await;
+    }
+    let cart = site.cart(&[("A", 1), ("B", 1)]).await;
+    let path = format!("/carts/{cart}/lines");
+    let line = |sku: &str| Some(json!({"sku": sku, "quantity": 1}));
+    let refused = site.store(Method::POST, &path, line("C")).await;
+    assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (422, &json!("lines")));
+    assert_eq!(refused.body["errors"][0]["message"], "must leave the cart with at most 2 lines");
+    keyed(&site, Method::POST, &path, line("C")).await.expect(200);
+    site.store(Method::POST, &path, line("A")).await.expect(200);
 }

@@ -134,11 +134,13 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
         sku: sku.parse().unwrap(),
         quantity: *quantity,
         agreed_price: None,
+        agreed_until: None,
     });
     let create = cart::Command::Create {
         currency: Currency::GBP,
         details: Box::new(details),
         lines: lines.collect(),
+        lines_max: cart::LINES_MAX,
     };
     let entity = cart::entity_id(id);
     node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();

@@ -338,7 +338,7 @@ impl CheckoutFlow {
         cart: &cart::Cart,
         expected: Option<Money>,
     ) -> Result<order::Placed, CheckoutRefusal> {
-        let priced = self.pricing.price(cart).await?;
+        let priced = self.pricing.price(cart, self.clock.now()).await?;
         if !priced.requirements.is_empty() {
             return Err(CheckoutRefusal::Incomplete(priced.requirements));
         }

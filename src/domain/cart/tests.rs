@@ -9,7 +9,7 @@ use crate::domain::id::Key;
 const DAY: i64 = 24 * 3_600_000;
 
 fn new(sku: &str, quantity: i64) -> NewLine {
-    NewLine { sku: sku.parse().unwrap(), quantity, agreed_price: None }
+    NewLine { sku: sku.parse().unwrap(), quantity, agreed_price: None, agreed_until: None }
 }
 
 fn agreed(sku: &str, quantity: i64, price: &str) -> NewLine {
@@ -17,15 +17,20 @@ fn agreed(sku: &str, quantity: i64, price: &str) -> NewLine {
 }
 
 fn create(lines: Vec<NewLine>) -> Command {
-    Command::Create { currency: Currency::GBP, details: Box::default(), lines }
+    Command::Create {
+        currency: Currency::GBP,
+        details: Box::default(),
+        lines,
+        lines_max: LINES_MAX,
+    }
 }
 
 fn add(lines: Vec<NewLine>) -> Command {
-    Command::AddLines { lines }
+    Command::AddLines { lines, lines_max: LINES_MAX }
 }
 
 fn amount(line: u32, quantity: i64) -> Command {
-    Command::SetQuantity { line, quantity }
+    Command::SetQuantity { line, quantity, agrees_prices: false }
 }
 
 fn remove(line: u32) -> Command {
@@ -113,6 +118,44 @@ fn numbers_at_the_edge_are_refused() {
     let mut cart = Cart::default();
     take(&mut cart, 0, &full.1).unwrap();
     assert_eq!(take(&mut cart, 0, &add(vec![new("S7", 1)])), Ok(1));
+}
+
+#[test]
+fn units_of_an_agreed_price_are_changed_by_who_may_agree_prices() {
+    let mut cart = Cart::default();
+    take(&mut cart, 0, &create(vec![agreed("A", 10, "5"), new("B", 1)])).unwrap();
+    let kept = Rejection::AgreedQuantity { quantity: 10 };
+    assert_eq!(take(&mut cart, 0, &amount(1, 11)), Err(kept.clone()));
+    assert_eq!(take(&mut cart, 0, &amount(1, 9)), Err(kept));
+    assert_eq!(take(&mut cart, 0, &amount(1, 10)), Ok(0));
+    let changed = Command::SetQuantity { line: 1, quantity: 11, agrees_prices: true };
+    assert_eq!(take(&mut cart, 0, &changed), Ok(1));
+    take(&mut cart, 0, &add(vec![new("A", 2)])).unwrap();
+    let units: Vec<_> = cart.lines().iter().map(|line| line.quantity).collect();
+    assert_eq!(units, [11, 1, 2], "more units have the price of the list");
+}
+
+#[test]
+fn a_caller_has_its_own_limit_of_lines() {
+    let lines = |count: usize| (0..count).map(|n| new(&format!("S{n}"), 1)).collect::<Vec<_>>();
+    let few = |lines| Command::AddLines { lines, lines_max: 3 };
+    let mut cart = Cart::default();
+    take(&mut cart, 0, &create(lines(2))).unwrap();
+    assert_eq!(take(&mut cart, 0, &few(lines(3))), Ok(1));
+    let too_many = Rejection::TooManyLines { lines_max: 3 };
+    assert_eq!(take(&mut cart, 0, &few(lines(4))), Err(too_many));
+    take(&mut cart, 0, &add(lines(9))).unwrap();
+    assert_eq!(take(&mut cart, 0, &few(lines(2))), Ok(1), "lines that are there take more units");
+}
+
+#[test]
+fn an_agreed_price_holds_until_its_time() {
+    let until = Timestamp::from_millis(5);
+    let line = NewLine { agreed_until: Some(until), ..agreed("A", 1, "5") };
+    let mut cart = Cart::default();
+    take(&mut cart, 0, &create(vec![line])).unwrap();
+    let price = |millis| cart.lines()[0].agreed_price_at(Timestamp::from_millis(millis));
+    assert_eq!((price(4), price(5)), (Some("5".parse().unwrap()), None));
 }
 
 #[test]

@@ -161,11 +161,12 @@ impl Shop {
             delivery_option: Some(Some("standard".into())),
             ..Details::default()
         };
-        let line = NewLine { sku: sku(name), quantity, agreed_price: None };
+        let line = NewLine { sku: sku(name), quantity, agreed_price: None, agreed_until: None };
         let create = cart::Command::Create {
             currency: Currency::GBP,
             details: Box::new(details),
             lines: vec![line],
+            lines_max: cart::LINES_MAX,
         };
         self.node.carts.create(&cart::entity_id(id), create, cause(), |_| ()).await.unwrap();
         let idempotency = Idempotency { key: format!("key-{id}"), digest: 7 };

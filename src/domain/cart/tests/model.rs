@@ -129,7 +129,11 @@ impl List {
     }
 
     fn not_too_many(&self) -> Result<(), Rejection> {
-        if self.rows.len() > LINES_MAX { Err(Rejection::TooManyLines) } else { Ok(()) }
+        if self.rows.len() > LINES_MAX {
+            Err(Rejection::TooManyLines { lines_max: LINES_MAX })
+        } else {
+            Ok(())
+        }
     }
 
     /// The outcome of a step; on `Err` the list is discarded.
@@ -160,9 +164,13 @@ impl List {
                 self.add((0..*count).map(|n| (format!("S{n}"), None, 1)))?;
             }
             Step::SetQuantity(line, units) => {
+                let agreed = self.rows.iter().any(|row| row.0 == *line && row.2.is_some());
                 let there = self.units(*line)?;
                 if !(1..=QUANTITY_MAX).contains(units) {
                     return Err(Rejection::Quantity);
+                }
+                if agreed && there != units {
+                    return Err(Rejection::AgreedQuantity { quantity: *there });
                 }
                 return Ok(std::mem::replace(there, *units) != *units);
             }

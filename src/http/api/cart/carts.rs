@@ -30,7 +30,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::if_none_match::{ChangesBetweenVersions, public};
 use crate::http::edge::json_body::{Draft, Json};
-use crate::http::edge::principal::Scope;
+use crate::http::edge::principal::{Principal, Scope};
 use crate::http::edge::problem::Code;
 
 /// Creates a cart.
@@ -57,7 +57,7 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
     check_delivery(&call, &details, currency, &mut faults);
     faults.check()?;
     let currency = currency.unwrap_or(call.node().settings.currency);
-    let command = Command::Create { currency, details, lines };
+    let command = Command::Create { currency, details, lines, lines_max: lines_max(&call) };
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let Some(key) = call.idempotency_key() else {
         let cart = CartId(call.node().clock.new_key());
@@ -133,7 +133,8 @@ pub async fn add_lines(
     let (lines, single) = new.list();
     let lines = checked_lines(&call, lines, Some(currency), single, &mut faults).await?;
     faults.check()?;
-    change(&call, cart, Command::AddLines { lines }, cause, |rejection| match rejection {
+    let command = Command::AddLines { lines, lines_max: lines_max(&call) };
+    change(&call, cart, command, cause, |rejection| match rejection {
         cart::Rejection::TooManyUnits { full } if single => {
             too_many_units(&full, |_| "quantity".to_owned())
         }
@@ -154,7 +155,9 @@ pub async fn set_quantity(
 ) -> Result<HttpResponse, Error> {
     let (cart, line) = (id(&path.0, "cart")?, id(&path.1, "line")?);
     let cause = call.cause(body.digest);
-    let command = Command::SetQuantity { line, quantity: body.value.quantity.get() };
+    let quantity = body.value.quantity.get();
+    let agrees_prices = call.principal().may(Scope::OrdersWrite);
+    let command = Command::SetQuantity { line, quantity, agrees_prices };
     change(&call, cart, command, cause, Error::from).await
 }
 
@@ -215,6 +218,14 @@ async fn change(
     answer(call, StatusCode::OK, cart, changed).await
 }
 
+/// The most lines that the caller may put into a cart.
+fn lines_max(call: &RequestParts) -> usize {
+    match call.principal() {
+        Principal::Anyone => call.node().settings.guest_cart_lines,
+        Principal::Key(_) | Principal::Session(_) => LINES_MAX,
+    }
+}
+
 /// Checks that the SKU of each line can be sold in the currency, and that the caller may set agreed
 /// prices, and adds all faults to `faults`. An unknown currency is a fault already.
 async fn checked_lines(
@@ -251,7 +262,10 @@ async fn checked_lines(
             faults.add(code, field("sku"), message);
         }
         let agreed_price = price.map(|(_, price)| price);
-        checked.push(cart::NewLine { sku, quantity: line.quantity.get(), agreed_price });
+        let until = call.now() + call.node().settings.agreed_price_lifetime();
+        let agreed_until = agreed_price.map(|_| until);
+        let quantity = line.quantity.get();
+        checked.push(cart::NewLine { sku, quantity, agreed_price, agreed_until });
     }
     Ok(checked)
 }
@@ -307,17 +321,19 @@ pub(super) async fn answer(
 ) -> Result<HttpResponse, Error> {
     let missing = || Error::from(host::Error::Rejected(cart::Rejection::NotFound));
     let currency = cart.currency().ok_or_else(missing)?;
-    let priced = call.node().pricing.price(&cart).await?;
+    let priced = call.node().pricing.price(&cart, call.now()).await?;
     let skus: Vec<Sku> = cart.lines().iter().map(|line| line.sku.clone()).collect();
     let stock = availability::read(call, &skus).await?;
-    let lines = priced.lines.iter().map(|priced| {
+    let lines = cart.lines().iter().zip(&priced.lines).map(|(chosen, priced)| {
         let line = &priced.line;
+        let until = chosen.agreed_until.filter(|_| priced.agreed);
         CartLine {
             id: line.id.to_string(),
             sku: line.sku.to_string(),
             name: line.name.clone(),
             quantity: line.quantity,
             unit_price: Price::new(line.unit_price, currency),
+            unit_price_until: until.map(|until| until.to_string()),
             tax_rate: line.tax_rate.to_string(),
             total: Money::new(line.total, currency),
             tax: Money::new(line.tax, currency),

@@ -164,7 +164,7 @@ async fn total_now(call: &RequestParts, cart: CartId) -> Result<Option<Money>, E
     let Some(currency) = cart.currency().filter(|_| cart.open(call.now()).is_ok()) else {
         return Ok(None);
     };
-    let priced = call.node().pricing.price(&cart).await?;
+    let priced = call.node().pricing.price(&cart, call.now()).await?;
     Ok(Some(Money::new(priced.totals.total, currency)))
 }
 

@@ -31,7 +31,8 @@ impl From<Rejection> for Error {
             Rejection::TooManyUnits { full } => {
                 too_many_units(&full, |index| format!("lines[{index}].quantity"))
             }
-            Rejection::TooManyLines => Self::field("lines", detail),
+            Rejection::TooManyLines { .. } => Self::field("lines", detail),
+            Rejection::AgreedQuantity { .. } => Self::field("quantity", detail),
         }
     }
 }

@@ -193,6 +193,10 @@ pub struct CartLine {
     pub name: String,
     pub quantity: i64,
     pub unit_price: Price,
+    /// Until when an agreed price holds, for the line's quantity; then the price of the product
+    /// applies. `null` for the price of the product.
+    #[schema(required, value_type = Option<schemas::Moment>)]
+    pub unit_price_until: Option<String>,
     #[schema(value_type = checked::TaxRate)]
     pub tax_rate: String,
     pub total: Money,

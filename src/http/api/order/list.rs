@@ -31,7 +31,7 @@ use crate::store::order::{Filter, Row, Sort};
 /// The most events of all orders of a page whose parts are shown: a page ends before it has more.
 const EVENTS_MAX: i64 = 20_000;
 /// The most lines of all orders of such a page.
-const LINES_MAX: i64 = 10_000;
+const PAGE_LINES_MAX: i64 = 10_000;
 
 /// Lists orders, by default the newest first.
 #[utoipa::path(get, path = "/v1/admin/orders", tag = "orders",
@@ -186,7 +186,7 @@ fn shorten(rows: &mut Vec<Row>) -> bool {
     let fits = |row: &Row| {
         events += row.version;
         lines += row.line_count;
-        events <= EVENTS_MAX && lines <= LINES_MAX
+        events <= EVENTS_MAX && lines <= PAGE_LINES_MAX
     };
     let shown = rows.iter().map(fits).take_while(|fits| *fits).count().max(1);
     rows.truncate(shown);
