@@ -77,6 +77,8 @@ impl Story {
                 "psp.reverse",
                 "ord.payment_given_up",
                 "ord.payment_reversed",
+                "sku.yielded",
+                "ord.hold_yielded",
                 "ord.payment_retried",
                 "sku.extended",
                 "ord.payment_requested",
