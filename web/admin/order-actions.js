@@ -295,10 +295,10 @@ function shareOf(line, order, quantity) {
  * What of the price of refunded units is not captured any more, instead of being refunded, in minor
  * units: at dispatch that of units that were not shipped.
  */
-function waivedOf(units, order) {
+function waivedOf(units, order, from) {
   const waivable = ([line, quantity]) => {
     if (order.capture_policy === "by_hand") return shareOf(line, order, quantity);
-    const shipped = Math.max(0, quantity - left(line));
+    const shipped = from === "fulfilled" ? quantity : Math.max(0, quantity - left(line));
     return order.capture_policy === "at_dispatch" ? shareOf(line, order, quantity) - shareOf(line, order, shipped) : 0;
   };
   return Math.min(order.left_to_capture.amount, units.reduce((sum, one) => sum + waivable(one), 0));
@@ -318,10 +318,12 @@ function refund(order) {
   const lines = order.lines.filter((line) => line.quantity > line.refunded);
   const most = (line) => line.quantity - line.refunded;
   const goods = units("lines", "Units to refund", lines, most, () => 0, (line) => `${some(Math.round(paidFor(line, order) / line.quantity))} each`);
-  const parts = ({ lines: chosen = [], delivery, amount }, now) => {
+  // Units of a line are of two kinds: which ones come back must be said.
+  const mixed = lines.some((line) => line.fulfilled > 0 && left(line) > 0);
+  const parts = ({ lines: chosen = [], from, delivery, amount }, now) => {
     const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity]).filter(([line]) => line);
     const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, quantity), 0);
-    const waived = waivedOf(known, now);
+    const waived = waivedOf(known, now, from);
     return { all: sum - waived + (minor(delivery, currency) ?? 0) + (minor(amount, currency) ?? 0), waived };
   };
   ask({
@@ -329,9 +331,13 @@ function refund(order) {
     intro: `${some(order.captured.amount)} captured${order.refunded.amount ? `, ${some(order.refunded.amount)} refunded already` : ""}. The delivery was ${money(order.totals.delivery)}.`,
     fields: [
       ...(lines.length ? [goods] : []),
+      ...(mixed ? [{ name: "from", label: "Which units", type: "select", options: [
+        ["unfulfilled", "Units that were not shipped: they will not be"], ["fulfilled", "Shipped units that came back"],
+        ["", "Units that were not shipped first, then shipped ones"],
+      ] }] : []),
       amountField("delivery", "Delivery", currency, { half: true }),
       amountField("amount", "Other amount", currency, { half: true }),
-      { name: "restock", label: "Put the goods back on sale", type: "checkbox" },
+      { name: "restock", label: "Put the goods back on sale; otherwise units that were not shipped are written off", type: "checkbox", value: !order.fulfillments.length },
       REASON,
     ],
     sum(values, now) {
@@ -344,7 +350,8 @@ function refund(order) {
         h("span", { class: "faint num", text: `of ${some(rest(now))} that can be refunded${less}` })];
     },
     act: (values, key, now) => {
-      const { lines: chosen = [], restock, reason } = values;
+      const { lines: all = [], from, restock, reason } = values;
+      const chosen = from ? all.map((line) => ({ ...line, from })) : all;
       const [delivery, amount] = [minor(values.delivery, currency), minor(values.amount, currency)];
       if (!chosen.length && !delivery && !amount) throw complaint("amount", "enter units, an amount for the delivery, or another amount");
       refuseMore("delivery", delivery, deliveryLeft(now), currency);

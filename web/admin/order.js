@@ -417,7 +417,7 @@ function goodsPart(order, correct) {
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? tracking(one.tracking) : null,
     correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));
-  const address = h("address", {}, addressLines(order.shipping_address).map((line) => h("span", { class: "block", text: line })));
+  const address = h("address", {}, [...addressLines(order.shipping_address), order.shipping_address.phone].filter(Boolean).map((line) => h("span", { class: "block", text: line })));
   return panel("Shipments", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
-    facts([["To", address], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
+    facts([["To", address], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number || order.phase.startsWith("cancel") ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
 }

@@ -498,8 +498,9 @@ impl Order {
         if self.wanted().iter().any(asked) {
             return Err(wrong("a capture is in progress"));
         }
-        let limit = (self.authorized() - self.captured() - self.capturing()).max(0);
-        let amount = amount.unwrap_or_else(|| limit.min(self.left_to_capture()));
+        let authorized = self.authorized() - self.captured() - self.capturing();
+        let limit = authorized.min(self.left_to_capture()).max(0);
+        let amount = amount.unwrap_or(limit);
         if amount < 1 || amount > limit {
             return Err(Rejection::CaptureTooLarge { limit });
         }

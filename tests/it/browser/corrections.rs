@@ -336,6 +336,34 @@ async fn the_system_page_is_renewed_in_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_a_part_shipped_order_says_which_units_come_back() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let path = format!("/orders/{order}");
+    let one = json!({"lines": [{"line": "1", "quantity": 1}]});
+    site.admin(Method::POST, &format!("{path}/fulfillments"), Some(one)).await.expect(200);
+    let page = site.browser(&format!("#{path}")).await;
+    page.button("Refund…").await;
+    page.until("document.activeElement.matches('.unit-row input')").await;
+    page.eval("document.activeElement.select()").await;
+    page.write("1").await;
+    page.sees("dialog", "otherwise units that were not shipped are written off").await;
+    let choose = "const one = document.querySelector('dialog [name=from]'); one.value = 'fulfilled'; \
+                  one.dispatchEvent(new Event('input', {bubbles: true})); \
+                  one.dispatchEvent(new Event('change', {bubbles: true}))";
+    page.eval(choose).await;
+    page.fill("reason", "broken in the post").await;
+    page.press_control("Enter").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees(".sums", "£10.00").await;
+    let order = site.admin(Method::GET, &path, None).await.expect(200);
+    let line = &order["lines"][0];
+    assert_eq!((&line["open"], &line["refunded"]), (&json!(1), &json!(1)), "{line:#}");
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refund_before_the_capture_says_what_will_not_be_captured() {
     let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
     site.sell("LAMP", 1_000, 99).await;

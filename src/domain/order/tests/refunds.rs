@@ -68,7 +68,8 @@ fn a_refund_first_reduces_what_is_still_to_be_captured() {
         then(more.clone(), &[refunded(1)]),
         "confirmed confirmed/partially_refunded/unfulfilled 2000-751 due 1249 []",
     );
-    refused(more, capture(None), "at most 249 minor units can be captured");
+    refused(more.clone(), capture(None), "at most 0 minor units can be captured");
+    refused(more, capture(Some(249)), "at most 0 minor units can be captured");
     // What is asked for is refunded.
     let lines = vec![RefundLineRequest { line: 1, quantity: 3, amount: Some(900), from: None }];
     let asked = Command::Refund(RefundRequest { lines, ..RefundRequest::default() });
