@@ -9,6 +9,7 @@ use futures_util::StreamExt as _;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::node::Node;
+use kontor::bus::key::ClusterKey;
 use kontor::bus::nats::Connection;
 use kontor::bus::{self, Calls, NatsProblems, Notices};
 use kontor::domain::stock;
@@ -29,7 +30,7 @@ const PINGS: usize = 50_000;
 const PINGERS: usize = 512;
 /// About the bytes of a command, and of its answer.
 const PING_BYTES: usize = 400;
-const SECRET: [u8; 32] = [7; 32];
+const KEY: ClusterKey = ClusterKey::new([7; 32]);
 
 /// Measures both sides.
 pub async fn run(setting: &Setting, reservations: usize) -> Outcome {
@@ -80,13 +81,13 @@ async fn node(name: &str, store: &str, nats: &str) -> Outcome<Arc<Node>> {
     let store = Store::connect(&store.into(), &Options::default()).await?;
     let bus = bus::Options { url: nats.to_owned(), ..bus::Options::default() };
     let clock = Clock::system();
-    let now = Arc::new(move || clock.now());
+    let now: bus::Now = Arc::new(move || clock.now());
     let nats = Connection::open(&bus, name).await?;
     let start = cluster::ClusterStart {
         options: cluster::Options { settle_ms: 100, ..cluster::Options::default() },
         node: name.to_owned(),
-        calls: Calls::new(nats.clone(), &bus, SECRET, name, now)?,
-        notices: Notices::new(nats.clone(), name, CancellationToken::new()),
+        calls: Calls::new(nats.clone(), &bus, KEY, name, Arc::clone(&now))?,
+        notices: Notices::new(nats.clone(), KEY, name, now, CancellationToken::new()),
         stream: None,
         bus,
         nats,

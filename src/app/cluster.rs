@@ -10,14 +10,15 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::cluster::ClusterStart;
+use crate::bus::key::ClusterKey;
 use crate::bus::nats::Connection;
 use crate::bus::queue::{JetStreamJobNotices, JobChannel, LocalJobNotices};
 use crate::bus::stream::{Jet, Stream};
-use crate::bus::{Calls, NatsProblems, Notices};
+use crate::bus::{Calls, NatsProblems, Notices, Now};
 use crate::config::Config;
 use crate::store::Store;
 
-/// The name of the stored secret with which the nodes of a cluster authenticate calls.
+/// The name of the stored secret with which the nodes of a cluster authenticate each other.
 const SECRET: &str = "cluster";
 
 /// Returns the arguments of cluster membership, and the connection for job notices; `None` if only
@@ -32,12 +33,13 @@ pub(super) async fn start(
         return Ok(None);
     }
     let node = name(config);
-    let secret = store.secret(SECRET).await?;
+    let key = ClusterKey::new(store.secret(SECRET).await?);
     let nats = Connection::open(&config.bus, &node).await?;
     let clock = clock.clone();
-    let now = Arc::new(move || clock.now());
-    let calls = Calls::new(nats.clone(), &config.bus, secret, &node, now).map_err(Error::Calls)?;
-    let notices = Notices::new(nats.clone(), &node, stop.clone());
+    let now: Now = Arc::new(move || clock.now());
+    let calls = Calls::new(nats.clone(), &config.bus, key, &node, Arc::clone(&now));
+    let calls = calls.map_err(Error::Calls)?;
+    let notices = Notices::new(nats.clone(), key, &node, now, stop.clone());
     let nats_problems = NatsProblems::default();
     let channel: Arc<dyn JobChannel> = match &nats {
         Some(nats) => {
@@ -45,7 +47,7 @@ pub(super) async fn start(
         }
         None => Arc::new(LocalJobNotices::default()),
     };
-    let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, nats_problems.clone()));
+    let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, key, nats_problems.clone()));
     let stream = jet.map(|jet| -> Arc<dyn Stream> { Arc::new(jet) });
     let (options, bus) = (config.cluster.clone(), config.bus.clone());
     let start = ClusterStart { options, node, calls, notices, stream, bus, nats, nats_problems };

@@ -48,7 +48,7 @@ pub fn start(
                 tokio::select! {
                     biased;
                     _ = mine.wait_for(|owned| owned.len() >= usize::from(shards)) => {}
-                    () = follow(&*stream, &feed, &owned) => {}
+                    () = follow(&*stream, &feed, (&owned, shards)) => {}
                 }
             };
             tokio::select! {
@@ -65,8 +65,8 @@ pub fn start(
     })
 }
 
-/// Follows the stream until it fails.
-async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
+/// Follows the stream until it fails. An event counts only in the shard of its entity.
+async fn follow(stream: &dyn Stream, feed: &Feed, (owned, shards): (&Owned, u16)) {
     let mut reachable = stream.reachable();
     reachable.mark_unchanged();
     let heard = match stream.follow().await {
@@ -87,10 +87,12 @@ async fn follow(stream: &dyn Stream, feed: &Feed, owned: &Owned) {
             return;
         };
         let mut batch = Vec::with_capacity(chunk.len());
-        let owns = |shard: u16| owned.borrow().contains(&shard);
+        let foreign = |record: &Record| {
+            record.entity.shard(shards) == record.shard && !owned.borrow().contains(&record.shard)
+        };
         for heard in chunk {
             match heard {
-                Ok(DecodedMessage { record: Some(record), .. }) if !owns(record.shard) => {
+                Ok(DecodedMessage { record: Some(record), .. }) if foreign(&record) => {
                     batch.push(record);
                 }
                 Ok(_) => {}

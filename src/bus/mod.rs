@@ -8,6 +8,7 @@
 pub mod calls;
 mod feed;
 pub mod follow;
+pub mod key;
 pub mod local;
 pub mod nats;
 mod nats_problems;

@@ -1,14 +1,20 @@
 //! Notices: short messages to all other nodes that something has changed. A receiver then reads the
 //! change from the store. Notices may be lost, so a receiver also reads the store periodically.
+//!
+//! A notice is signed. Repeated, it only makes its receivers read again.
 
 use std::sync::Arc;
 
+use async_nats::{HeaderMap, Message};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::Now;
+use super::calls::SKEW;
+use super::key::{ClusterKey, MessageKind};
 use super::local::Board;
 use super::nats::Connection;
 
@@ -39,9 +45,14 @@ pub enum Notice {
     Missed,
 }
 
+/// The NATS header with the signature of a notice.
+const MAC: &str = "Kontor-Notice-Mac";
+
 #[derive(Serialize, Deserialize)]
 struct Told {
     from: String,
+    /// The time of sending, in milliseconds since 1970 by the sender's clock.
+    sent: i64,
     #[serde(flatten)]
     notice: Notice,
 }
@@ -56,12 +67,18 @@ pub struct Notices {
 impl Notices {
     /// Notices between nodes in separate processes. Without NATS, none are sent or received.
     #[must_use]
-    pub fn new(nats: Option<Connection>, node: &str, stop: CancellationToken) -> Self {
+    pub fn new(
+        nats: Option<Connection>,
+        key: ClusterKey,
+        node: &str,
+        now: Now,
+        stop: CancellationToken,
+    ) -> Self {
         let (this, queue) = Self::empty();
         if let Some(nats) = nats {
-            let node: Arc<str> = node.into();
-            tokio::spawn(say(nats.clone(), node.clone(), queue, stop.clone()));
-            tokio::spawn(hear(nats, node, this.heard.clone(), stop));
+            let me = Arc::new(Me { node: node.to_owned(), key, now });
+            tokio::spawn(say(nats.clone(), Arc::clone(&me), queue, stop.clone()));
+            tokio::spawn(hear(nats, me, this.heard.clone(), stop));
         }
         this
     }
@@ -116,10 +133,42 @@ impl Notices {
     }
 }
 
+/// This node, as a sender and receiver of notices.
+struct Me {
+    node: String,
+    key: ClusterKey,
+    now: Now,
+}
+
+impl Me {
+    /// A notice as a message: its headers and its body.
+    fn write(&self, notice: Notice) -> Option<(HeaderMap, Bytes)> {
+        let told = Told { from: self.node.clone(), sent: (self.now)().millis(), notice };
+        let body = serde_json::to_vec(&told).ok()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(MAC, self.key.sign(MessageKind::Notice, &[], &body));
+        Some((headers, body.into()))
+    }
+
+    /// Decodes a message; `None` if it is not a notice, signed by a node of this cluster and sent
+    /// recently.
+    fn read(&self, message: &Message) -> Option<Told> {
+        let signature = message.headers.as_ref()?.get(MAC)?.as_str();
+        let body = &message.payload;
+        if body.len() > BYTES_MAX || !self.key.is_signed(signature, MessageKind::Notice, &[], body)
+        {
+            return None;
+        }
+        let told: Told = serde_json::from_slice(body).ok()?;
+        let age = (self.now)().millis().abs_diff(told.sent);
+        (u128::from(age) <= SKEW.as_millis()).then_some(told)
+    }
+}
+
 /// Sends waiting notices while there is a connection.
 async fn say(
     nats: Connection,
-    node: Arc<str>,
+    me: Arc<Me>,
     mut queue: mpsc::Receiver<Notice>,
     stop: CancellationToken,
 ) {
@@ -134,12 +183,10 @@ async fn say(
         if !nats.is_up() {
             continue;
         }
-        let told = serde_json::to_vec(&Told { from: node.to_string(), notice });
-        let sent = match told {
-            Ok(bytes) => nats.client().publish(SUBJECT, Bytes::from(bytes)).await,
-            Err(_) => continue,
+        let Some((headers, body)) = me.write(notice) else {
+            continue;
         };
-        if let Err(error) = sent {
+        if let Err(error) = nats.client().publish_with_headers(SUBJECT, headers, body).await {
             tracing::debug!(%error, "a notice was not sent");
         }
     }
@@ -148,7 +195,7 @@ async fn say(
 /// Receives notices; after a connection loss, reports [`Notice::Missed`].
 async fn hear(
     nats: Connection,
-    node: Arc<str>,
+    me: Arc<Me>,
     heard: broadcast::Sender<Notice>,
     stop: CancellationToken,
 ) {
@@ -162,12 +209,12 @@ async fn hear(
             () = stop.cancelled() => return,
             message = told.next() => {
                 let Some(message) = message else { return };
-                match read(&message.payload) {
-                    Some(told) if *told.from != *node => {
+                match me.read(&message) {
+                    Some(told) if told.from != me.node => {
                         let _none = heard.send(told.notice);
                     }
                     Some(_) => {}
-                    None => tracing::warn!("cannot decode a notice"),
+                    None => tracing::warn!("ignored a notice that no node of this cluster signed now"),
                 }
             }
             changed = up.changed() => {
@@ -180,11 +227,4 @@ async fn hear(
             }
         }
     }
-}
-
-fn read(payload: &[u8]) -> Option<Told> {
-    if payload.len() > BYTES_MAX {
-        return None;
-    }
-    serde_json::from_slice(payload).ok()
 }

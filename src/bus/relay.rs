@@ -370,8 +370,11 @@ impl Task {
         let Some(shard) = self.shards.get_mut(&record.shard) else {
             return Ok(());
         };
-        let acknowledged =
-            self.ends.stream.send(StreamMessage::of(record, shard.epoch, &self.ends.names)).await?;
+        let acknowledged = self
+            .ends
+            .stream
+            .send(StreamMessage::of(record, shard.epoch, &self.ends.names, self.ends.stream.key()))
+            .await?;
         shard.next = record.pos + 1;
         let (round, pos, shard) = (shard.round, record.pos, record.shard);
         let done = acknowledged.map(move |outcome| Done { shard, round, pos, outcome });
@@ -459,7 +462,7 @@ impl Ends {
         let head = self.source.last_pos(shard).await.map_err(StreamError::Failed)?;
         let ours = match &last {
             Some((pos, sum)) => match self.at(shard, *pos).await? {
-                Some(record) => !record.intact || wire::sum(&record) == *sum,
+                Some(record) => !record.intact || wire::is_signed(&record, sum, self.stream.key()),
                 None => false,
             },
             None => true,

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::process::SimulatedProcess;
 use super::world::World;
+use crate::bus::key::ClusterKey;
 use crate::bus::stream::wire::{DecodedMessage, StreamMessage};
 use crate::bus::stream::{LocalStream, PublishFuture, Stream, StreamError};
 use crate::domain::time::Timestamp;
@@ -81,6 +82,10 @@ fn never() -> PublishFuture {
 
 #[async_trait]
 impl Stream for FaultyStream {
+    fn key(&self) -> &ClusterKey {
+        self.shared.local.key()
+    }
+
     fn reachable(&self) -> watch::Receiver<bool> {
         self.shared.reachable()
     }

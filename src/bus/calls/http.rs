@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode, header};
 use tokio::time::Instant;
 use tokio_util::bytes::{Bytes, BytesMut};
 
-use super::{ANSWER_BYTES_MAX, CallError, Calls, PATH, Peer, Way};
+use super::{ANSWER_BYTES_MAX, CallError, Calls, MAC, PATH, Peer, Way};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the server's keep-alive, so that the server has seldom closed a pooled connection.
@@ -52,7 +52,8 @@ impl Calls {
         }
         let address = format!("{}{PATH}", to.url.trim_end_matches('/'));
         let mut request = http.post(address).timeout(left);
-        for (name, value) in self.seal(until).headers(&self.0.secret, &to.node, &body) {
+        let seal = self.seal(until);
+        for (name, value) in seal.headers(&self.0.key, &to.node, &body) {
             request = request.header(name, value);
         }
         let request = request.header(header::CONTENT_TYPE, "application/octet-stream").body(body);
@@ -74,6 +75,8 @@ impl Calls {
             }
             status => return Err(unknown(format!("it answered {status}"))),
         }
+        let signature = response.headers().get(MAC).and_then(|value| value.to_str().ok());
+        let signature = signature.map(str::to_owned);
         let mut answer = BytesMut::new();
         loop {
             match response.chunk().await {
@@ -81,7 +84,10 @@ impl Calls {
                     return Err(unknown("the answer is too large".into()));
                 }
                 Ok(Some(chunk)) => answer.extend_from_slice(&chunk),
-                Ok(None) => return Ok(answer.freeze()),
+                Ok(None) if self.is_answer(seal.id, to, signature.as_deref(), &answer) => {
+                    return Ok(answer.freeze());
+                }
+                Ok(None) => return Err(unknown("the answer is not signed by the node".into())),
                 Err(error) => return Err(unknown(describe_error(&error))),
             }
         }

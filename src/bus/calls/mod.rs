@@ -7,10 +7,12 @@
 
 mod http;
 mod metrics;
+mod repeats;
 mod seal;
 mod serve;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +22,15 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::key::ClusterKey;
 use super::local::Board;
 use super::nats::Connection;
 use super::{Now, Options, token};
+use repeats::{CallId, Repeats};
 use seal::Seal;
 
 pub use metrics::CallMetrics;
-pub use seal::SKEW;
+pub use seal::{MAC, SKEW};
 pub use serve::LONGEST;
 
 /// The largest request, in bytes.
@@ -137,6 +141,9 @@ pub enum CallRefusal {
     /// The call is not signed by a node of this cluster for this node.
     #[error("the call is not signed by a node of this cluster, to this node")]
     Unsigned,
+    /// The call was received before.
+    #[error("the call was received before")]
+    Repeated,
     /// The call was sent too long ago, or the clocks of the nodes differ too much.
     #[error("the clocks of the nodes differ by more than {} seconds: check them", SKEW.as_secs())]
     Late,
@@ -155,6 +162,7 @@ impl CallRefusal {
     const fn outcome(self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",
+            Self::Repeated => "repeated",
             Self::Late => "late",
             Self::Busy => "busy",
             Self::TooLarge => "too_large",
@@ -181,7 +189,11 @@ pub struct Calls(Arc<Inner>);
 struct Inner {
     node: String,
     way: Way,
-    secret: [u8; 32],
+    key: ClusterKey,
+    /// The random number of this process, and the number of its next call.
+    process: u64,
+    next_call: AtomicU64,
+    repeats: Repeats,
     now: Now,
     metrics: CallMetrics,
     handler: OnceLock<Handler>,
@@ -200,36 +212,38 @@ enum Way {
 }
 
 impl Calls {
-    /// Calls between nodes in separate processes. `secret` is the secret that all nodes of the
-    /// cluster share.
+    /// Calls between nodes in separate processes.
     ///
     /// # Errors
     /// The reason why the HTTP client cannot be created.
     pub fn new(
         nats: Option<Connection>,
         options: &Options,
-        secret: [u8; 32],
+        key: ClusterKey,
         node: &str,
         now: Now,
     ) -> Result<Self, String> {
         let way = Way::Wire { nats, http: http::client()? };
-        Ok(Self::with(way, options, secret, node, now))
+        Ok(Self::with(way, options, key, node, now))
     }
 
     /// Calls between nodes in one process.
     #[must_use]
     pub fn local(board: &Board, options: &Options, node: &str, now: Now) -> Self {
-        let this = Self::with(Way::Local(board.clone()), options, [0; 32], node, now);
+        let this = Self::with(Way::Local(board.clone()), options, ClusterKey::default(), node, now);
         board.add(node, &this);
         this
     }
 
-    fn with(way: Way, options: &Options, secret: [u8; 32], node: &str, now: Now) -> Self {
+    fn with(way: Way, options: &Options, key: ClusterKey, node: &str, now: Now) -> Self {
         let places_max = u32::try_from(options.calls_max).unwrap_or(PLACES_MAX).min(PLACES_MAX);
         Self(Arc::new(Inner {
             node: node.to_owned(),
             way,
-            secret,
+            key,
+            process: rand::random(),
+            next_call: AtomicU64::new(1),
+            repeats: Repeats::default(),
             now,
             metrics: CallMetrics::default(),
             handler: OnceLock::new(),
@@ -324,7 +338,8 @@ impl Calls {
     }
 
     fn seal(&self, until: Instant) -> Seal {
-        let id = format!("{:032x}", rand::random::<u128>());
+        let number = self.0.next_call.fetch_add(1, Ordering::Relaxed);
+        let id = CallId { process: self.0.process, number };
         let trace = format!("00-{id}-{:016x}-01", rand::random::<u64>());
         Seal {
             from: self.0.node.clone(),
@@ -335,8 +350,8 @@ impl Calls {
         }
     }
 
-    /// The answer; `None` if the call was carried out but the answer is too large for NATS, so that
-    /// the call must be repeated over HTTP.
+    /// The answer; `None` if the call must be repeated over HTTP: it was carried out but its answer
+    /// is too large for NATS, or what came is not the answer of the node.
     async fn by_nats(
         &self,
         nats: &Connection,
@@ -354,8 +369,8 @@ impl Calls {
             let (node, why) = (to.node.clone(), why.to_owned());
             CallError::Unknown { node, why }
         };
-        let mut headers = async_nats::HeaderMap::new();
-        for (name, value) in self.seal(until).headers(&self.0.secret, &to.node, &body) {
+        let (mut headers, seal) = (async_nats::HeaderMap::new(), self.seal(until));
+        for (name, value) in seal.headers(&self.0.key, &to.node, &body) {
             headers.insert(name, value);
         }
         let left = until.saturating_duration_since(Instant::now());
@@ -374,9 +389,13 @@ impl Calls {
             }
             Kind::Other => unknown(&error.to_string()),
         })?;
-        let outcome = message.headers.as_ref().and_then(|headers| headers.get(OUTCOME));
-        match outcome.map(async_nats::HeaderValue::as_str) {
-            None => Ok(Some(message.payload)),
+        let header =
+            |name| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
+        match header(OUTCOME) {
+            None if self.is_answer(seal.id, to, header(seal::MAC), &message.payload) => {
+                Ok(Some(message.payload))
+            }
+            None => Ok(None),
             Some("busy") => Err(CallError::Busy(to.node.clone())),
             Some("answer_too_large") => Ok(None),
             Some("expired") => Err(unknown("the call timed out")),
@@ -385,9 +404,21 @@ impl Calls {
     }
 }
 
+impl Calls {
+    /// Whether an answer was signed by the node that was called.
+    fn is_answer(&self, call: CallId, to: &Peer, signature: Option<&str>, answer: &[u8]) -> bool {
+        let signature = signature.unwrap_or_default();
+        let is_signed = seal::is_answer(&self.0.key, signature, call, &to.node, answer);
+        if !is_signed {
+            tracing::warn!(node = to.node, "an answer to a call is not signed by the node");
+        }
+        is_signed
+    }
+}
+
 impl Seal {
     fn into_call(self, body: Bytes, until: Instant) -> IncomingCall {
-        IncomingCall { from: self.from, id: self.id, trace: self.trace, until, body }
+        IncomingCall { from: self.from, id: self.id.to_string(), trace: self.trace, until, body }
     }
 }
 

@@ -3,28 +3,27 @@
 
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
-
 use super::CallRefusal;
+use super::repeats::CallId;
+use crate::bus::key::{ClusterKey, MessageKind};
 use crate::domain::time::Timestamp;
 
 /// The calling node.
 pub const FROM: &str = "Kontor-Call-From";
-/// The call's id, new for each attempt.
+/// The call's id, new for each attempt: a node serves it once.
 pub const ID: &str = "Kontor-Call-Id";
 /// The time of sending, in milliseconds since 1970 by the caller's clock.
 pub const SENT: &str = "Kontor-Call-Sent";
 /// The caller's timeout, counted from the time of sending, in milliseconds.
 pub const LEFT: &str = "Kontor-Call-Left";
-/// The signature (HMAC-SHA-256): it covers the headers above, the callee and the body.
+/// The signature: that of a call covers the headers above, the callee and the body, that of an
+/// answer the id of its call, the node that answers and the body.
 pub const MAC: &str = "Kontor-Call-Mac";
 /// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
 
 /// The largest allowed difference between the time of sending and the callee's clock. An
-/// intercepted call can be replayed for this long.
+/// overheard call is too old to be sent again after this time; until then its id is known.
 pub const SKEW: Duration = Duration::from_secs(60);
 
 /// The headers of a call.
@@ -33,7 +32,7 @@ pub struct Seal {
     /// The calling node.
     pub from: String,
     /// The call's id.
-    pub id: String,
+    pub id: CallId,
     /// The time of sending.
     pub sent: Timestamp,
     /// The caller's timeout.
@@ -45,15 +44,16 @@ pub struct Seal {
 impl Seal {
     /// The headers of a call to a node.
     #[must_use]
-    pub fn headers(&self, secret: &[u8; 32], to: &str, body: &[u8]) -> [(&'static str, String); 6] {
+    pub fn headers(&self, key: &ClusterKey, to: &str, body: &[u8]) -> [(&'static str, String); 6] {
         let (sent, left) = (self.sent.millis().to_string(), self.left.as_millis().to_string());
-        let mac = mac(secret, &[&self.from, to, &self.id, &sent, &left], body);
+        let id = self.id.to_string();
+        let mac = key.sign(MessageKind::Call, &[&self.from, to, &id, &sent, &left], body);
         [
             (FROM, self.from.clone()),
-            (ID, self.id.clone()),
+            (ID, id),
             (SENT, sent),
             (LEFT, left),
-            (MAC, hex::encode(mac)),
+            (MAC, mac),
             (TRACE, self.trace.clone()),
         ]
     }
@@ -64,7 +64,7 @@ impl Seal {
     /// # Errors
     /// [`CallRefusal::Unsigned`] or [`CallRefusal::Late`].
     pub fn read<'a>(
-        secret: &[u8; 32],
+        key: &ClusterKey,
         me: &str,
         header: impl Fn(&str) -> Option<&'a str>,
         body: &[u8],
@@ -72,10 +72,11 @@ impl Seal {
     ) -> Result<Self, CallRefusal> {
         let text = |name| header(name).ok_or(CallRefusal::Unsigned);
         let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
-        let right = hex::encode(mac(secret, &[from, me, id, sent, left], body));
-        if !bool::from(right.as_bytes().ct_eq(text(MAC)?.as_bytes())) {
+        let signed = [from, me, id, sent, left];
+        if !key.is_signed(text(MAC)?, MessageKind::Call, &signed, body) {
             return Err(CallRefusal::Unsigned);
         }
+        let id = CallId::parse(id).ok_or(CallRefusal::Unsigned)?;
         let sent: i64 = sent.parse().map_err(|_| CallRefusal::Unsigned)?;
         let left: u64 = left.parse().map_err(|_| CallRefusal::Unsigned)?;
         let age = now.millis().saturating_sub(sent);
@@ -85,7 +86,7 @@ impl Seal {
         }
         Ok(Self {
             from: from.to_owned(),
-            id: id.to_owned(),
+            id,
             sent: Timestamp::from_millis(sent),
             left: Duration::from_millis(left),
             trace: header(TRACE).unwrap_or_default().to_owned(),
@@ -93,29 +94,29 @@ impl Seal {
     }
 }
 
-fn mac(secret: &[u8; 32], texts: &[&str], body: &[u8]) -> [u8; 32] {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else {
-        // HMAC accepts a key of any length.
-        return [0; 32];
-    };
-    for text in texts {
-        mac.update(&(text.len() as u64).to_be_bytes());
-        mac.update(text.as_bytes());
-    }
-    mac.update(body);
-    mac.finalize().into_bytes().into()
+/// The signature of an answer to a call.
+#[must_use]
+pub fn sign_answer(key: &ClusterKey, call: &str, me: &str, body: &[u8]) -> String {
+    key.sign(MessageKind::Answer, &[call, me], body)
+}
+
+/// Whether an answer was signed by the node that was called.
+#[must_use]
+pub fn is_answer(key: &ClusterKey, signature: &str, call: CallId, to: &str, body: &[u8]) -> bool {
+    key.is_signed(signature, MessageKind::Answer, &[&call.to_string(), to], body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SECRET: [u8; 32] = [7; 32];
+    const KEY: ClusterKey = ClusterKey::new([7; 32]);
+    const ID: CallId = CallId { process: 9, number: 1 };
 
     fn seal() -> Seal {
         Seal {
             from: "a".into(),
-            id: "1".into(),
+            id: ID,
             sent: Timestamp::from_millis(1_000_000),
             left: Duration::from_millis(500),
             trace: "00-1-2-01".into(),
@@ -129,12 +130,12 @@ mod tests {
         at: i64,
     ) -> Result<Seal, CallRefusal> {
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
-        Seal::read(&SECRET, me, find, body, Timestamp::from_millis(at))
+        Seal::read(&KEY, me, find, body, Timestamp::from_millis(at))
     }
 
     #[test]
     fn call_signature_covers_callee_body_and_time() {
-        let headers = seal().headers(&SECRET, "b", b"body");
+        let headers = seal().headers(&KEY, "b", b"body");
         assert_eq!(read(&headers, "b", b"body", 1_000_100), Ok(seal()));
         assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(CallRefusal::Unsigned));
         assert_eq!(read(&headers, "b", b"bod", 1_000_100), Err(CallRefusal::Unsigned));
@@ -148,7 +149,12 @@ mod tests {
             missing.remove(at);
             assert_eq!(read(&missing, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
         }
-        let foreign = seal().headers(&[8; 32], "b", b"body");
+        let answer = sign_answer(&KEY, &ID.to_string(), "b", b"answer");
+        assert!(is_answer(&KEY, &answer, ID, "b", b"answer"));
+        assert!(!is_answer(&KEY, &answer, ID, "c", b"answer"));
+        assert!(!is_answer(&KEY, &answer, CallId { number: 2, ..ID }, "b", b"answer"));
+        assert!(!is_answer(&KEY, &answer, ID, "b", b"another"));
+        let foreign = seal().headers(&ClusterKey::new([8; 32]), "b", b"body");
         assert_eq!(read(&foreign, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::seal::Seal;
+use super::seal::{MAC, Seal, sign_answer};
 use super::{
     ANSWER_BYTES_MAX, CALL_BYTES_MAX, CallFailure, CallRefusal, CallSlot, Calls, Handler,
     IncomingCall, OUTCOME, WAITS, Way, subject,
@@ -81,7 +81,10 @@ impl Calls {
         }
         let inner = &self.0;
         let now = (inner.now)();
-        let seal = Seal::read(&inner.secret, &inner.node, header, &body, now)?;
+        let seal = Seal::read(&inner.key, &inner.node, header, &body, now)?;
+        if !inner.repeats.is_first(seal.id, now) {
+            return Err(CallRefusal::Repeated);
+        }
         // The deadline is computed by this node's clock, because clocks differ: the caller waits at
         // most its timeout from now.
         let until = Instant::now() + seal.left.min(LONGEST);
@@ -125,6 +128,12 @@ impl Calls {
             return Err(CallFailure::Expired);
         }
         Ok(answer)
+    }
+
+    /// The signature of the answer to a call, for the header [`MAC`].
+    #[must_use]
+    pub fn sign_answer(&self, call: &str, answer: &[u8]) -> String {
+        sign_answer(&self.0.key, call, &self.0.node, answer)
     }
 
     fn place(&self) -> Result<CallSlot, CallRefusal> {
@@ -183,8 +192,12 @@ impl Calls {
         let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
         let admitted = this.admit(header, message.payload);
         tokio::spawn(async move {
+            let mut id = String::new();
             let done = match admitted {
-                Ok(call) => this.answer("nats", call).await,
+                Ok(call) => {
+                    id.clone_from(&call.id);
+                    this.answer("nats", call).await
+                }
                 Err(refusal) => {
                     this.0.metrics.answered("nats", refusal.outcome());
                     Err(CallFailure::Refused(refusal))
@@ -199,8 +212,9 @@ impl Calls {
                 Err(CallFailure::Expired) => (Some("expired"), Bytes::new()),
             };
             let mut headers = async_nats::HeaderMap::new();
-            if let Some(outcome) = outcome {
-                headers.insert(OUTCOME, outcome);
+            match outcome {
+                Some(outcome) => headers.insert(OUTCOME, outcome),
+                None => headers.insert(MAC, this.sign_answer(&id, &answer)),
             }
             let sent = nats.client().publish_with_headers(reply, headers, answer).await;
             if let Err(error) = sent {

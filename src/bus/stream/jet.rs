@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use super::wire::{CONTENT_TYPE, DecodedMessage, SUBJECTS, StreamMessage, of_shard, read};
 use super::{NAME, PublishFuture, Stream, StreamError, missing_of};
+use crate::bus::key::ClusterKey;
 use crate::bus::nats::Connection;
 use crate::bus::nats_problems::NatsProblems;
 use crate::bus::options::Options;
@@ -50,6 +51,7 @@ pub struct Jet(Arc<Inner>);
 
 struct Inner {
     nats: Connection,
+    key: ClusterKey,
     context: Context,
     config: Config,
     nats_problems: NatsProblems,
@@ -72,7 +74,12 @@ struct Known {
 impl Jet {
     /// The stream with these options. Nothing is sent yet.
     #[must_use]
-    pub fn new(nats: Connection, options: &Options, nats_problems: NatsProblems) -> Self {
+    pub fn new(
+        nats: Connection,
+        options: &Options,
+        key: ClusterKey,
+        nats_problems: NatsProblems,
+    ) -> Self {
         let context = ContextBuilder::new()
             .timeout(PATIENCE)
             .ack_timeout(PATIENCE)
@@ -93,7 +100,7 @@ impl Jet {
             ..Config::default()
         };
         let known = Mutex::default();
-        Self(Arc::new(Inner { nats, context, config, nats_problems, known }))
+        Self(Arc::new(Inner { nats, key, context, config, nats_problems, known }))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -220,6 +227,10 @@ fn of_publish(error: PublishError) -> StreamError {
 
 #[async_trait]
 impl Stream for Jet {
+    fn key(&self) -> &ClusterKey {
+        &self.0.key
+    }
+
     fn reachable(&self) -> watch::Receiver<bool> {
         self.0.nats.connected()
     }
@@ -266,7 +277,7 @@ impl Stream for Jet {
         let stream = self.stream().await?;
         match stream.get_last_raw_message_by_subject(&of_shard(shard)).await {
             Ok(message) => {
-                let decoded = read(&message.payload);
+                let decoded = read(&message.payload, self.key());
                 Ok(decoded.map(|decoded| (decoded.pos, decoded.sum)))
             }
             Err(error) => match error.kind() {
@@ -280,7 +291,7 @@ impl Stream for Jet {
     async fn missing(&self, shard: u16, from: i64) -> Result<i64, StreamError> {
         let stream = self.stream().await?;
         let first = match stream.get_first_raw_message_by_subject(of_shard(shard), 1).await {
-            Ok(message) => read(&message.payload),
+            Ok(message) => read(&message.payload, self.key()),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => None,
                 RawMessageErrorKind::JetStream(why) => return Err(of_code(&why)),
@@ -379,9 +390,10 @@ impl Stream for Jet {
             .messages()
             .await
             .map_err(failed)?;
-        let decoded = messages.filter_map(|message| {
+        let key = *self.key();
+        let decoded = messages.filter_map(move |message| {
             let decoded = match message {
-                Ok(message) => read(&message.payload).map(Ok),
+                Ok(message) => read(&message.payload, &key).map(Ok),
                 Err(error) => Some(Err(failed(error))),
             };
             std::future::ready(decoded)

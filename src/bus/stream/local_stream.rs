@@ -10,7 +10,11 @@ use tokio::sync::{Notify, watch};
 
 use super::wire::{DecodedMessage, StreamMessage, read};
 use super::{PublishFuture, Stream, StreamError, missing_of};
+use crate::bus::key::ClusterKey;
 use crate::domain::time::Timestamp;
+
+/// All its readers and writers are in this process.
+const KEY: ClusterKey = ClusterKey::new([0; 32]);
 
 /// A stream in process. Clones share its content.
 #[derive(Clone)]
@@ -105,11 +109,15 @@ impl LocalStream {
 }
 
 fn decode(message: &StreamMessage) -> Option<DecodedMessage> {
-    read(&message.body)
+    read(&message.body, &KEY)
 }
 
 #[async_trait]
 impl Stream for LocalStream {
+    fn key(&self) -> &ClusterKey {
+        &KEY
+    }
+
     fn reachable(&self) -> watch::Receiver<bool> {
         self.0.reachable.subscribe()
     }

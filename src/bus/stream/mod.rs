@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
+use crate::bus::key::ClusterKey;
 use crate::domain::time::Timestamp;
 use wire::{DecodedMessage, StreamMessage};
 
@@ -41,6 +42,9 @@ pub type PublishFuture = BoxFuture<'static, Result<(), StreamError>>;
 /// A stream of committed events.
 #[async_trait]
 pub trait Stream: Send + Sync + 'static {
+    /// The key with which its messages are signed.
+    fn key(&self) -> &ClusterKey;
+
     /// Watches whether the stream is reachable.
     fn reachable(&self) -> watch::Receiver<bool>;
 
@@ -52,7 +56,7 @@ pub trait Stream: Send + Sync + 'static {
     /// lacks acknowledged messages at its end.
     async fn incarnation(&self) -> Result<u64, StreamError>;
 
-    /// The last message of a shard: its position and the checksum of its record.
+    /// The last message of a shard: its position and the signature of its record.
     async fn last(&self, shard: u16) -> Result<Option<(i64, String)>, StreamError>;
 
     /// The first position of a shard, from `from` on, that is missing in the stream, even if later

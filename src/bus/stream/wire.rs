@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
+use crate::bus::key::{ClusterKey, MessageKind};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
@@ -72,7 +73,7 @@ pub struct StreamMessage {
     pub subject: String,
     /// Its id for deduplication: `<shard>-<pos>`.
     pub id: String,
-    /// The checksum of its record.
+    /// The signature of its record.
     pub sum: String,
     /// The CloudEvent.
     pub body: Bytes,
@@ -91,11 +92,11 @@ pub fn of_shard(shard: u16) -> String {
 impl StreamMessage {
     /// The message of a record, relayed by the owner of its shard in this epoch.
     #[must_use]
-    pub fn of(record: &Record, epoch: i64, names: &PublicNames) -> Self {
+    pub fn of(record: &Record, epoch: i64, names: &PublicNames, key: &ClusterKey) -> Self {
         let (shard, pos, prefix) = (record.shard, record.pos, record.entity.prefix());
         let noun = word(names.get(prefix).copied().unwrap_or(prefix));
         let kind = word(&record.kind);
-        let (id, sum) = (format!("{shard}-{pos}"), sum(record));
+        let (id, sum) = (format!("{shard}-{pos}"), sign(record, key));
         let bytes = record.cause.len() + record.data.len();
         let whole = record.intact && bytes <= BODY_BYTES_MAX;
         let mut body = Vec::with_capacity(HEAD_BYTES + if whole { bytes } else { 0 });
@@ -153,9 +154,9 @@ pub struct DecodedMessage {
     pub shard: u16,
     /// The event's position in the shard.
     pub pos: i64,
-    /// The checksum of its record.
+    /// The signature of its record.
     pub sum: String,
-    /// The record, if it is complete and its checksum is right.
+    /// The record, if it is complete and a node of the cluster has signed it.
     pub record: Option<Record>,
 }
 
@@ -170,7 +171,7 @@ fn parts(body: &[u8]) -> Option<(String, Option<&str>)> {
 
 /// Decodes a message; `None` if it is not an event of kontor.
 #[must_use]
-pub fn read(body: &[u8]) -> Option<DecodedMessage> {
+pub fn read(body: &[u8], key: &ClusterKey) -> Option<DecodedMessage> {
     let (head, data) = parts(body)?;
     let head: Attributes<'_> = serde_json::from_str(&head).ok()?;
     let rebuilt = || {
@@ -188,23 +189,33 @@ pub fn read(body: &[u8]) -> Option<DecodedMessage> {
             data: data.into(),
             intact: true,
         };
-        (sum(&record) == head.sum).then_some(record)
+        is_signed(&record, head.sum, key).then_some(record)
     };
     let record = rebuilt();
     Some(DecodedMessage { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })
 }
 
-/// A checksum of a record (CRC-32).
+/// The signature of a record, by a node of the cluster.
 #[must_use]
-pub fn sum(record: &Record) -> String {
-    let mut sum = crc32fast::Hasher::new();
-    let mut head = String::with_capacity(128);
-    let Record { shard, pos, entity, seq, kind, version, at, .. } = record;
-    let _ = write!(head, "{shard}\n{pos}\n{entity}\n{seq}\n{kind}\n{version}\n{}\n", at.millis());
-    for text in [&*head, &*record.cause, "\n", &*record.data] {
-        sum.update(text.as_bytes());
-    }
-    format!("{:08x}", sum.finalize())
+pub fn sign(record: &Record, key: &ClusterKey) -> String {
+    key.sign(MessageKind::Event, &texts(record, &head(record)), record.data.as_bytes())
+}
+
+/// Whether this is the signature of a record.
+#[must_use]
+pub fn is_signed(record: &Record, signature: &str, key: &ClusterKey) -> bool {
+    let head = head(record);
+    key.is_signed(signature, MessageKind::Event, &texts(record, &head), record.data.as_bytes())
+}
+
+/// Everything of a record but its texts.
+fn head(record: &Record) -> String {
+    let Record { shard, pos, seq, version, at, .. } = record;
+    format!("{shard} {pos} {seq} {version} {}", at.millis())
+}
+
+fn texts<'a>(record: &'a Record, head: &'a str) -> [&'a str; 4] {
+    [head, record.entity.as_str(), &record.kind, &record.cause]
 }
 
 /// A text as one token of a NATS subject: other characters than letters, digits, `_` and `-` become
@@ -219,9 +230,15 @@ fn word(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const KEY: ClusterKey = ClusterKey::new([7; 32]);
+
+    fn read(body: &[u8]) -> Option<DecodedMessage> {
+        super::read(body, &KEY)
+    }
+
     fn sent(record: &Record) -> StreamMessage {
         let names = PublicNames::from([("ord", "order"), ("sku", "stock")]);
-        StreamMessage::of(record, 5, &names)
+        StreamMessage::of(record, 5, &names, &KEY)
     }
 
     fn record() -> Record {
@@ -246,6 +263,28 @@ mod tests {
         assert_eq!(message.id, "7-42");
         serde_json::from_slice::<serde_json::Value>(&message.body).unwrap();
         assert_eq!(read(&message.body).unwrap().record, Some(record()));
+    }
+
+    #[test]
+    fn a_record_of_another_key_is_not_believed() {
+        let message = sent(&record());
+        let decoded = super::read(&message.body, &ClusterKey::new([8; 32])).unwrap();
+        assert_eq!((decoded.pos, decoded.record), (42, None));
+        let changed: [fn(&mut Record); 8] = [
+            |one| one.shard = 8,
+            |one| one.pos = 43,
+            |one| one.seq = 4,
+            |one| one.version = 1,
+            |one| one.at = Timestamp::from_millis(5),
+            |one| one.entity = EntityId::new("ord_y"),
+            |one| one.cause = "{}".into(),
+            |one| one.data = "{}".into(),
+        ];
+        for change in changed {
+            let mut other = record();
+            change(&mut other);
+            assert!(!is_signed(&other, &message.sum, &KEY), "{other:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::bus::Calls;
-use crate::bus::calls::{CALL_BYTES_MAX, CallFailure, CallRefusal};
+use crate::bus::calls::{CALL_BYTES_MAX, CallFailure, CallRefusal, MAC};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body;
 use crate::http::edge::problem::Code;
@@ -25,8 +25,14 @@ pub async fn answer_node(
     let body = json_body::read_at_most(&request, payload, CALL_BYTES_MAX).await?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let call = calls.admit_http(header, body).map_err(refused)?;
+    let id = call.id.clone();
     match calls.answer("http", call).await {
-        Ok(answer) => Ok(HttpResponse::Ok().content_type("application/octet-stream").body(answer)),
+        Ok(answer) => {
+            let signature = (MAC, calls.sign_answer(&id, &answer));
+            let mut response = HttpResponse::Ok();
+            response.content_type("application/octet-stream").insert_header(signature);
+            Ok(response.body(answer))
+        }
         Err(CallFailure::Refused(refusal)) => Err(refused(refusal)),
         Err(CallFailure::Expired) => Ok(HttpResponse::GatewayTimeout().finish()),
     }
@@ -36,7 +42,7 @@ pub async fn answer_node(
 /// was done.
 fn refused(refusal: CallRefusal) -> Error {
     let code = match refusal {
-        CallRefusal::Unsigned | CallRefusal::Late => Code::Unauthorized,
+        CallRefusal::Unsigned | CallRefusal::Late | CallRefusal::Repeated => Code::Unauthorized,
         CallRefusal::Busy => Code::Overloaded,
         CallRefusal::TooLarge => Code::PayloadTooLarge,
         CallRefusal::Closed => Code::NotFound,

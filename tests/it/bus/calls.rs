@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
+use async_nats::Request;
+use futures_util::{FutureExt as _, StreamExt as _};
+use kontor::bus::key::ClusterKey;
 use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
 use kontor::bus::{CallError, CallSlot, Calls, Handler, IncomingCall, Options, Peer};
@@ -21,7 +23,7 @@ use super::nats::{self, up};
 use super::{PATIENCE, now, until};
 use crate::shop::Shop;
 
-const SECRET: [u8; 32] = [9; 32];
+const KEY: ClusterKey = ClusterKey::new([9; 32]);
 const CALLS_MAX: usize = 4;
 
 /// Does what a call's body says: `echo`, `hang`, `wait`, `large`, `who`.
@@ -78,7 +80,7 @@ impl Pair {
     }
 
     async fn wire(a: Option<Connection>, b: Option<Connection>) -> Self {
-        let calls = |nats, node| Calls::new(nats, &Self::options(), SECRET, node, now()).unwrap();
+        let calls = |nats, node| Calls::new(nats, &Self::options(), KEY, node, now()).unwrap();
         let (a, b) = (calls(a, "a"), calls(b, "b"));
         let shop = Shop::open().await;
         let listen = "127.0.0.1:0".parse().unwrap();
@@ -297,14 +299,15 @@ async fn unsigned_call_is_refused_without_effect() {
             false => None,
         };
         let pair = Pair::wire(None, connect("b").await).await;
-        let stranger = Calls::new(connect("x").await, &Pair::options(), [8; 32], "a", now());
+        let stranger =
+            Calls::new(connect("x").await, &Pair::options(), ClusterKey::new([8; 32]), "a", now());
         let stranger = stranger.unwrap();
         let refused = stranger.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
         assert!(matches!(refused, Err(CallError::Unreachable { .. })), "{refused:?}");
         // One of the cluster whose clock is wrong, and one that means another node.
         let wrong: kontor::bus::Now =
             Arc::new(|| kontor::domain::time::Timestamp::from_millis(1_000));
-        let late = Calls::new(connect("y").await, &Pair::options(), SECRET, "a", wrong).unwrap();
+        let late = Calls::new(connect("y").await, &Pair::options(), KEY, "a", wrong).unwrap();
         let refused = late.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
         assert!(matches!(refused, Err(CallError::Unreachable { .. })), "{refused:?}");
         let other = Peer { node: "c".into(), url: pair.peer.url.clone() };
@@ -313,6 +316,65 @@ async fn unsigned_call_is_refused_without_effect() {
         assert_eq!(pair.done(), 0);
         pair.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overheard_call_that_is_sent_again_is_refused() {
+    let server = nats::Server::start();
+    let pair = Pair::wire(Some(server.connect("a").await), Some(server.connect("b").await)).await;
+    let (spy, mut overheard) = server.stranger("kontor.node.b.calls").await;
+    assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
+    let call = overheard.next().await.unwrap();
+    let headers = call.headers.unwrap();
+    let again = Request::new().headers(headers.clone()).payload(call.payload.clone());
+    let answer = spy.send_request(call.subject, again).await.unwrap();
+    let outcome = answer.headers.unwrap().get("Kontor-Call-Outcome").unwrap().to_string();
+    assert_eq!((outcome.as_str(), answer.payload.len()), ("repeated", 0));
+    let mut again = reqwest::Client::new().post(format!("{}/v1/node/calls", pair.peer.url));
+    for (name, values) in headers.iter() {
+        again = again.header(name.to_string(), values[0].to_string());
+    }
+    assert_eq!(again.body(call.payload).send().await.unwrap().status(), 401);
+    assert_eq!(pair.done(), 1);
+    pair.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_answer_is_not_believed() {
+    let server = nats::Server::start();
+    // The callee does not listen to NATS, so only the forger answers there.
+    let pair = Pair::wire(Some(server.connect("a").await), None).await;
+    let (forger, mut calls) = server.stranger("kontor.node.b.calls").await;
+    let forges = tokio::spawn(async move {
+        for _ in 0..2 {
+            let call = calls.next().await.unwrap();
+            let (reply, headers) = (call.reply.unwrap(), call.headers.unwrap());
+            forger.publish_with_headers(reply, headers, "forged".into()).await.unwrap();
+        }
+        forger
+    });
+    for _ in 0..2 {
+        assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
+    }
+    let _connected = forges.await.unwrap();
+    assert_eq!(pair.done(), 2);
+
+    // Over HTTP there is nobody else to ask: the outcome is unknown.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = Peer { node: "b".into(), url: format!("http://{}", listener.local_addr().unwrap()) };
+    let forges = tokio::spawn(async move {
+        let (mut wire, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 4_096];
+        let _some = tokio::io::AsyncReadExt::read(&mut wire, &mut bytes).await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
+        tokio::io::AsyncWriteExt::write_all(&mut wire, answer).await.unwrap();
+        wire
+    });
+    let by_http = Calls::new(None, &Pair::options(), KEY, "a", now()).unwrap();
+    let forged = by_http.call(&peer, Bytes::from_static(b"hello"), PATIENCE).await;
+    assert!(matches!(forged, Err(CallError::Unknown { .. })), "{forged:?}");
+    drop(forges.await.unwrap());
+    pair.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use kontor::bus::Options;
 use kontor::bus::nats::Connection;
 use kontor_lab::cluster::servers::Nats;
@@ -39,6 +40,17 @@ impl Server {
 
     pub fn options(&self) -> Options {
         Options { url: self.0.server.url(), ..Options::default() }
+    }
+
+    /// A connection that is not one of a node, and what it hears of a subject from now on.
+    pub async fn stranger(&self, subject: &str) -> (async_nats::Client, async_nats::Subscriber) {
+        let client = async_nats::connect(self.0.server.url()).await.unwrap();
+        let heard = client.subscribe(subject.to_owned()).await.unwrap();
+        // The server does what one connection asks for in order.
+        let mut ready = client.subscribe("ready").await.unwrap();
+        client.publish("ready", "".into()).await.unwrap();
+        ready.next().await.unwrap();
+        (client, heard)
     }
 
     pub async fn connect(&self, node: &str) -> Connection {

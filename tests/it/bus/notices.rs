@@ -1,11 +1,14 @@
 //! Notices between nodes, on the twin and on NATS.
 
+use kontor::bus::key::ClusterKey;
 use kontor::bus::local::Board;
 use kontor::bus::{Notice, Notices};
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, nats, until};
+use super::{PATIENCE, nats, now, until};
+
+const KEY: ClusterKey = ClusterKey::new([9; 32]);
 
 async fn next(heard: &mut Receiver<Notice>) -> Notice {
     tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
@@ -51,7 +54,7 @@ async fn notices_by_nats_report_missed_ones() {
     let stop = CancellationToken::new();
     let mut server = nats::Server::start();
     let (a, b) = (server.connect("a").await, server.connect("b").await);
-    let notices = |nats, node| Notices::new(Some(nats), node, stop.clone());
+    let notices = |nats, node| Notices::new(Some(nats), KEY, node, now(), stop.clone());
     let (a, b) = (notices(a, "a"), notices(b.clone(), "b"));
     suite(a.clone(), b.clone()).await;
     let mut by_b = b.listen();
@@ -61,6 +64,44 @@ async fn notices_by_nats_report_missed_ones() {
     until("b hears again", async || {
         a.tell(Notice::Settings);
         matches!(by_b.try_recv(), Ok(Notice::Settings))
+    })
+    .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_or_old_notice_is_ignored() {
+    let (stop, server) = (CancellationToken::new(), nats::Server::start());
+    let notices = async |node: &str, key, now| {
+        Notices::new(Some(server.connect(node).await), key, node, now, stop.clone())
+    };
+    let listener = notices("b", KEY, now()).await;
+    let forger = notices("x", ClusterKey::new([8; 32]), now()).await;
+    let old: kontor::bus::Now =
+        std::sync::Arc::new(|| kontor::domain::time::Timestamp::from_millis(1));
+    let late = notices("y", KEY, old).await;
+    let honest = notices("a", KEY, now()).await;
+    let mut heard = listener.listen();
+    until("b hears", async || {
+        for other in [&forger, &late] {
+            other.tell(Notice::Shards);
+        }
+        honest.tell(Notice::Settings);
+        heard.try_recv().is_ok_and(|notice| notice != Notice::Missed)
+    })
+    .await;
+    until("b hears no other", async || {
+        for other in [&forger, &late] {
+            other.tell(Notice::Shards);
+        }
+        honest.tell(Notice::CacheDrop { keys: vec!["last".to_owned()] });
+        loop {
+            match heard.try_recv() {
+                Ok(Notice::CacheDrop { .. }) => return true,
+                Ok(notice) => assert_ne!(notice, Notice::Shards),
+                Err(_) => return false,
+            }
+        }
     })
     .await;
     stop.cancel();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use kontor::bus::key::ClusterKey;
 use kontor::bus::stream::wire::{PublicNames, StreamMessage};
 use kontor::bus::stream::{Jet, LocalStream, NAME, Stream};
 use kontor::bus::{EventSource, Feed, NatsProblems, Options, Relay, follow};
@@ -15,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::nats::{self, up};
 use super::{now, until};
+
+const SHARDS: u16 = 64;
 
 /// A journal: all that was committed, by shard.
 #[derive(Default)]
@@ -31,7 +35,7 @@ impl Journal {
             all.push(Record {
                 shard,
                 pos,
-                entity: EntityId::new(&format!("ord_{}", pos % 5)),
+                entity: entity(shard, pos),
                 seq: pos,
                 kind: if pos % 2 == 0 { "placed" } else { "confirmed" }.into(),
                 version: 1,
@@ -49,6 +53,13 @@ impl Journal {
         self.0.lock().unwrap().get_mut(&shard).unwrap().truncate(left);
         self.commit(shard, others);
     }
+}
+
+/// One of five entities of a shard.
+fn entity(shard: u16, pos: i64) -> EntityId {
+    let all = (0..).map(|number| EntityId::new(&format!("ord_{number}")));
+    let mut of_shard = all.filter(|entity| entity.shard(SHARDS) == shard);
+    of_shard.nth(usize::try_from(pos % 5).unwrap()).unwrap()
 }
 
 #[async_trait]
@@ -92,7 +103,7 @@ impl Pair {
         let source: Arc<dyn EventSource> = journal.clone();
         let (relay, _) = Relay::start(here, source, &own, (&options, names), now(), stop.clone());
         let (owner, owned) = watch::channel(BTreeSet::from([9]));
-        follow::start(there, foreign, (owned, 64), stop.clone());
+        follow::start(there, foreign, (owned, SHARDS), stop.clone());
         let seen = BTreeMap::new();
         Self { journal, own, relay, heard, seen, owner, stop }
     }
@@ -212,10 +223,20 @@ async fn fills_a_gap(stream: Arc<dyn Stream>) {
     stream.ready().await.unwrap();
     assert_eq!(stream.missing(1, 4).await.unwrap(), 4);
     for record in pair.journal.commit(1, 20).iter().filter(|record| record.pos != 11) {
-        stream.send(StreamMessage::of(record, 1, &names())).await.unwrap().await.unwrap();
+        stream
+            .send(StreamMessage::of(record, 1, &names(), stream.key()))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
     for record in pair.journal.commit(10, 5) {
-        stream.send(StreamMessage::of(&record, 1, &names())).await.unwrap().await.unwrap();
+        stream
+            .send(StreamMessage::of(&record, 1, &names(), stream.key()))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
     }
     for (from, missing) in [(1, 11), (11, 11), (12, 21), (30, 30)] {
         assert_eq!(stream.missing(1, from).await.unwrap(), missing, "from {from}");
@@ -256,8 +277,10 @@ async fn event_missing_in_the_feed_is_relayed() {
     pair.stop.cancel();
 }
 
+const KEY: ClusterKey = ClusterKey::new([9; 32]);
+
 fn jet(nats: kontor::bus::nats::Connection, problems: &NatsProblems) -> Arc<dyn Stream> {
-    Arc::new(Jet::new(nats, &Options::default(), problems.clone()))
+    Arc::new(Jet::new(nats, &Options::default(), KEY, problems.clone()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,6 +290,28 @@ async fn a_stream_on_nats() {
     let (here, there) = (server.connect("a").await, server.connect("b").await);
     suite(jet(here, &problems), jet(there, &problems)).await;
     assert_eq!(problems.all(), [], "the server has not done what it was asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_event_in_the_stream_has_no_record() {
+    let server = nats::Server::start();
+    let problems = NatsProblems::default();
+    let stream = jet(server.connect("a").await, &problems);
+    let pair = Pair::open(stream.clone(), stream.clone());
+    stream.ready().await.unwrap();
+    let mut heard = stream.follow().await.unwrap();
+    let records = pair.journal.commit(1, 2);
+    let send = async |record: &Record, key: &ClusterKey| {
+        let message = StreamMessage::of(record, 1, &names(), key);
+        stream.send(message).await.unwrap().await.unwrap();
+    };
+    send(&records[0], &ClusterKey::new([8; 32])).await;
+    send(&records[1], stream.key()).await;
+    let forged = heard.next().await.unwrap().unwrap();
+    assert_eq!((forged.pos, forged.record), (1, None));
+    let ours = heard.next().await.unwrap().unwrap();
+    assert_eq!(ours.record.as_ref(), Some(&records[1]));
+    pair.stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,7 +404,7 @@ async fn a_message_is_a_cloud_event() {
     assert_eq!(header("content-type"), "application/cloudevents+json");
     let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
     assert_eq!((&event["id"], &event["type"]), (&"1-2".into(), &"kontor.order.placed".into()));
-    assert_eq!((&event["subject"], &event["epoch"]), (&"ord_2".into(), &4.into()));
+    assert_eq!((&event["subject"], &event["epoch"]), (&entity(1, 2).as_str().into(), &4.into()));
     let data = &event["data"];
     assert_eq!((&data["data"]["n"], &data["cause"]["by"]), (&2.into(), &"test".into()));
     pair.stop.cancel();
