@@ -30,7 +30,8 @@ use repeats::{CallId, Repeats};
 use seal::Seal;
 
 pub use metrics::CallMetrics;
-pub use seal::{MAC, SKEW};
+pub use repeats::SKEW;
+pub use seal::MAC;
 pub use serve::LONGEST;
 
 /// The largest request, in bytes.

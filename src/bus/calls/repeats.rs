@@ -5,9 +5,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use super::seal::SKEW;
 use crate::domain::time::Timestamp;
+
+/// The largest allowed difference between the time of sending and the callee's clock. An
+/// overheard call is too old to be sent again after this time; until then its id is known.
+pub const SKEW: Duration = Duration::from_secs(60);
 
 /// The number of the latest calls of a process that are remembered. Calls of one process arrive
 /// out of order, but never by so many.

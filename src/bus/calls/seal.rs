@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::CallRefusal;
-use super::repeats::CallId;
+use super::repeats::{CallId, SKEW};
 use crate::bus::key::{ClusterKey, MessageKind};
 use crate::domain::time::Timestamp;
 
@@ -21,10 +21,6 @@ pub const LEFT: &str = "Kontor-Call-Left";
 pub const MAC: &str = "Kontor-Call-Mac";
 /// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
-
-/// The largest allowed difference between the time of sending and the callee's clock. An
-/// overheard call is too old to be sent again after this time; until then its id is known.
-pub const SKEW: Duration = Duration::from_secs(60);
 
 /// The headers of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
