@@ -32,7 +32,7 @@ To restore it into an empty folder:
   kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
 pub struct Args {
     /// The data folder
-    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
     pub data: PathBuf,
     /// Always refused: use pg_dump to back up a store in PostgreSQL
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]

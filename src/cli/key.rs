@@ -51,7 +51,7 @@ pub enum KeyCommand {
     /// Create a key and show it once
     Create {
         /// The data folder
-        #[arg(long, value_name = "DIR", default_value = "data")]
+        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
@@ -69,7 +69,7 @@ pub enum KeyCommand {
     /// List keys, without their secrets
     List {
         /// The data folder
-        #[arg(long, value_name = "DIR", default_value = "data")]
+        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
@@ -83,7 +83,7 @@ pub enum KeyCommand {
         /// The key's id, from the list
         id: String,
         /// The data folder
-        #[arg(long, value_name = "DIR", default_value = "data")]
+        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
         data: PathBuf,
         /// The PostgreSQL database of the store, instead of a data folder
         #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]

@@ -16,7 +16,7 @@ use kontor::telemetry::chain;
 use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{Error, verify};
+use super::{Error, store_location, verify};
 
 /// Move a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]
@@ -35,7 +35,7 @@ Examples:
   kontor serve --store postgres://kontor@db/kontor")]
 pub struct Args {
     /// The data folder
-    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
     pub data: PathBuf,
     /// The empty PostgreSQL database to move to
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]

@@ -29,7 +29,7 @@ Examples:
   kontor sign-in --data /srv/shop --url https://shop.example --scope orders:read --name support")]
 pub struct Args {
     /// The data folder
-    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
@@ -82,7 +82,7 @@ pub struct SignOutArgs {
     /// The id of a session, from the log or the journal
     pub id: Option<String>,
     /// The data folder
-    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]

@@ -1,13 +1,24 @@
 //! Opens the store that a command works on: in a data folder, or in PostgreSQL.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::serve::SettingArgs;
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
 /// The message of `kontor backup` for a store in PostgreSQL.
 pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
     pg_dump --format=custom --file kontor.dump URL; restore it into an empty database with \
     pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
+
+/// The data folder of a server that is started here without flags: what config.toml and the environment
+/// say, or `data`. If they cannot be read, the server says why.
+#[must_use]
+pub fn configured_data() -> PathBuf {
+    match SettingArgs::default().load() {
+        Ok(loaded) => loaded.config.data.dir,
+        Err(_) => PathBuf::from("data"),
+    }
+}
 
 /// The URL of the database, if the store is in PostgreSQL; an empty URL counts as none.
 #[must_use]

@@ -42,7 +42,7 @@ Examples:
   kontor verify --json | jq .violations")]
 pub struct Args {
     /// The data folder
-    #[arg(long, value_name = "DIR", default_value = "data")]
+    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
     pub data: PathBuf,
     /// The PostgreSQL database of the store, instead of a data folder
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]

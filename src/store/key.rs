@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 use super::both::{change, fetch_all, fetch_optional};
 use super::found::FoundRow;
 use super::{Error, LIST_MAX, Store};
+use crate::domain::plain_text::odd_in_line;
 use crate::domain::time::Timestamp;
 
 const PREFIX: &str = "sk_";
@@ -149,6 +150,10 @@ impl Store {
 pub(in crate::store) fn check(name: &str, scopes: &[String]) -> Result<(), Error> {
     if name.is_empty() || name.chars().count() > 100 {
         return Err(Error::Refused("a key's name has 1 to 100 characters".to_owned()));
+    }
+    if let Some(letter) = odd_in_line(name) {
+        let rule = "a key's name is one line, without control characters";
+        return Err(Error::Refused(format!("{rule}: it has {}", letter.escape_unicode())));
     }
     let fits = |scope: &String| {
         let visible = |byte: u8| byte.is_ascii_lowercase() || b":_-".contains(&byte);

@@ -60,6 +60,42 @@ fn a_key_may_have_each_scope_that_a_route_asks_for() {
 }
 
 #[test]
+fn commands_work_on_the_data_folder_of_the_configuration() {
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("config.toml"), "[data]\ndir = \"shop\"\n").unwrap();
+    let run = |args: &[&str], dir: Option<&str>| {
+        let mut run = kontor();
+        run.current_dir(here.path()).args(args);
+        if let Some(dir) = dir {
+            run.env("KONTOR__DATA__DIR", dir);
+        }
+        let outcome = run.output().unwrap();
+        (outcome.status.success(), String::from_utf8(outcome.stdout).unwrap())
+    };
+    let create = ["key", "create", "--scope", "admin", "--name", "mine"];
+    assert!(run(&create, None).0);
+    assert!(here.path().join("shop/kontor.db").exists() && !here.path().join("data").exists());
+    assert!(run(&["key", "list"], None).1.contains("mine"));
+    assert!(!run(&["verify"], Some("elsewhere")).0, "there is no store");
+    assert!(run(&["verify", "--data", "shop"], Some("elsewhere")).0);
+}
+
+#[test]
+fn names_of_keys_are_one_line() {
+    let data = tempfile::tempdir().unwrap();
+    for name in ["a\nb", "a\u{202e}b", "a\u{1b}[31mb"] {
+        for command in [["key", "create"].as_slice(), &["sign-in"]] {
+            let mut run = kontor();
+            let run = run.args(command).args(["--scope", "admin", "--name", name, "--data"]);
+            let outcome = run.arg(data.path()).output().unwrap();
+            let errors = String::from_utf8(outcome.stderr).unwrap();
+            assert!(!outcome.status.success(), "{command:?} {name:?}");
+            assert!(errors.contains("a key's name is one line"), "{errors}");
+        }
+    }
+}
+
+#[test]
 fn configuration_file_of_a_parent_folder_is_not_read() {
     let parent = tempfile::tempdir().unwrap();
     std::fs::write(parent.path().join("config.toml"), "[shop]\ncurrency = \"CHF\"\n").unwrap();
