@@ -99,12 +99,13 @@ impl Stock {
     }
 
     /// The events that drop expired holds, at most [`LAPSES_MAX`], or more until there is `enough`
-    /// stock for the command; then, while there is not, holds that yield, the oldest first; and the
-    /// stock after these events.
+    /// stock for the command; then, while there is not, holds that yield and have units where the
+    /// command `needs` them, the oldest first; and the stock after these events.
     fn after_lapses(
         &self,
         now: Timestamp,
         enough: impl Fn(&Self) -> bool,
+        needs: impl Fn(&Location) -> bool,
     ) -> (Vec<Event>, Cow<'_, Self>) {
         let mut after = Cow::Borrowed(self);
         let mut events = Vec::new();
@@ -116,12 +117,20 @@ impl Stock {
             after.to_mut().evolve_event(&lapse, now);
             events.push(lapse);
         }
-        while !enough(&after)
-            && let Some(order) = after.yielding.first().copied()
-        {
-            let lapse = Event::Lapsed { order };
-            after.to_mut().evolve_event(&lapse, now);
-            events.push(lapse);
+        let helps = |order: &&OrderId| {
+            let hold = self.claims.get(*order).and_then(|claim| claim.hold.as_ref());
+            hold.is_some_and(|hold| hold.parts.iter().any(|part| needs(&part.location)))
+        };
+        for order in self.yielding.iter().filter(helps) {
+            if enough(&after) {
+                break;
+            }
+            // It may have expired as well.
+            if after.yielding.contains(order) {
+                let lapse = Event::Lapsed { order: *order };
+                after.to_mut().evolve_event(&lapse, now);
+                events.push(lapse);
+            }
         }
         (events, after)
     }
@@ -133,7 +142,7 @@ impl Stock {
         if enough(self) {
             return Ok(Vec::new());
         }
-        let (events, after) = self.after_lapses(now, enough);
+        let (events, after) = self.after_lapses(now, enough, |at| at == location);
         if enough(&after) {
             return Ok(events);
         }
@@ -211,7 +220,7 @@ impl Stock {
             events.push(lapse);
         }
         let enough = |stock: &Self| stock.free_units(closed) >= *quantity;
-        let (lapses, after) = before.after_lapses(now, enough);
+        let (lapses, after) = before.after_lapses(now, enough, |at| !closed.contains(at));
         events.extend(lapses);
         if !enough(&after) && !seeded_fault::active(SeededFault::ReservedUnseen) {
             let available = after.free_units(closed);

@@ -156,12 +156,16 @@ impl Book {
         self.all_free() + self.held(true)
     }
 
-    /// The book after holds that yield have gone, the oldest first, until there is enough.
-    fn with_room(&self, enough: impl Fn(&Self) -> bool) -> Self {
+    /// The book after holds that yield have gone, the oldest first, until there is enough: only those
+    /// with units `at` this place, if one is given.
+    fn with_room(&self, at: Option<Place>, enough: impl Fn(&Self) -> bool) -> Self {
         let mut after = self.clone();
+        let here =
+            |held: &Held| held.units.iter().any(|(place, _)| at.is_none_or(|at| at == *place));
         for number in self.orders.keys() {
             if !enough(&after) {
-                after.orders.get_mut(number).unwrap().held.take_if(|held| held.yields);
+                let held = &mut after.orders.get_mut(number).unwrap().held;
+                held.take_if(|held| held.yields && here(held));
             }
         }
         after
@@ -183,7 +187,7 @@ impl Book {
 
     /// Makes room for this number of units to leave a location.
     fn leave(&mut self, at: Place, units: i64) -> Result<(), Rejection> {
-        let after = self.with_room(|book| book.free(at) >= units);
+        let after = self.with_room(Some(at), |book| book.free(at) >= units);
         if after.free(at) >= units {
             *self = after;
             return Ok(());
@@ -343,7 +347,7 @@ impl Book {
         }
         let before = self.clone();
         self.orders.entry(order).or_default().held = None;
-        *self = self.with_room(|book| book.all_free() >= units);
+        *self = self.with_room(None, |book| book.all_free() >= units);
         let (available, held) = (self.all_free(), self.held(false));
         if available < units {
             *self = before;
