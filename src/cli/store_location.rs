@@ -1,6 +1,7 @@
 //! Opens the store that a command works on: in a data folder, or in PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use super::serve::SettingArgs;
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
@@ -14,10 +15,12 @@ pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own t
 /// say, or `data`. If they cannot be read, the server says why.
 #[must_use]
 pub fn configured_data() -> PathBuf {
-    match SettingArgs::default().load() {
+    // Each command that has the flag asks for its default, whichever of them is run.
+    static DIR: LazyLock<PathBuf> = LazyLock::new(|| match SettingArgs::default().load() {
         Ok(loaded) => loaded.config.data.dir,
         Err(_) => PathBuf::from("data"),
-    }
+    });
+    DIR.clone()
 }
 
 /// The URL of the database, if the store is in PostgreSQL; an empty URL counts as none.

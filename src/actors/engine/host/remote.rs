@@ -201,7 +201,7 @@ impl<N: Noun> Host<N> {
             return Err(Error::Busy);
         }
         let wants_state = matches!(want, Want::State | Want::About(_));
-        let wants_number = want != Want::Nothing;
+        let wants_number = matches!(want, Want::State | Want::SummaryNumber);
         let excerpt = N::excerpt(match (&want, &command) {
             (Want::About(other), _) => Asker::About(EntityId::new(other)),
             (_, Some((command, _))) => Asker::Command(command),
