@@ -466,9 +466,8 @@ impl Order {
         let price = self.share(line, units + wanted.quantity) - self.share(line, units);
         let waivable = match self.policy() {
             Some(CapturePolicy::AtDispatch) => {
-                price
-                    - (self.share(line, units + wanted.quantity - unshipped)
-                        - self.share(line, units))
+                let all = units + wanted.quantity;
+                self.share(line, all) - self.share(line, all - unshipped)
             }
             Some(CapturePolicy::ByHand) => price,
             _ => 0,

@@ -324,7 +324,7 @@ async fn an_overheard_call_that_is_sent_again_is_refused() {
     let pair = Pair::wire(Some(server.connect("a").await), Some(server.connect("b").await)).await;
     let (spy, mut overheard) = server.stranger("kontor.node.b.calls").await;
     assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
-    let call = overheard.next().await.unwrap();
+    let call = tokio::time::timeout(PATIENCE, overheard.next()).await.unwrap().unwrap();
     let headers = call.headers.unwrap();
     let again = Request::new().headers(headers.clone()).payload(call.payload.clone());
     let answer = spy.send_request(call.subject, again).await.unwrap();
@@ -356,7 +356,7 @@ async fn a_forged_answer_is_not_believed() {
     for _ in 0..2 {
         assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
     }
-    let _connected = forges.await.unwrap();
+    let _connected = tokio::time::timeout(PATIENCE, forges).await.unwrap().unwrap();
     assert_eq!(pair.done(), 2);
 
     // Over HTTP there is nobody else to ask: the outcome is unknown.
