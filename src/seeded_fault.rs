@@ -71,6 +71,8 @@ pub enum SeededFault {
     AmountNotCompared,
     /// An authorization in another currency than requested is accepted.
     ForeignMoneyBelieved,
+    /// Money that was moved elsewhere is recorded again with each report on it.
+    ElsewhereTwice,
     /// A refund may be larger than the captured amount.
     RefundNotCapped,
     /// A refund of shipped units takes units back that were not shipped.

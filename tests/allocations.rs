@@ -116,7 +116,7 @@ fn the_saga_of_an_order() {
         order::Command::Reserved { generation: 1 },
         order::Command::Report { attempt: 1, report },
         order::Command::Confirm { number: 1 },
-        order::Command::Captured { capture: 1, amount, operation: "op_1".into() },
+        order::Command::Captured { capture: Some(1), amount, operation: "op_1".into() },
     ];
     assert_eq!(counts(Order::default(), &commands), (65, 43));
 }

@@ -286,7 +286,7 @@ impl Generator {
         self.tell(
             &id,
             &mut life,
-            &order::Command::Captured { capture: 1, amount: total, operation },
+            &order::Command::Captured { capture: Some(1), amount: total, operation },
         )?;
         if self.shipped {
             self.ship((order, &id), &mut life, places)?;

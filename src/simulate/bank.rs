@@ -13,6 +13,8 @@ use super::plan::{CallFault, Net, PlannedFault};
 use super::process::SimulatedProcess;
 use super::watch::BooksWatch;
 use super::world::World;
+use crate::actors::flows::payment::parse_reference;
+use crate::domain::entity::EntityId;
 use crate::domain::money::{Currency, Money};
 use crate::domain::time::Timestamp;
 use crate::providers::payment::{
@@ -26,6 +28,9 @@ pub const NAME: &str = "bank";
 /// The header of a webhook's signature, and its value.
 const SIGNATURE_HEADER: &str = "Bank-Signature";
 const SIGNATURE: &str = "signed";
+
+/// The reference of what is captured or refunded in the provider's dashboard.
+const BY_HAND: &str = "by hand";
 
 /// A webhook in transit.
 #[derive(Clone, Debug)]
@@ -171,23 +176,24 @@ impl Bank {
             payment.decline_code = Some("declined".to_owned());
             NoticeKind::Declined
         };
-        self.announce(ledger, index, kind, None);
+        self.announce(ledger, index, kind, (None, self.net.withheld));
     }
 
-    /// Sends a webhook about a payment's last change. The webhook may be lost, late or duplicated.
+    /// Sends a webhook about a payment's last change. The webhook may be late or duplicated, or lost
+    /// (`withheld`, in per cent).
     fn announce(
         &self,
         ledger: &mut Ledger,
         index: usize,
         kind: NoticeKind,
-        operation: Option<PaymentOperation>,
+        (operation, withheld): (Option<PaymentOperation>, u32),
     ) {
         let payment = ledger.payments[index].clone();
         let id = format!("evt_{}", ledger.notices.len() + 1);
         self.world.tell("bank", |line| write!(line, "{id}: {kind:?} {}", payment.reference));
         let notice = PaymentNotice { id: id.clone(), kind, payment, operation };
         ledger.notices.insert(id.clone(), notice);
-        if self.world.happens(self.net.withheld) {
+        if self.world.happens(withheld) {
             return;
         }
         for _ in 0..=u32::from(self.world.happens(self.net.doubled)) {
@@ -361,7 +367,33 @@ impl Bank {
             }
             _ => return Err(rejected("not_possible")),
         };
-        Ok(self.record(ledger, index, kind, &request.reference, moved))
+        Ok(self.record(ledger, index, kind, (&request.reference, self.net.withheld), moved))
+    }
+
+    /// Whether anything was captured or refunded by hand.
+    pub fn moved_elsewhere(&self) -> bool {
+        let by_hand = |one: &PaymentOperation| one.reference == BY_HAND;
+        self.lock().payments.iter().flat_map(|one| &one.operations).any(by_hand)
+    }
+
+    /// Captures or refunds at most this amount of an order's payment, by hand. Its webhook is sent
+    /// until it is acknowledged: without it, nobody would look at a finished payment again.
+    pub fn move_elsewhere(&self, order: &EntityId, kind: OperationKind, most: i64) {
+        let mut ledger = self.lock();
+        let paid = |one: &Payment| {
+            let of_order = parse_reference(&one.reference).is_some_and(|(of, ..)| of == *order);
+            of_order && one.status == AuthorizationStatus::Authorized && room(one, kind) > 0
+        };
+        let Some(index) = ledger.payments.iter().position(paid) else { return };
+        let payment = &mut ledger.payments[index];
+        let amount = most.min(room(payment, kind));
+        match kind {
+            OperationKind::Capture => payment.captured += amount,
+            OperationKind::Refund => payment.refunded += amount,
+            OperationKind::Void => return,
+        }
+        self.world.tell("operator", |line| write!(line, "{kind:?} {amount} of {order} elsewhere"));
+        self.record(&mut ledger, index, kind, (BY_HAND, 0), amount);
     }
 
     fn record(
@@ -369,7 +401,7 @@ impl Bank {
         ledger: &mut Ledger,
         index: usize,
         kind: OperationKind,
-        reference: &str,
+        (reference, withheld): (&str, u32),
         moved: i64,
     ) -> Receipt {
         let payment = &mut ledger.payments[index];
@@ -388,7 +420,7 @@ impl Bank {
             OperationKind::Void => NoticeKind::Voided,
             OperationKind::Refund => NoticeKind::Refunded,
         };
-        self.announce(ledger, index, told, Some(operation));
+        self.announce(ledger, index, told, (Some(operation), withheld));
         receipt
     }
 
@@ -403,19 +435,31 @@ impl Bank {
             AuthorizationStatus::Pending => self.decide(ledger, index, false),
             AuthorizationStatus::Declined => {}
             AuthorizationStatus::Authorized => {
+                let reversal = ("reversal", self.net.withheld);
                 let left = payment.captured - payment.refunded;
                 if left > 0 {
                     ledger.payments[index].refunded += left;
-                    self.record(ledger, index, OperationKind::Refund, "reversal", left);
+                    self.record(ledger, index, OperationKind::Refund, reversal, left);
                 }
                 let open = payment.amount.amount - payment.captured;
                 if !payment.voided && open > 0 {
                     ledger.payments[index].voided = true;
-                    self.record(ledger, index, OperationKind::Void, "reversal", open);
+                    self.record(ledger, index, OperationKind::Void, reversal, open);
                 }
             }
         }
         Reversal::Reversed { payment: ledger.payments[index].clone() }
+    }
+}
+
+/// The amount that is captured or refunded by hand at most. A minor unit stays authorized, because a
+/// payment may be of one more than was requested: to capture that is a person's mistake, and `verify`
+/// reports it.
+const fn room(payment: &Payment, kind: OperationKind) -> i64 {
+    match kind {
+        OperationKind::Capture if !payment.voided => payment.amount.amount - payment.captured - 1,
+        OperationKind::Refund => payment.captured - payment.refunded,
+        _ => 0,
     }
 }
 

@@ -5,12 +5,15 @@
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::providers::payment::OperationKind;
+
 use super::plan::{
     BUSY_MS, Bus, CallFault, Net, NodeFault, OperatorAction, PlannedBuyer, PlannedFault, Point,
     Shop, SimulationPlan, StreamFault,
 };
 
-/// In one of this many plans, operators close, delete and reopen locations.
+/// In one of this many plans, operators close, delete and reopen locations; in another one, they
+/// capture and refund in the provider's dashboard.
 const PLACES_EVERY: u64 = 4;
 
 /// The theme of a plan.
@@ -134,6 +137,9 @@ impl SimulationPlan {
             (0..count).map(|_| operator_action(rng, skus, &buyers, theme)).collect();
         if seed.is_multiple_of(PLACES_EVERY) {
             actions.extend(place_actions(seed));
+        }
+        if seed % PLACES_EVERY == 2 {
+            actions.extend(dashboard_actions(seed, &buyers));
         }
         actions.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
@@ -272,6 +278,22 @@ fn place_actions(seed: u64) -> Vec<(i64, OperatorAction)> {
         actions.push((open_again, OperatorAction::Close { place, for_sale: true }));
     }
     actions
+}
+
+/// Draws what operators do in the provider's dashboard, from random numbers of their own, so that
+/// the rest of a plan does not depend on it.
+fn dashboard_actions(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAction)> {
+    let mut drawn = StdRng::seed_from_u64(seed ^ 0xda5b_0a2d);
+    let rng = &mut drawn;
+    let mut action = || {
+        let order = rng.random_range(0..buyers.len());
+        let kind =
+            if rng.random_ratio(1, 4) { OperationKind::Capture } else { OperationKind::Refund };
+        let amount = rng.random_range(1..=3_000);
+        let at = buyers[order].at + rng.random_range(500..60_000);
+        (at, OperatorAction::MoveElsewhere { order, kind, amount })
+    };
+    (0..3).map(|_| action()).collect()
 }
 
 /// Draws an operator's action and its time: any time, or just after a buyer has arrived.

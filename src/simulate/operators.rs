@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::bank::Bank;
 use super::clients::{Clients, cause, sku};
 use super::fleet::Fleet;
 use super::plan::OperatorAction;
@@ -32,6 +33,7 @@ pub const REASON: &str = "the operator said so";
 pub struct Operators {
     clients: Clients,
     skus: usize,
+    bank: Bank,
     done: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -43,8 +45,8 @@ enum Answer {
 
 impl Operators {
     /// Operators without any actions, in a shop of so many SKUs.
-    pub fn new(clients: Clients, skus: usize) -> Self {
-        Self { clients, skus, done: Arc::default() }
+    pub fn new(clients: Clients, skus: usize, bank: Bank) -> Self {
+        Self { clients, skus, bank, done: Arc::default() }
     }
 
     fn finished(&self, name: &str) -> bool {
@@ -106,6 +108,12 @@ impl Operators {
                         let say = |line: &mut String| write!(line, "is refused: {error}");
                         self.clients.world.tell("operator", say);
                     }
+                }
+            }
+            OperatorAction::MoveElsewhere { order, kind, amount } => {
+                if let Some(cart) = self.clients.known().get(order).and_then(|known| known.cart) {
+                    let order = order::entity_id(OrderId(cart.0));
+                    self.bank.move_elsewhere(&order, kind, amount);
                 }
             }
             of_order => {

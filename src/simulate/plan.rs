@@ -1,6 +1,8 @@
 //! The plan of a seed: the shop, the buyers, the operators, and all faults. A plan is data, so a
 //! failing one can be reduced and run again.
 
+use crate::providers::payment::OperationKind;
+
 /// The busy time of a run, in simulated milliseconds from its start: all buyers arrive in it.
 /// Operators act, and timed faults happen, up to a minute later.
 pub const BUSY_MS: i64 = 120_000;
@@ -158,6 +160,12 @@ pub enum OperatorAction {
     },
     Skip {
         order: usize,
+    },
+    /// Captures or refunds at most this amount in the provider's dashboard.
+    MoveElsewhere {
+        order: usize,
+        kind: OperationKind,
+        amount: i64,
     },
     RemakeRows,
 }

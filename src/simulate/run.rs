@@ -155,6 +155,7 @@ impl Environment {
         let journal = Journal::with_time(plan.shop.shards, Arc::new(move || time.store_time()));
         let watch = Arc::new(Mutex::new(BooksWatch::default()));
         let disk = Disk::new(world.clone(), journal.clone(), plan.faults.clone(), watch.clone());
+        let bank = Bank::new(world.clone(), &plan.faults, plan.net, watch.clone());
         let tables = MemoryStore::new(journal.clone());
         let clients = Clients::new(
             world.clone(),
@@ -163,8 +164,8 @@ impl Environment {
             plan.buyers.len(),
         );
         Self {
-            bank: Bank::new(world.clone(), &plan.faults, plan.net, watch.clone()),
-            operators: Operators::new(clients.clone(), plan.shop.units.len()),
+            operators: Operators::new(clients.clone(), plan.shop.units.len(), bank.clone()),
+            bank,
             copier: Copier::new(&world, plan.shop.shards),
             checks: Checks::new(setup.books),
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),

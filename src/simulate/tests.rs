@@ -18,9 +18,10 @@ const HUNT_MAX: u64 = 1_000;
 
 /// The first seed for faults that few seeds find, to save time: each is found from seed 1 on, too,
 /// as `simulate --flaws` shows.
-const RARE: [(SeededFault, u64); 13] = [
+const RARE: [(SeededFault, u64); 14] = [
     (SeededFault::CartSealedBlindly, 14),
     (SeededFault::CursorSkips, 21),
+    (SeededFault::ElsewhereTwice, 90),
     (SeededFault::FenceNotChecked, 33),
     (SeededFault::ForeignSnapshotBelieved, 11),
     (SeededFault::GoodsBackTwice, 93),

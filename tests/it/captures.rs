@@ -82,3 +82,85 @@ async fn units_refunded_before_a_capture_by_hand_are_never_charged() {
 fn gbp(amount: i64) -> Value {
     json!({"amount": amount, "currency": "GBP"})
 }
+
+/// Captures or refunds in the provider's dashboard, which knows nothing of kontor's references.
+async fn in_the_dashboard(site: &Site, what: &str, amount: i64) {
+    let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/payments/{payment}/{what}");
+    let body = json!({"reference": format!("dashboard-{what}-{amount}"), "amount": amount});
+    site.provider(Method::POST, &path, Some(body), &format!("{what}-{amount}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_refunded_in_the_providers_dashboard_is_a_refund_of_the_order() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+
+    in_the_dashboard(&site, "refunds", 300).await;
+    let order = site.until(&cart, |order| order["refunded"]["amount"] == 300).await;
+    assert_eq!((&order["status"], &order["due"]), (&json!("confirmed"), &gbp(700)));
+    let refund = &order["refunds"][0];
+    assert_eq!(
+        (&refund["status"], &refund["reason"]),
+        (&json!("done"), &json!("refunded at the payment provider"))
+    );
+
+    // Only the rest is refunded when the order is cancelled.
+    site.admin(Method::POST, &format!("{path}/cancel"), Some(json!({"reason": "none left"})))
+        .await
+        .expect(200);
+    site.until(&cart, |order| {
+        order["status"] == "cancelled" && order["refunded"]["amount"] == 1_000
+    })
+    .await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn money_captured_in_the_providers_dashboard_is_a_capture_of_the_order() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+
+    in_the_dashboard(&site, "captures", 400).await;
+    let order = site.until(&cart, |order| order["captured"]["amount"] == 400).await;
+    assert_eq!((&order["status"], &order["left_to_capture"]), (&json!("confirmed"), &gbp(600)));
+    site.admin(Method::POST, &format!("{path}/captures"), Some(json!({}))).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_cancelled_orders_money_can_be_refunded() {
+    let site = Site::with(|config| config.payments.stuck_after = 2).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let post = async |what: &str, body: Value| {
+        site.admin(Method::POST, &format!("{path}/{what}"), Some(body)).await
+    };
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+    site.faults(json!({"error_500": 1.0})).await;
+    post("cancel", json!({"reason": "none left"})).await.expect(200);
+    site.until(&cart, |order| order["status"] == "stuck").await;
+    post("skip", json!({"reason": "the provider is down"})).await.expect(200);
+    site.until(&cart, |order| order["status"] == "cancelled").await;
+    site.faults(json!({})).await;
+
+    let line = json!({"lines": [{"line": "1", "quantity": 1}], "reason": "late"});
+    let refused = post("refunds", line).await.expect(409);
+    let why = "a cancelled order has no goods: refund an amount only";
+    assert!(refused["detail"].as_str().unwrap().contains(why), "{refused:#}");
+    let amount = |amount: i64| json!({"amount": gbp(amount), "reason": "late"});
+    post("refunds", amount(1_001)).await.expect(422);
+    post("refunds", amount(1_000)).await.expect(200);
+    site.until(&cart, |order| order["refunded"]["amount"] == 1_000).await;
+    site.verify().await;
+}

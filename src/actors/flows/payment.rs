@@ -23,7 +23,7 @@ use crate::domain::order::{Command, Order, ProviderReport, RequiredAction, attem
 use crate::providers::checked::CheckedProvider;
 use crate::providers::payment::{
     Authorization, AuthorizationStatus, Authorize, Error, Operation, OperationKind, Payment,
-    Provider, Receipt,
+    PaymentOperation, Provider, Receipt,
 };
 use crate::seeded_fault::{self, SeededFault};
 
@@ -111,6 +111,26 @@ pub fn parse_reference(reference: &str) -> Option<(EntityId, char, u32)> {
     let kind = rest.chars().next()?;
     let number = rest.get(kind.len_utf8()..)?.parse().ok()?;
     order.starts_with("ord_").then(|| (EntityId::new(order), kind, number))
+}
+
+/// The command that records a capture or refund of the provider in its order; `None` for another
+/// operation. An operation whose reference is not ours, or of another order, was made elsewhere.
+#[must_use]
+pub fn record_of(order: &EntityId, operation: &PaymentOperation) -> Option<Command> {
+    let ours = |kind: char| {
+        let (of, found, number) = parse_reference(&operation.reference)?;
+        (found == kind && of == *order).then_some(number)
+    };
+    let (amount, id) = (operation.amount.amount, operation.id.clone());
+    match operation.kind {
+        OperationKind::Capture => {
+            Some(Command::Captured { capture: ours('c'), amount, operation: id })
+        }
+        OperationKind::Refund => {
+            Some(Command::Refunded { refund: ours('r'), amount, operation: id })
+        }
+        OperationKind::Void => None,
+    }
 }
 
 /// Makes the report on an attempt from the provider's record of its payment; `None` while the
@@ -229,7 +249,7 @@ impl PaymentSteps {
         let operation =
             ProviderOperation { step, payment, reference, amount, kind: OperationKind::Capture };
         let done = |receipt: Receipt| Command::Captured {
-            capture,
+            capture: Some(capture),
             amount: receipt.amount.amount,
             operation: receipt.operation,
         };
@@ -247,7 +267,11 @@ impl PaymentSteps {
         let (step, reference) = (format!("refund:{refund}"), format!("{order}-r{refund}"));
         let operation =
             ProviderOperation { step, payment, reference, amount, kind: OperationKind::Refund };
-        let done = |receipt: Receipt| Command::Refunded { refund, operation: receipt.operation };
+        let done = |receipt: Receipt| Command::Refunded {
+            refund: Some(refund),
+            amount: receipt.amount.amount,
+            operation: receipt.operation,
+        };
         self.operate(provider, &operation, teller, done).await;
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::payment::{Payments, parse_reference, report_of};
+use super::payment::{Payments, parse_reference, record_of, report_of};
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::{self, Host, View};
 use crate::actors::engine::projections::Owned;
@@ -18,7 +18,7 @@ use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::money::Currency;
 use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase};
-use crate::providers::payment::{AuthorizationStatus, OperationKind, Payment, Provider};
+use crate::providers::payment::{AuthorizationStatus, Payment, Provider};
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
 
@@ -175,17 +175,9 @@ impl Reconciliation {
             return false;
         }
         for operation in &payment.operations {
-            let (id, amount) = (operation.id.clone(), operation.amount.amount);
-            let command = match (operation.kind, parse_reference(&operation.reference)) {
-                (OperationKind::Capture, Some((_, 'c', capture))) => {
-                    Command::Captured { capture, amount, operation: id }
-                }
-                (OperationKind::Refund, Some((_, 'r', refund))) => {
-                    Command::Refunded { refund, operation: id }
-                }
-                _ => continue,
-            };
-            let _ = tell_order(&self.orders, &order, told(command), name).await;
+            if let Some(command) = record_of(&order, operation) {
+                let _ = tell_order(&self.orders, &order, told(command), name).await;
+            }
         }
         let Ok(seen) = see().await else {
             return false;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::payment::{Payments, parse_reference};
+use super::payment::{Payments, parse_reference, record_of};
 use super::reconciliation::{NotApplied, Reconciliation, SWEPT, tell_order};
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::Host;
@@ -102,9 +102,8 @@ impl WebhookIntake {
         let Some((order, 'p', attempt)) = parse_reference(&notice.payment.reference) else {
             return Err(unmatched());
         };
-        let operation = notice.operation.as_ref();
-        let ours = operation.and_then(|operation| parse_reference(&operation.reference));
-        let command = match (notice.kind, operation, ours) {
+        let moved = notice.operation.as_ref().and_then(|one| record_of(&order, one));
+        let command = match (notice.kind, moved) {
             (NoticeKind::Authorized, ..) => Command::Report {
                 attempt,
                 report: ProviderReport::Authorized {
@@ -118,18 +117,10 @@ impl WebhookIntake {
                 Command::Report { attempt, report: ProviderReport::Declined { code } }
             }
             (NoticeKind::Voided, ..) => Command::Report { attempt, report: ProviderReport::Voided },
-            (NoticeKind::Captured, Some(operation), Some((_, 'c', capture))) => Command::Captured {
-                capture,
-                amount: operation.amount.amount,
-                operation: operation.id.clone(),
-            },
-            (NoticeKind::Refunded, Some(operation), Some((_, 'r', refund))) => {
-                Command::Refunded { refund, operation: operation.id.clone() }
-            }
-            _ => {
-                return Err(NotApplied::Unmatched(
-                    "an operation that kontor did not request".into(),
-                ));
+            (NoticeKind::Captured | NoticeKind::Refunded, Some(moved)) => moved,
+            (NoticeKind::Captured | NoticeKind::Refunded, None) => {
+                let why = "the provider's notice does not say what was captured or refunded";
+                return Err(NotApplied::Unmatched(why.into()));
             }
         };
         let command = Command::FromProvider {

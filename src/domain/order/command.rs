@@ -74,8 +74,9 @@ pub enum Command {
     },
     /// The provider has captured money.
     Captured {
-        /// The number of the capture.
-        capture: u32,
+        /// The number of the capture; `None` if it was made elsewhere, such as in the provider's
+        /// dashboard.
+        capture: Option<u32>,
         /// The captured amount, in minor units.
         amount: i64,
         /// The provider's id of the capture.
@@ -83,8 +84,11 @@ pub enum Command {
     },
     /// The provider has refunded money.
     Refunded {
-        /// The number of the refund.
-        refund: u32,
+        /// The number of the refund; `None` if it was made elsewhere, such as in the provider's
+        /// dashboard.
+        refund: Option<u32>,
+        /// The refunded amount, in minor units.
+        amount: i64,
         /// The provider's id of the refund.
         operation: String,
     },

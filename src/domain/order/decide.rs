@@ -12,12 +12,11 @@ use super::ledger::{
     Attempt, AttemptState, Fulfillment, FulfillmentLine, ProviderReport, Refund, RefundFrom,
     RefundLine, TrackingPatch,
 };
-use super::step;
 use super::{
     CancelCause, Cancellation, CapturePolicy, Effect, Event, Order, PaymentMethod, Phase, Shortage,
 };
 use crate::domain::entity::Noun as _;
-use crate::domain::money::{AMOUNT_MAX, Currency};
+use crate::domain::money::Currency;
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 
@@ -30,10 +29,7 @@ const AMOUNT_MISMATCH: &str = "amount_mismatch";
 /// The alert when an authorization was voided without the order's request.
 const VOIDED_ELSEWHERE: &str = "voided_elsewhere";
 
-/// The alert when a provider captured another amount than requested.
-const CAPTURE_MISMATCH: &str = "capture_mismatch";
-
-type Decision = Result<Vec<Event>, Rejection>;
+pub(super) type Decision = Result<Vec<Event>, Rejection>;
 
 impl Order {
     pub(super) fn decide_command(&self, command: &Command, now: Timestamp) -> Decision {
@@ -78,9 +74,11 @@ impl Order {
                 Ok(some(committing, Event::Confirmed { number: *number }))
             }
             Command::Captured { capture, amount, operation } => {
-                Ok(self.captured_now(*capture, *amount, operation))
+                self.captured_now(*capture, *amount, operation)
             }
-            Command::Refunded { refund, operation } => Ok(self.refunded_now(*refund, operation)),
+            Command::Refunded { refund, amount, operation } => {
+                self.refunded_now(*refund, *amount, operation, now)
+            }
             Command::RefundRestocked { refund } => {
                 let open = self.refund(*refund).is_some_and(|one| !one.restocked);
                 Ok(some(open, Event::RefundRestocked { refund: *refund }))
@@ -276,79 +274,11 @@ impl Order {
         }
     }
 
-    /// Records captured money, even if the step of the capture was skipped. If the order is being
-    /// cancelled or is cancelled, the money is refunded.
-    fn captured_now(&self, capture: u32, amount: i64, operation: &str) -> Vec<Event> {
-        let known = self.captures.iter().find(|one| one.number == capture);
-        let expected = match known {
-            Some(one) => one.operation.is_none(),
-            None => capture == POLICY_CAPTURE && self.number.is_some(),
-        };
-        if !expected || !(1..=AMOUNT_MAX).contains(&amount) {
-            return Vec::new();
-        }
-        let mut events = vec![Event::Captured { capture, amount, operation: operation.to_owned() }];
-        let asked = known.map_or(self.authorized(), |one| one.amount);
-        if matches!(self.phase, Phase::Cancelling | Phase::Cancelled) {
-            events.push(self.give_back(amount));
-        } else if amount != asked && self.alert.is_none() {
-            events.push(Event::AlertRaised { alert: CAPTURE_MISMATCH.to_owned() });
-        }
-        events
-    }
-
-    /// Records a refund. If its step was skipped and the refund succeeds after all, open refund
-    /// requests are skipped instead, latest first, until the captured money covers the others.
-    fn refunded_now(&self, refund: u32, operation: &str) -> Vec<Event> {
-        let Some(one) = self.refund(refund).filter(|one| one.operation.is_none()) else {
-            return Vec::new();
-        };
-        let mut events = vec![Event::Refunded { refund, operation: operation.to_owned() }];
-        let counted = !self.skipped.contains(&step::refund(refund));
-        let mut left = self.captured() - self.refunds_requested();
-        left -= if counted { 0 } else { one.amount };
-        if left >= 0 {
-            return events;
-        }
-        let open = self.refunds_that_count().filter(|other| other.operation.is_none());
-        for other in open.collect::<Vec<_>>().into_iter().rev() {
-            if left >= 0 {
-                break;
-            }
-            let step = step::refund(other.number);
-            let reason = format!("{} went through after all", step::refund(refund));
-            events.push(Event::StepSkipped { step, reason });
-            left += other.amount;
-        }
-        if left > 0 && matches!(self.phase, Phase::Cancelling | Phase::Cancelled) {
-            events.push(self.give_back(left));
-        }
-        events
-    }
-
-    /// A refund of an amount without lines, for an order that is cancelled as a whole.
-    fn give_back(&self, amount: i64) -> Event {
-        Event::RefundRequested {
-            refund: Box::new(Refund {
-                number: self.next_refund(),
-                lines: Vec::new(),
-                delivery: 0,
-                free: amount,
-                amount,
-                restock: false,
-                reason: "cancelled".to_owned(),
-                requested_at: self.updated_at,
-                operation: None,
-                restocked: true,
-            }),
-        }
-    }
-
-    fn next_refund(&self) -> u32 {
+    pub(super) fn next_refund(&self) -> u32 {
         u32::try_from(self.refunds.len()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
-    fn refund(&self, number: u32) -> Option<&Refund> {
+    pub(super) fn refund(&self, number: u32) -> Option<&Refund> {
         self.refunds.iter().find(|one| one.number == number)
     }
 
@@ -373,8 +303,14 @@ impl Order {
     }
 
     fn refund_request(&self, request: &RefundRequest, now: Timestamp) -> Decision {
-        if self.phase != Phase::Confirmed {
-            return Err(wrong("only a confirmed order can be refunded"));
+        let amount_only = request.lines.is_empty() && request.delivery == 0;
+        match self.phase {
+            Phase::Confirmed => {}
+            Phase::Cancelled if amount_only => {}
+            Phase::Cancelled => {
+                return Err(wrong("a cancelled order has no goods: refund an amount only"));
+            }
+            _ => return Err(wrong("only a confirmed or cancelled order can be refunded")),
         }
         let (lines, mut rejections) = self.refund_lines_of(request);
         rejections.extend(self.check_delivery_refund(request.delivery).err());
@@ -506,7 +442,7 @@ impl Order {
         Ok(vec![Event::CaptureRequested { capture: self.next_capture(), amount }])
     }
 
-    fn next_capture(&self) -> u32 {
+    pub(super) fn next_capture(&self) -> u32 {
         let policy = self.policy_captures().then_some(POLICY_CAPTURE);
         let last = self.captures.iter().map(|one| one.number).chain(policy).max().unwrap_or(0);
         last.saturating_add(1)
@@ -636,6 +572,6 @@ fn some(when: bool, event: Event) -> Vec<Event> {
     if when { vec![event] } else { Vec::new() }
 }
 
-const fn wrong(what: &'static str) -> Rejection {
+pub(super) const fn wrong(what: &'static str) -> Rejection {
     Rejection::WrongState { what: std::borrow::Cow::Borrowed(what) }
 }

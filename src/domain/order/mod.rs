@@ -14,6 +14,7 @@ mod effect;
 mod event;
 mod evolve;
 mod ledger;
+mod moved;
 mod movement;
 mod status;
 mod step;

@@ -20,6 +20,8 @@ const START: i64 = 1_000_000;
 const HOUR: i64 = 3_600_000;
 /// The total of the order of these tests.
 const TOTAL: i64 = 2_249;
+/// Stands in [`Command::Refunded`] for the amount that was requested.
+const AS_REQUESTED: i64 = i64::MIN;
 
 /// A step of the test.
 #[derive(Clone, Debug)]
@@ -165,11 +167,26 @@ fn confirm() -> Step {
 }
 
 fn captured(capture: u32, amount: i64) -> Step {
-    Command::Captured { capture, amount, operation: format!("op_capture_{capture}") }.into()
+    let operation = format!("op_capture_{capture}");
+    Command::Captured { capture: Some(capture), amount, operation }.into()
 }
 
+/// The provider has refunded the amount that was requested.
 fn refunded(refund: u32) -> Step {
-    Command::Refunded { refund, operation: format!("op_refund_{refund}") }.into()
+    let operation = format!("op_refund_{refund}");
+    Command::Refunded { refund: Some(refund), amount: AS_REQUESTED, operation }.into()
+}
+
+/// Money was captured in the provider's dashboard; the number tells such captures apart.
+fn captured_elsewhere(number: u32, amount: i64) -> Step {
+    let operation = format!("op_elsewhere_{number}");
+    Command::Captured { capture: None, amount, operation }.into()
+}
+
+/// Money was refunded in the provider's dashboard; the number tells such refunds apart.
+fn refunded_elsewhere(number: u32, amount: i64) -> Step {
+    let operation = format!("op_elsewhere_{number}");
+    Command::Refunded { refund: None, amount, operation }.into()
 }
 
 fn restocked(refund: u32) -> Step {
@@ -259,10 +276,25 @@ fn then(before: Vec<Step>, after: &[Step]) -> Vec<Step> {
     [before, after.to_vec()].concat()
 }
 
+/// The command, with the requested amount for [`AS_REQUESTED`].
+fn with_amount(order: &Order, command: &Command) -> Command {
+    let mut command = command.clone();
+    let mut inner = &mut command;
+    while let Command::FromProvider { command, .. } = inner {
+        inner = command;
+    }
+    if let Command::Refunded { refund: Some(number), amount, .. } = inner
+        && *amount == AS_REQUESTED
+    {
+        *amount = order.refund(*number).map_or(1, |one| one.amount);
+    }
+    command
+}
+
 /// Takes a step; returns the number of its events, or the rejection.
 fn take(order: &mut Order, step: &Step) -> Result<usize, Rejection> {
     let (events, at) = match step {
-        Step::Do(command) => (order.decide(command, now())?, now()),
+        Step::Do(command) => (order.decide(&with_amount(order, command), now())?, now()),
         Step::Timer(millis) => {
             let at = now() + Span::from_millis(*millis);
             (order.on_timer(at), at)

@@ -48,6 +48,10 @@ enum Act {
     Decide,
     /// The provider voids the authorization by itself.
     VoidElsewhere,
+    /// At most this amount is captured in the provider's dashboard.
+    CaptureElsewhere(i64),
+    /// At most this amount is refunded in the provider's dashboard.
+    RefundElsewhere(i64),
     /// Minutes pass, and the timer fires.
     Wait(i64),
     Pay,
@@ -120,6 +124,8 @@ impl ReferenceStateMachine for Scene {
             15 => (0_usize..20).prop_map(Act::Mail),
             3 => Just(Act::Decide),
             2 => Just(Act::VoidElsewhere),
+            1 => (1_i64..TOTAL + 1).prop_map(Act::CaptureElsewhere),
+            2 => (1_i64..TOTAL + 1).prop_map(Act::RefundElsewhere),
             5 => prop_oneof![3 => 1_i64..20, 1 => Just(61)].prop_map(Act::Wait),
             4 => Just(Act::Pay),
             2 => Just(Act::Abandon),
@@ -154,6 +160,7 @@ struct Subject {
     story: Vec<String>,
     gave_up: bool,
     voided: bool,
+    captured_elsewhere: bool,
     lied: bool,
 }
 
@@ -169,6 +176,7 @@ impl Subject {
             story: Vec::new(),
             gave_up: false,
             voided: false,
+            captured_elsewhere: false,
             lied: false,
         };
         let placed = Arc::new(placed(scene.capture));
@@ -279,6 +287,17 @@ impl Subject {
                 self.voided |= told.is_some();
                 return self.mail.extend(told);
             }
+            Act::CaptureElsewhere(most) => {
+                let paid = self.order.paid_attempt().map(|attempt| attempt.number);
+                let told = paid.and_then(|paid| self.world.capture_elsewhere(paid, *most));
+                self.captured_elsewhere |= told.is_some();
+                return self.mail.extend(told);
+            }
+            Act::RefundElsewhere(most) => {
+                let paid = self.order.paid_attempt().map(|attempt| attempt.number);
+                let told = paid.and_then(|paid| self.world.refund_elsewhere(paid, *most));
+                return self.mail.extend(told);
+            }
             Act::Wait(minutes) => return self.wait(minutes * 60_000),
             Act::Skip => return self.skip(),
             Act::Lie(number) => return self.lie(*number),
@@ -377,7 +396,7 @@ impl Subject {
         }
         let cancelled = order.phase() == Phase::Cancelled;
         let at_once = order.placed().unwrap().capture == CapturePolicy::AtOnce;
-        if cancelled || (at_once && !self.voided) {
+        if cancelled || (at_once && !self.voided && !self.captured_elsewhere) {
             assert_eq!(paid - back, order.due(), "what is due");
         }
         let nothing_ships = order.fulfillment_status() == FulfillmentStatus::NotRequired;

@@ -4,6 +4,9 @@
 use super::*;
 use crate::domain::stock::{self, Stock};
 
+/// Numbers of captures and refunds that were made in the provider's dashboard begin here.
+const ELSEWHERE: u32 = 1_000;
+
 /// The behavior of the provider and of its connection in one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
@@ -206,7 +209,8 @@ impl World {
                     return None;
                 }
                 let amount = *paid.captures.entry(*capture).or_insert(amount.amount);
-                Command::Captured { capture: *capture, amount, operation: "c".into() }
+                let operation = format!("c{capture}");
+                Command::Captured { capture: Some(*capture), amount, operation }
             }
             Effect::Refund { refund, payment, amount, .. } => {
                 let paid = self.paid(payment)?;
@@ -214,8 +218,9 @@ impl World {
                 if !fits && !paid.refunds.contains_key(refund) {
                     return None;
                 }
-                paid.refunds.entry(*refund).or_insert(amount.amount);
-                Command::Refunded { refund: *refund, operation: "r".into() }
+                let amount = *paid.refunds.entry(*refund).or_insert(amount.amount);
+                let operation = format!("r{refund}");
+                Command::Refunded { refund: Some(*refund), amount, operation }
             }
             _ => return None,
         })
@@ -247,6 +252,32 @@ impl World {
         });
         let decided: Vec<u32> = decided.collect();
         decided.into_iter().map(|attempt| self.report(attempt)).collect()
+    }
+
+    /// Captures in the provider's dashboard at most this amount of an authorization, and returns
+    /// the provider's report.
+    pub(super) fn capture_elsewhere(&mut self, attempt: u32, most: i64) -> Option<Command> {
+        let one = self.payments.get_mut(&attempt)?;
+        let amount = most.min(if one.pending { 0 } else { one.held() });
+        let number = ELSEWHERE + u32::try_from(one.captures.len()).unwrap();
+        let operation = format!("e{number}");
+        (amount > 0).then(|| {
+            one.captures.insert(number, amount);
+            Command::Captured { capture: None, amount, operation }
+        })
+    }
+
+    /// Refunds in the provider's dashboard at most this amount of a payment, and returns the
+    /// provider's report.
+    pub(super) fn refund_elsewhere(&mut self, attempt: u32, most: i64) -> Option<Command> {
+        let one = self.payments.get_mut(&attempt)?;
+        let amount = most.min(one.captured() - one.refunded());
+        let number = ELSEWHERE + u32::try_from(one.refunds.len()).unwrap();
+        let operation = format!("b{number}");
+        (amount > 0).then(|| {
+            one.refunds.insert(number, amount);
+            Command::Refunded { refund: None, amount, operation }
+        })
     }
 
     /// Lets the provider void an authorization that was not captured, and returns its report.
