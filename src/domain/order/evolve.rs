@@ -12,7 +12,7 @@ use crate::domain::time::Timestamp;
 impl entity::Noun for Order {
     const PREFIX: &'static str = "ord";
     const NAME: &'static str = "order";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
 
     type Command = Command;
     type Event = Event;
@@ -143,6 +143,7 @@ impl Order {
                     amount: *amount,
                     state: AttemptState::Requested,
                     payment: None,
+                    once_authorized: None,
                     action: None,
                 });
                 self.phase = Phase::Paying;
@@ -159,6 +160,9 @@ impl Order {
             Event::PaymentAuthorized { attempt, payment, amount } => {
                 let state = AttemptState::Authorized { amount: *amount };
                 self.set_attempt(*attempt, state, Some(payment));
+                for one in self.attempts.iter_mut().filter(|one| one.number == *attempt) {
+                    one.once_authorized = Some(*amount);
+                }
                 if self.phase == Phase::Paying {
                     self.phase = Phase::Committing;
                     self.method = None;

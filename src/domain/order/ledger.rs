@@ -20,6 +20,9 @@ pub struct Attempt {
     pub state: AttemptState,
     /// The provider's id of the payment.
     pub payment: Option<String>,
+    /// The amount that was authorized, in minor units; it stays, whatever comes after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once_authorized: Option<i64>,
     /// The buyer's action that the provider waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<RequiredAction>,
@@ -79,7 +82,7 @@ impl Attempt {
         matches!(self.state, AttemptState::Authorized { .. } | AttemptState::Voided)
     }
 
-    /// The authorized amount, in minor units.
+    /// The amount that is authorized now, in minor units.
     #[must_use]
     pub const fn authorized(&self) -> i64 {
         match self.state {

@@ -205,7 +205,7 @@ pub struct AttemptShape {
     provider: String,
     /// The amount that was requested.
     amount: Money,
-    /// The amount that the provider authorized, while it is authorized.
+    /// The amount that the provider authorized, if it ever did; it stays when the rest is voided.
     authorized: Option<Money>,
     #[schema(value_type = schema::AttemptStatus)]
     status: &'static str,
@@ -642,10 +642,7 @@ fn attempt(one: &Attempt, currency: Currency) -> AttemptShape {
         attempt: one.number,
         provider: one.provider.clone(),
         amount: Money::new(one.amount, currency),
-        authorized: match one.state {
-            AttemptState::Authorized { amount } => Some(Money::new(amount, currency)),
-            _ => None,
-        },
+        authorized: one.once_authorized.map(|amount| Money::new(amount, currency)),
         status: (&one.state).into(),
         payment: one.payment.clone(),
         decline_code: match &one.state {
