@@ -8,12 +8,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
-use kontor::store::{DatabaseUrl, Store};
+use kontor::store::Store;
 use kontor::telemetry::chain;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
-use super::store_location;
+use super::store_location::{PG_DUMP, StoreArgs, StorePlace};
 
 /// How often the progress bar reads the size of the growing file.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -22,7 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 The file contains everything: journal, rows, keys and secrets. Protect it like the data folder. It
-appears only when it is complete; an existing file is never overwritten.
+appears only when it is complete; an existing file is never overwritten. A store in PostgreSQL is
+backed up with pg_dump.
 
 Examples:
   kontor backup --to /backups/kontor-2026-01-31.db
@@ -31,12 +32,9 @@ Examples:
 To restore it into an empty folder:
   kontor restore --from /backups/today.db --data /var/lib/kontor-restored")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// Always refused: use pg_dump to back up a store in PostgreSQL
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// The file to write; it must not exist
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
@@ -67,10 +65,11 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 async fn back_up(args: &Args) -> Result<(u64, i64), String> {
-    if store_location::database(args.store.as_ref()).is_some() {
-        return Err(store_location::PG_DUMP.to_owned());
+    let place = args.store.place().map_err(|error| chain(&error))?;
+    if matches!(place, StorePlace::Database(_)) {
+        return Err(PG_DUMP.to_owned());
     }
-    let store = Store::open_beside(&args.data).await.map_err(|error| chain(&error))?;
+    let store = place.open().await.map_err(|error| chain(&error))?;
     let outcome = copy(&store, args).await;
     store.close().await;
     outcome

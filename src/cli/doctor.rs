@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kontor::doctor::{Installation, Severity, examine};
-use kontor::store::DatabaseUrl;
 use kontor_lab::stdout;
 use serde_json::json;
 
-use super::store_location;
+use super::Error;
+use super::store_location::{StoreArgs, StorePlace};
 
 /// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
@@ -25,12 +25,9 @@ Examples:
   kontor doctor --data /var/lib/kontor --listen 127.0.0.1:8080 --sandbox-psp http://127.0.0.1:8081
   kontor doctor --json | jq '.findings[] | select(.level != \"ok\")'")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// The PostgreSQL database of the store, instead of a data folder
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// The address on which the server listens, or will listen
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
@@ -43,15 +40,21 @@ pub struct Args {
 }
 
 /// Checks an installation and prints the findings.
-pub async fn run(args: Args) -> ExitCode {
-    let Args { data, store, listen, sandbox_psp, json } = args;
-    let store = store_location::database(store.as_ref()).cloned();
+///
+/// # Errors
+/// [`Error`]: the configuration cannot be read.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let Args { store, listen, sandbox_psp, json } = args;
+    let (data, store) = match store.place()? {
+        StorePlace::Folder(dir) => (dir, None),
+        StorePlace::Database(url) => (PathBuf::new(), Some(url)),
+    };
     let installation = Installation { data, store, listen, sandbox_psp };
     let findings = examine(&installation).await;
     let ok = findings.iter().all(|finding| finding.level != Severity::Bad);
     if json {
         if stdout::json(&json!({ "ok": ok, "findings": findings })).is_err() {
-            return ExitCode::FAILURE;
+            return Ok(ExitCode::FAILURE);
         }
     } else {
         for finding in &findings {
@@ -66,5 +69,5 @@ pub async fn run(args: Args) -> ExitCode {
             }
         }
     }
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

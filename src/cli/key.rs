@@ -1,19 +1,19 @@
 //! `kontor key`: creates, lists and revokes API keys directly in the store, whether or not a server
 //! is using it.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::{ADMIN, Scope};
-use kontor::store::{self, DatabaseUrl, OpenError, Store};
+use kontor::store::{self, OpenError, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
-use super::{Error, store_location};
+use super::Error;
+use super::store_location::{StoreArgs, StorePlace};
 
 /// How long to wait for a folder in which another process is creating a store.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
@@ -50,12 +50,9 @@ pub struct Args {
 pub enum KeyCommand {
     /// Create a key and show it once
     Create {
-        /// The data folder
-        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-        data: PathBuf,
-        /// The PostgreSQL database of the store, instead of a data folder
-        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<DatabaseUrl>,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
         /// A scope of the key; may be repeated
         #[arg(long = "scope", required = true, value_parser = scopes())]
         scopes: Vec<String>,
@@ -68,12 +65,9 @@ pub enum KeyCommand {
     },
     /// List keys, without their secrets
     List {
-        /// The data folder
-        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-        data: PathBuf,
-        /// The PostgreSQL database of the store, instead of a data folder
-        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<DatabaseUrl>,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
@@ -82,12 +76,9 @@ pub enum KeyCommand {
     Revoke {
         /// The key's id, from the list
         id: String,
-        /// The data folder
-        #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-        data: PathBuf,
-        /// The PostgreSQL database of the store, instead of a data folder
-        #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-        store: Option<DatabaseUrl>,
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
     },
 }
 
@@ -98,8 +89,8 @@ pub enum KeyCommand {
 /// with the id.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     match args.command {
-        KeyCommand::Create { data, store, scopes, name, json } => {
-            let store = open(&data, store.as_ref()).await?;
+        KeyCommand::Create { store, scopes, name, json } => {
+            let store = open(&store.place()?).await?;
             let (row, secret) = store.create_key(&name, &scopes, Clock::system().now()).await?;
             store.close().await;
             if json {
@@ -110,8 +101,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 stderr::line("the key is shown only once: store it safely");
             }
         }
-        KeyCommand::List { data, store, json } => {
-            let store = store_location::open(&data, store.as_ref()).await?;
+        KeyCommand::List { store, json } => {
+            let store = store.place()?.open().await?;
             let keys = store.keys().await?;
             store.close().await;
             if json {
@@ -129,8 +120,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             }
         }
-        KeyCommand::Revoke { id, data, store } => {
-            let store = open(&data, store.as_ref()).await?;
+        KeyCommand::Revoke { id, store } => {
+            let store = open(&store.place()?).await?;
             let revoked = store.revoke_key(&id, Clock::system().now()).await?;
             store.close().await;
             if !revoked {
@@ -155,10 +146,10 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// Opens a store that a server may be using. If there is no store in the folder, this creates one
 /// and unlocks the folder at once, so that a server can start on it. If another process is creating
 /// the store, this waits for it.
-pub(super) async fn open(dir: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
-    if store_location::database(store).is_some() {
-        return store_location::open_and_migrate(dir, store).await;
-    }
+pub(super) async fn open(place: &StorePlace) -> Result<Store, OpenError> {
+    let StorePlace::Folder(dir) = place else {
+        return place.open_and_migrate().await;
+    };
     let until = Instant::now() + MADE_WITHIN;
     loop {
         let error = match Store::open_beside_up_to_date(dir).await {

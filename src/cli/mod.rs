@@ -160,7 +160,7 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         CliCommand::Load(args) => Ok(load::run(args, serve::told_to_stop).await?),
         CliCommand::Verify(args) => Ok(verify::run(args).await),
         CliCommand::Simulate(_) => Ok(ExitCode::SUCCESS),
-        CliCommand::Doctor(args) => Ok(doctor::run(args).await),
+        CliCommand::Doctor(args) => doctor::run(args).await,
         CliCommand::Backup(args) => Ok(backup::run(args).await),
         CliCommand::Restore(args) => Ok(restore::run(args).await),
         CliCommand::NewHistory(args) => new_history::run(args).await,

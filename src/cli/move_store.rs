@@ -34,9 +34,9 @@ Examples:
   kontor move --data /var/lib/kontor --to postgres://kontor@db/kontor
   kontor serve --store postgres://kontor@db/kontor")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
+    /// The data folder; without this, the one of the configuration
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// The empty PostgreSQL database to move to
     #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
     pub to: DatabaseUrl,
@@ -57,7 +57,7 @@ pub struct Args {
 /// [`Error`]: the folder or the database cannot be opened, or the database is not empty.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     // This takes the folder's lock, so no server is using the folder, and none can start meanwhile.
-    let from = Store::open_existing(&args.data).await?;
+    let from = Store::open_existing(&store_location::folder(args.data.as_deref())?).await?;
     let options = Options { shards: args.shards, ..Options::default() };
     let to = match Store::connect(&args.to, &options).await {
         Ok(to) => to,

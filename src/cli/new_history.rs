@@ -1,13 +1,13 @@
 //! `kontor new-history`: tells the clients of a store that it was put back to an earlier state by
 //! other means than `kontor restore`, such as a snapshot of a volume.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use kontor::store::{DatabaseUrl, Store};
+use kontor::store::Store;
 use kontor_lab::stdout;
 
-use super::{Error, store_location};
+use super::Error;
+use super::store_location::{StoreArgs, StorePlace};
 
 /// Make old tokens of changes invalid, after a store was put back by other means than restore
 #[derive(Clone, Debug, clap::Args)]
@@ -23,12 +23,9 @@ Examples:
   kontor new-history --data /var/lib/kontor
   kontor new-history --store postgres://kontor@db/kontor")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// The PostgreSQL database of the store, instead of a data folder
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Ends the store's history.
@@ -36,9 +33,9 @@ pub struct Args {
 /// # Errors
 /// [`Error`]: a server is running on the store, or the store cannot be written.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let store = match store_location::database(args.store.as_ref()) {
-        Some(address) => Store::connect_beside(address).await?,
-        None => Store::open_existing(&args.data).await?,
+    let store = match args.store.place()? {
+        StorePlace::Folder(dir) => Store::open_existing(&dir).await?,
+        place @ StorePlace::Database(_) => place.open().await?,
     };
     let nodes = store.nodes().await?;
     if let Some(row) = nodes.iter().find(|row| row.lives) {

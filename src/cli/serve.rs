@@ -15,6 +15,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::Error;
 use super::sign_in::{self, SignInLink};
+use super::store_location::StorePlace;
 
 /// How long a graceful stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -141,11 +142,7 @@ fn banner(
     link: Option<SignInLink>,
 ) -> std::io::Result<Vec<u8>> {
     let url = app.url();
-    let store = &config.store.url;
-    let (flag, place) = match store.is_empty() {
-        true => ("--data", config.data.dir.display().to_string()),
-        false => ("--store", store.to_string()),
-    };
+    let store = StorePlace::of(config);
     let provider = match config.sandbox.url.as_str() {
         "" => "none: start `kontor sandbox-psp` and use --sandbox-psp URL".to_owned(),
         url => format!("sandbox at {url}"),
@@ -163,10 +160,10 @@ fn banner(
     writeln!(out, "  API docs  {url}/docs")?;
     writeln!(out, "  health    {url}/readyz")?;
     writeln!(out, "  metrics   {url}/metrics")?;
-    writeln!(out, "  data      {place}")?;
+    writeln!(out, "  data      {store}")?;
     writeln!(out, "  payments  {provider}\n")?;
-    writeln!(out, "  an API key:      kontor key create {flag} {place} --scope admin")?;
-    writeln!(out, "  a sign-in link:  kontor sign-in {flag} {place} --url {url}")?;
+    writeln!(out, "  an API key:      kontor key create {} --scope admin", store.flag())?;
+    writeln!(out, "  a sign-in link:  kontor sign-in {} --url {url}", store.flag())?;
     Ok(out)
 }
 

@@ -3,17 +3,17 @@
 //! `kontor serve` and `kontor demo` also create their links here.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
-use kontor::store::{self, DatabaseUrl, Store};
+use kontor::store::{self, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
-use super::{Error, key, store_location};
+use super::store_location::StoreArgs;
+use super::{Error, key};
 
 /// The name of the stored value that contains the time at which a store's first link was shown.
 const SET_UP: &str = "set_up_link_shown";
@@ -28,12 +28,9 @@ Examples:
   kontor sign-in
   kontor sign-in --data /srv/shop --url https://shop.example --scope orders:read --name support")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// The PostgreSQL database of the store, instead of a data folder
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// A scope of the session; may be repeated
     #[arg(long = "scope", value_parser = key::scopes(), default_value = "admin")]
     pub scopes: Vec<String>,
@@ -53,8 +50,8 @@ pub struct Args {
 /// # Errors
 /// [`Error`]: the store cannot be opened, or the name is not valid.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let Args { data, store, scopes, name, url, json } = args;
-    let (store, now) = (key::open(&data, store.as_ref()).await?, Clock::system().now());
+    let Args { store, scopes, name, url, json } = args;
+    let (store, now) = (key::open(&store.place()?).await?, Clock::system().now());
     let made = store.create_link(&name, &scopes, now, LINK_LASTS).await;
     store.close().await;
     let link = address(&url, made?.reveal());
@@ -81,12 +78,9 @@ Examples:
 pub struct SignOutArgs {
     /// The id of a session, from the log or the journal
     pub id: Option<String>,
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// The PostgreSQL database of the store, instead of a data folder
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// Ends one session, or all sessions and unused links.
@@ -94,7 +88,7 @@ pub struct SignOutArgs {
 /// # Errors
 /// [`Error`]: the store cannot be opened, or there is no session with the id.
 pub async fn run_sign_out(args: SignOutArgs) -> Result<ExitCode, Error> {
-    let store = store_location::open_and_migrate(&args.data, args.store.as_ref()).await?;
+    let store = args.store.place()?.open_and_migrate().await?;
     let said = match &args.id {
         Some(id) => {
             let id = id.trim_start_matches("session:");

@@ -1,9 +1,10 @@
 //! Opens the store that a command works on: in a data folder, or in PostgreSQL.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use super::serve::SettingArgs;
+use kontor::config::{self, Config};
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
 /// The message of `kontor backup` for a store in PostgreSQL.
@@ -11,45 +12,100 @@ pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own t
     pg_dump --format=custom --file kontor.dump URL; restore it into an empty database with \
     pg_restore --dbname URL kontor.dump, then kontor verify --store URL";
 
-/// The data folder of a server that is started here without flags: what config.toml and the environment
-/// say, or `data`. If they cannot be read, the server says why.
-#[must_use]
-pub fn configured_data() -> PathBuf {
-    // Each command that has the flag asks for its default, whichever of them is run.
-    static DIR: LazyLock<PathBuf> = LazyLock::new(|| match SettingArgs::default().load() {
-        Ok(loaded) => loaded.config.data.dir,
-        Err(_) => PathBuf::from("data"),
-    });
-    DIR.clone()
+/// The flags that name the store of a command. Without them it is the one of the configuration: of
+/// a server that is started here without flags.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct StoreArgs {
+    /// The data folder; without this and --store, the store of the configuration
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The PostgreSQL database of the store, instead of a data folder
+    #[arg(long, value_name = "URL")]
+    store: Option<DatabaseUrl>,
 }
 
-/// The URL of the database, if the store is in PostgreSQL; an empty URL counts as none.
-#[must_use]
-pub fn database(store: Option<&DatabaseUrl>) -> Option<&DatabaseUrl> {
-    store.filter(|address| !address.is_empty())
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlace {
+    /// In a data folder.
+    Folder(PathBuf),
+    /// In PostgreSQL.
+    Database(DatabaseUrl),
 }
 
-/// Opens a store that servers may be using, without migrating its tables.
-///
-/// # Errors
-/// [`OpenError`].
-pub async fn open(data: &Path, store: Option<&DatabaseUrl>) -> Result<Store, OpenError> {
-    match database(store) {
-        Some(address) => Store::connect_beside(address).await,
-        None => Store::open_beside(data).await,
+impl StoreArgs {
+    /// The place that the flags name, or the configuration.
+    ///
+    /// # Errors
+    /// [`config::Error`]: there are no flags, and the configuration cannot be read.
+    pub fn place(&self) -> Result<StorePlace, config::Error> {
+        Ok(match (&self.store, &self.data) {
+            (Some(url), _) if !url.is_empty() => StorePlace::Database(url.clone()),
+            (_, Some(dir)) => StorePlace::Folder(dir.clone()),
+            _ => StorePlace::of(&configuration()?),
+        })
     }
 }
 
-/// Opens a store that servers may be using, and migrates its tables.
+impl StorePlace {
+    /// The place of a server's store.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        match config.store.url.is_empty() {
+            true => Self::Folder(config.data.dir.clone()),
+            false => Self::Database(config.store.url.clone()),
+        }
+    }
+
+    /// The flag that names it, with its value.
+    #[must_use]
+    pub fn flag(&self) -> String {
+        match self {
+            Self::Folder(dir) => format!("--data {}", dir.display()),
+            Self::Database(url) => format!("--store {url}"),
+        }
+    }
+
+    /// Opens a store that servers may be using, without migrating its tables.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(&self) -> Result<Store, OpenError> {
+        match self {
+            Self::Database(url) => Store::connect_beside(url).await,
+            Self::Folder(dir) => Store::open_beside(dir).await,
+        }
+    }
+
+    /// Opens a store that servers may be using, and migrates its tables.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_and_migrate(&self) -> Result<Store, OpenError> {
+        match self {
+            Self::Database(url) => Store::connect(url, &Options::default()).await,
+            Self::Folder(dir) => Store::open_beside_up_to_date(dir).await,
+        }
+    }
+}
+
+impl fmt::Display for StorePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(dir) => write!(f, "{}", dir.display()),
+            Self::Database(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+/// The data folder that a flag names, or the configuration.
 ///
 /// # Errors
-/// [`OpenError`].
-pub async fn open_and_migrate(
-    data: &Path,
-    store: Option<&DatabaseUrl>,
-) -> Result<Store, OpenError> {
-    match database(store) {
-        Some(address) => Store::connect(address, &Options::default()).await,
-        None => Store::open_beside_up_to_date(data).await,
-    }
+/// [`config::Error`]: there is no flag, and the configuration cannot be read.
+pub fn folder(flag: Option<&Path>) -> Result<PathBuf, config::Error> {
+    flag.map_or_else(|| Ok(configuration()?.data.dir), |dir| Ok(dir.to_owned()))
+}
+
+fn configuration() -> Result<Config, config::Error> {
+    SettingArgs::default().load()?.checked()
 }

@@ -2,19 +2,20 @@
 //! has the arguments and the output.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::providers::payment::Provider;
 use kontor::providers::sandbox::Sandbox;
-use kontor::store::{DatabaseUrl, Store};
+use kontor::store::Store;
 use kontor::telemetry::chain;
 use kontor::verify::provider::sandbox_options;
 use kontor::verify::{VerifyProgress, VerifyReport, verify};
 use kontor_lab::{stderr, stdout};
+use serde::Serialize;
 
-use super::store_location;
+use super::store_location::StoreArgs;
 
 /// The exit code if the store or the provider could not be read, so that the check is incomplete.
 const COULD_NOT_CHECK: u8 = 2;
@@ -41,12 +42,9 @@ Examples:
   kontor verify --data /var/lib/kontor --sandbox-psp http://127.0.0.1:8081
   kontor verify --json | jq .violations")]
 pub struct Args {
-    /// The data folder
-    #[arg(long, value_name = "DIR", default_value_os_t = store_location::configured_data())]
-    pub data: PathBuf,
-    /// The PostgreSQL database of the store, instead of a data folder
-    #[arg(long, value_name = "URL", env = "KONTOR__STORE__URL", hide_env_values = true)]
-    pub store: Option<DatabaseUrl>,
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
     /// Compare with the ledger of the sandbox payment provider at this URL
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
@@ -55,18 +53,27 @@ pub struct Args {
     pub json: bool,
 }
 
+/// The report about a store.
+#[derive(Serialize)]
+struct CheckedStore {
+    /// The folder or the URL, without a password.
+    store: String,
+    #[serde(flatten)]
+    report: VerifyReport,
+}
+
 /// Checks a store and prints the report.
 pub async fn run(args: Args) -> ExitCode {
-    match check_location(&args).await {
-        Ok(report) => {
+    match check_place(&args).await {
+        Ok(checked) => {
             let shown = if args.json {
-                stdout::json(&report)
+                stdout::json(&checked)
             } else {
-                stdout::line(&report);
+                stdout::line(format_args!("Store: {}\n{}", checked.store, checked.report));
                 Ok(())
             };
             match shown {
-                Ok(()) if report.ok => ExitCode::SUCCESS,
+                Ok(()) if checked.report.ok => ExitCode::SUCCESS,
                 Ok(()) => ExitCode::FAILURE,
                 Err(error) => could_not(&error.to_string()),
             }
@@ -80,10 +87,11 @@ fn could_not(why: &str) -> ExitCode {
     ExitCode::from(COULD_NOT_CHECK)
 }
 
-async fn check_location(args: &Args) -> Result<VerifyReport, String> {
-    let store = store_location::open(&args.data, args.store.as_ref()).await;
-    let store = store.map_err(|error| chain(&error))?;
-    check_store(store, args.sandbox_psp.as_deref(), args.json).await
+async fn check_place(args: &Args) -> Result<CheckedStore, String> {
+    let place = args.store.place().map_err(|error| chain(&error))?;
+    let store = place.open().await.map_err(|error| chain(&error))?;
+    let report = check_store(store, args.sandbox_psp.as_deref(), args.json).await?;
+    Ok(CheckedStore { store: place.to_string(), report })
 }
 
 /// Checks the store in a data folder; shows a progress bar on a terminal, unless `quiet`.

@@ -4,9 +4,11 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 
 use kontor::http::Scope;
+use kontor::store::DatabaseUrl;
 use strum::VariantArray as _;
 
 use crate::process::kontor;
+use crate::servers::database;
 
 /// Runs a command whose reader has gone before it prints anything; answers its status and its errors.
 fn without_reader(command: &mut Command) -> (Option<i32>, String) {
@@ -78,6 +80,45 @@ fn commands_work_on_the_data_folder_of_the_configuration() {
     assert!(run(&["key", "list"], None).1.contains("mine"));
     assert!(!run(&["verify"], Some("elsewhere")).0, "there is no store");
     assert!(run(&["verify", "--data", "shop"], Some("elsewhere")).0);
+}
+
+#[test]
+fn commands_work_on_the_database_of_the_configuration_unless_a_flag_names_another_store() {
+    let here = tempfile::tempdir().unwrap();
+    let url = database();
+    std::fs::write(here.path().join("config.toml"), format!("[store]\nurl = \"{url}\"\n")).unwrap();
+    let run = |args: &[&str]| {
+        let outcome = kontor().current_dir(here.path()).args(args).output().unwrap();
+        assert!(outcome.status.success(), "{args:?}: {outcome:?}");
+        String::from_utf8(outcome.stdout).unwrap()
+    };
+    let shown = DatabaseUrl::new(&*url).to_string();
+    run(&["key", "create", "--scope", "admin", "--name", "remote"]);
+    assert!(!here.path().join("data").exists());
+    run(&["key", "create", "--scope", "admin", "--name", "local", "--data", "shop"]);
+    let names = |args: &[&str]| {
+        let keys = run(&[&["key", "list"], args].concat());
+        (keys.contains("remote"), keys.contains("local"))
+    };
+    assert_eq!(names(&[]), (true, false));
+    assert_eq!(names(&["--data", "shop"]), (false, true));
+    assert_eq!(names(&["--data", "shop", "--store", &url]), (true, false));
+    assert!(run(&["verify"]).starts_with(&format!("Store: {shown}\n")));
+    assert!(run(&["verify", "--data", "shop"]).starts_with("Store: shop\n"));
+    let report = run(&["verify", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["store"], &report["ok"]), (&shown.into(), &true.into()));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_names_no_store() {
+    let here = tempfile::tempdir().unwrap();
+    std::fs::write(here.path().join("config.toml"), "[store]\nurl = 1\n").unwrap();
+    let create = ["key", "create", "--scope", "admin"];
+    let outcome = kontor().current_dir(here.path()).args(create).output().unwrap();
+    let errors = String::from_utf8(outcome.stderr).unwrap();
+    assert!(!outcome.status.success() && errors.contains("store.url"), "{errors}");
+    assert!(!here.path().join("data").exists());
 }
 
 #[test]
