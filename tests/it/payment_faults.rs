@@ -111,6 +111,13 @@ async fn an_authorization_in_another_currency_is_reversed() {
     let payments = payments["data"].as_array().unwrap();
     let foreign = payments.iter().find(|one| one["currency"] == "JPY").unwrap();
     assert_eq!((&foreign["amount"], &foreign["voided"]), (&json!(1_000), &json!(true)));
+    let parked = site
+        .until_some(async || {
+            let parked = site.admin(Method::GET, "/webhooks", None).await.expect(200);
+            parked["data"].as_array().filter(|all| !all.is_empty()).cloned()
+        })
+        .await;
+    assert_eq!(parked[0]["reason"], "the payment is in JPY, and its order in GBP", "{parked:#?}");
     site.verify().await;
 }
 

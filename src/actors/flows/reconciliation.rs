@@ -17,7 +17,7 @@ use crate::actors::engine::runtime::Runtime;
 use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::money::Currency;
-use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase};
+use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase, Rejection};
 use crate::providers::payment::{AuthorizationStatus, Payment, Provider};
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
@@ -33,7 +33,7 @@ const PAGE: u32 = 100;
 
 /// Why a notice was not applied to an order.
 pub(super) enum NotApplied {
-    /// It matches no order or attempt.
+    /// It matches no order or attempt, or its order rejects it.
     Unmatched(String),
     /// The order cannot take it now.
     Later(String),
@@ -284,8 +284,11 @@ impl Reconciliation {
     }
 }
 
-/// Sends a command to an order; `false` if the order rejects it, for example because the attempt
-/// was not made with this account.
+/// Sends a command to an order; `false` if there is no such order.
+///
+/// # Errors
+/// Why the order rejects the command, for example because the attempt was not made with this
+/// account; or why it cannot take it now.
 pub(super) async fn tell_order(
     orders: &Host<Order>,
     order: &EntityId,
@@ -295,7 +298,8 @@ pub(super) async fn tell_order(
     let cause = Cause { by: format!("provider:{provider}"), ..Cause::default() };
     match orders.carry_out(order, command, cause).await {
         Ok(()) => Ok(true),
-        Err(host::Error::Rejected(_)) => Ok(false),
+        Err(host::Error::Rejected(Rejection::NotFound)) => Ok(false),
+        Err(host::Error::Rejected(why)) => Err(NotApplied::Unmatched(why.to_string())),
         Err(error) => Err(NotApplied::Later(error.to_string())),
     }
 }

@@ -132,10 +132,16 @@ impl Order {
             one.number == attempt && one.provider == provider && (one.held() || !moves)
         };
         let placed = self.placed.as_ref().map(|placed| placed.currency);
-        if placed == Some(currency) && self.attempts.iter().any(made) {
-            Ok(())
-        } else {
-            Err(wrong("no payment of the order was made there"))
+        if !self.attempts.iter().any(made) {
+            return Err(wrong("no payment of the order was made there"));
+        }
+        match placed.filter(|placed| *placed != currency) {
+            None => Ok(()),
+            Some(placed) => {
+                let (paid, placed) = (currency.code(), placed.code());
+                let what = format!("the payment is in {paid}, and its order in {placed}").into();
+                Err(Rejection::WrongState { what })
+            }
         }
     }
 
