@@ -27,6 +27,7 @@ OF_THE_SHOP = {
     "capture_too_large",
     "nothing_to_fulfill",
     "unknown_line",
+    "too_many_units",
 }
 
 # Rules between two fields, or between a field and what is there already.

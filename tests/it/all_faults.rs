@@ -210,7 +210,7 @@ async fn all_faulty_lines_of_a_change_are_named() {
         (
             "refunds",
             json!({"lines": lines, "reason": "x"}),
-            "unknown_line",
+            "invalid_request",
             &["lines[0].quantity", "lines[2].line"][..],
         ),
         (
@@ -222,7 +222,7 @@ async fn all_faulty_lines_of_a_change_are_named() {
         (
             "fulfillments",
             json!({"lines": lines}),
-            "unknown_line",
+            "invalid_request",
             &["lines[0].quantity", "lines[2].line"],
         ),
         (

@@ -117,7 +117,7 @@ async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
     let units = |most: i64| format!("must be at most {most}: so many are left");
     let over = json!([{"line": "1", "quantity": 1, "amount": gbp(5_000)}]);
     for (what, body, code, field, rule) in [
-        ("refunds", json!({"lines": one(3)}), "unknown_line", "lines[0].quantity", units(2)),
+        ("refunds", json!({"lines": one(3)}), "too_many_units", "lines[0].quantity", units(2)),
         (
             "refunds",
             json!({"lines": over}),
@@ -142,18 +142,18 @@ async fn a_refused_change_of_an_order_names_the_field_and_what_is_left() {
         (
             "refunds",
             json!({"lines": [{"line": "1", "quantity": 1, "from": "fulfilled"}]}),
-            "unknown_line",
+            "too_many_units",
             "lines[0].quantity",
             "is too many: no shipped unit of the line is left to come back".to_owned(),
         ),
         (
             "refunds",
             json!({"lines": [{"line": "1", "quantity": 3, "from": "unfulfilled"}]}),
-            "unknown_line",
+            "too_many_units",
             "lines[0].quantity",
             "must be at most 2: so many are left that were not shipped".to_owned(),
         ),
-        ("fulfillments", json!({"lines": one(3)}), "unknown_line", "lines[0].quantity", units(2)),
+        ("fulfillments", json!({"lines": one(3)}), "too_many_units", "lines[0].quantity", units(2)),
         (
             "fulfillments",
             json!({"lines": [{"line": "1", "quantity": 1}, {"line": "7", "quantity": 1}]}),
@@ -201,6 +201,34 @@ async fn a_refund_before_any_capture_is_told_what_to_do_instead() {
     let ship = json!({"lines": [{"line": "1", "quantity": 1}]});
     site.admin(Method::POST, &format!("{path}/fulfillments"), Some(ship)).await.expect(200);
     assert_eq!(refused(line).await, ", or leave the amount out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_whose_sum_is_too_large_names_an_amount_that_was_given() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let gbp = |amount: i64| json!({"amount": amount, "currency": "GBP"});
+    let part = json!({"amount": gbp(500)});
+    site.admin(Method::POST, &format!("{path}/captures"), Some(part)).await.expect(200);
+    site.until(&cart, |order| order["captured"]["amount"] == 500).await;
+    let alone = "must be at most 500: so much is left to refund";
+    let beside = "is too much with the rest of the refund: at most 500 is left to refund in all";
+    let line = json!([{"line": "1", "quantity": 1, "amount": gbp(900)}]);
+    for (mut body, field, rule) in [
+        (json!({"lines": line}), "lines[0].amount.amount", alone),
+        (json!({"lines": line, "amount": gbp(100)}), "amount.amount", beside),
+        (json!({"lines": line, "delivery": gbp(1)}), "lines[0].amount.amount", beside),
+        (json!({"amount": gbp(600)}), "amount.amount", alone),
+    ] {
+        body["reason"] = json!("a test");
+        let refunds = format!("{path}/refunds");
+        let refused = only(&site.admin(Method::POST, &refunds, Some(body.clone())).await);
+        let expected = ("refund_too_large".to_owned(), field.to_owned(), rule.to_owned());
+        assert_eq!(refused, expected, "{body}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,8 @@ codes! {
     RefundTooLarge 422 "The amount is more than can be refunded", "Refund at most the amount that `errors` or `detail` names, in minor units.";
     CaptureTooLarge 422 "The amount is more than can be captured", "Capture at most the amount that `errors` or `detail` names, in minor units.";
     NothingToFulfill 422 "Nothing is left to fulfill", "Read the order: all its goods were shipped or refunded.";
-    UnknownLine 422 "There is no such line, or too few of its units are left", "Use line ids and quantities from the order or cart, at most those that `errors` names.";
+    UnknownLine 422 "The order has no such line", "Use line ids from the order.";
+    TooManyUnits 422 "Too few units of a line are left", "Use at most the quantity that `errors` names; the order shows what was shipped and refunded.";
     VersionMismatch 412 "The resource has changed since it was read", "Read the resource again, and repeat with its new `ETag` in `If-Match`.";
     Quarantined 423 "The entity is in quarantine: its history cannot be read, or it keeps failing", "Tell the operator of this shop the `request_id`.";
     TooManyRequests 429 "Too many requests are in progress", "Wait for the time in `Retry-After`, then send the request again with the same key.";

@@ -36,7 +36,8 @@ fn code(rejection: &Rejection) -> Code {
         }
         Rejection::RefundTooLarge { .. } => Code::RefundTooLarge,
         Rejection::CaptureTooLarge { .. } => Code::CaptureTooLarge,
-        Rejection::UnknownLine { .. } | Rejection::TooManyUnits { .. } => Code::UnknownLine,
+        Rejection::UnknownLine { .. } => Code::UnknownLine,
+        Rejection::TooManyUnits { .. } => Code::TooManyUnits,
         Rejection::Nothing { what } if what.contains("fulfill") => Code::NothingToFulfill,
         Rejection::Several { all } => all.first().map_or(Code::InvalidRequest, code),
         Rejection::PaymentRequired | Rejection::WhichStep { .. } | Rejection::Nothing { .. } => {
@@ -81,13 +82,16 @@ fn fault_of(
         }
         Rejection::RefundTooLarge { limit, part } => (
             match part {
-                RefundPart::Sum if !lines.is_empty() => "lines".to_owned(),
-                RefundPart::Sum | RefundPart::Delivery => "delivery.amount".to_owned(),
+                RefundPart::Sum => part_of_sum(command).0,
+                RefundPart::Delivery => "delivery.amount".to_owned(),
                 RefundPart::Free => "amount.amount".to_owned(),
                 RefundPart::Line(line) => in_line(&lines, *line, "amount.amount")?,
             },
             match order.filter(|order| *limit == 0 && order.captured() == 0) {
                 Some(order) => nothing_captured(order, command),
+                None if *part == RefundPart::Sum && part_of_sum(command).1 => format!(
+                    "is too much with the rest of the refund: at most {limit} is left to refund in all"
+                ),
                 None => format!("must be at most {limit}: so much is left to refund"),
             },
         ),
@@ -150,6 +154,24 @@ fn nothing_captured(order: &Order, command: &Command) -> String {
         ways.push("leave the amount out");
     }
     format!("nothing was captured yet, so nothing can be refunded: {}", ways.join(", or "))
+}
+
+/// The field of a refund whose sum is too large: an amount that the request gives, or else its lines;
+/// and whether the sum has other parts.
+fn part_of_sum(command: &Command) -> (String, bool) {
+    let Command::Refund(request) = command else {
+        return ("lines".to_owned(), false);
+    };
+    let named = request.lines.iter().position(|line| line.amount.is_some());
+    let parts = [request.delivery > 0, request.free > 0];
+    let amounts = parts.iter().filter(|given| **given).count();
+    let field = match (named, parts) {
+        (_, [_, true]) => "amount.amount".to_owned(),
+        (Some(index), _) => format!("lines[{index}].amount.amount"),
+        (None, [true, _]) => "delivery.amount".to_owned(),
+        (None, _) => return ("lines".to_owned(), false),
+    };
+    (field, request.lines.len() + amounts > 1)
 }
 
 /// The lines that a command names, in its order.
