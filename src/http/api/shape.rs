@@ -13,7 +13,7 @@ use crate::domain::postal_code::check_postal_code;
 use crate::domain::pricing;
 use crate::domain::stock::Location;
 use crate::http::edge::checked::{self, Checked, TextKind, pattern};
-use crate::http::edge::input::{Text, Whole};
+use crate::http::edge::input::{Text, Whole, not_empty};
 
 /// The number of units of a line of a cart or an order.
 pub type Units = Whole<1, QUANTITY_MAX>;
@@ -65,7 +65,7 @@ impl Price {
     }
 }
 
-/// A postal address.
+/// A postal address. In its optional fields, an empty text is the same as none.
 #[derive(Clone, Debug, Serialize, Deserialize, garde::Validate, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Address {
@@ -73,41 +73,41 @@ pub struct Address {
     #[garde(dive)]
     pub name: Text<1, 200>,
     /// The company, if any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
-    pub company: Option<Text<1, 200>>,
+    pub company: Option<Text<0, 200>>,
     /// Street and number.
     #[garde(dive)]
     pub line1: Text<1, 200>,
     /// Second address line, such as a flat or floor.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
-    pub line2: Option<Text<1, 200>>,
+    pub line2: Option<Text<0, 200>>,
     /// The town.
     #[garde(dive)]
     pub city: Text<1, 100>,
     /// A state, county or province.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
-    pub region: Option<Text<1, 100>>,
+    pub region: Option<Text<0, 100>>,
     /// The postal code, in the country's format; optional for countries without postal codes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[garde(dive, custom(fits_country(&self.country)))]
-    pub postal_code: Option<Text<1, 20>>,
+    pub postal_code: Option<Text<0, 20>>,
     /// The country, ISO 3166-1 alpha-2.
     #[garde(dive)]
     pub country: checked::Country,
     /// A telephone number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "not_empty", skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
-    pub phone: Option<Text<1, 50>>,
+    pub phone: Option<Text<0, 50>>,
 }
 
 /// Checks that there is a postal code if the country has them, and that it has the country's
 /// format.
 fn fits_country(
     country: &checked::Country,
-) -> impl FnOnce(&Option<Text<1, 20>>, &()) -> garde::Result + '_ {
+) -> impl FnOnce(&Option<Text<0, 20>>, &()) -> garde::Result + '_ {
     move |code, ()| {
         check_postal_code(country, code.as_deref())
             .map_err(|error| garde::Error::new(error.to_string()))

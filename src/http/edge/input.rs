@@ -80,6 +80,17 @@ pub fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
+/// Deserializes a text that may be absent; an empty one is absent, and so is `null`.
+///
+/// # Errors
+/// It is not a text.
+pub fn not_empty<'de, const LINES: bool, const MAX: usize, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Letters<LINES, 0, MAX>>, D::Error> {
+    let text = Option::<Letters<LINES, 0, MAX>>::deserialize(deserializer)?;
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
 impl<const LINES: bool, const MIN: usize, const MAX: usize> Deref for Letters<LINES, MIN, MAX> {
     type Target = str;
 
