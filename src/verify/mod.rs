@@ -53,7 +53,10 @@ impl Books {
             .with(RowBook::<Product>::counted_by(|checked, products, rows| {
                 (checked.products, checked.product_rows) = (products, rows);
             }))
-            .with(RowBook::<StockLocation>::default())
+            .with(RowBook::<StockLocation>::counted_by(|checked, locations, rows| {
+                checked.others.insert("described_locations".to_owned(), locations);
+                checked.others.insert("described_locations_rows".to_owned(), rows);
+            }))
     }
 }
 
