@@ -125,6 +125,9 @@ pub struct Here {
 }
 
 /// Lists orders with unfinished or stuck steps.
+///
+/// An order that is stopped only by an alert has no step to do: it is listed by
+/// `GET /v1/admin/orders?status=stuck`, with all others that need an operator.
 #[utoipa::path(get, path = "/v1/admin/sagas", tag = "ops",
     params(("sort" = inline(Option<schema::OrderSort>), Query),
         ("expand" = inline(Option<Vec<schema::OrderParts>>), Query, explode = false, description = "Parts of the orders to show"),
