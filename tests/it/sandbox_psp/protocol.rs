@@ -100,3 +100,28 @@ async fn a_payment_is_shown_whole() {
         assert_eq!(got, status);
     }
 }
+
+/// Every match of a pattern's group in a source file of the sandbox.
+fn in_source(file: &str, pattern: &str) -> Vec<String> {
+    let path = format!("{}/crates/sandbox-psp/src/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let pattern = regex::Regex::new(pattern).unwrap();
+    let found: Vec<_> = pattern.captures_iter(&text).map(|found| found[1].to_owned()).collect();
+    assert!(!found.is_empty(), "{file} {pattern}");
+    found
+}
+
+#[test]
+fn the_documentation_names_all_routes_tokens_faults_and_webhooks() {
+    let path = format!("{}/docs/api.md", env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(path).unwrap();
+    let routes = in_source("api.rs", r#"resource\("(/v1/[^"]+)"\)"#).into_iter();
+    let routes = routes.map(|route| format!(" {route}"));
+    let tokens = in_source("faults.rs", r#""(tok_\w+)" =>"#).into_iter();
+    let faults = in_source("faults.rs", r"(?m)^    pub (\w+): (?:f64|u64|bool),").into_iter();
+    let kinds = in_source("service.rs", r#""(payment\.\w+)""#).into_iter();
+    let codes = tokens.chain(faults).chain(kinds).map(|name| format!("`{name}`"));
+    for name in routes.chain(codes) {
+        assert!(guide.contains(&name), "docs/api.md does not name {name}");
+    }
+}
