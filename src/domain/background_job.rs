@@ -19,6 +19,16 @@ const PAUSE_MAX: Span = Span::from_secs(300);
 /// The longest cron pattern, in characters.
 const CRON_CHARS_MAX: usize = 100;
 
+/// The fields of a cron pattern, with their values.
+const CRON_FIELDS: [(&str, &str); 6] = [
+    ("second", "0 to 59"),
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31"),
+    ("month", "1 to 12, or JAN to DEC"),
+    ("day of the week", "0 to 7, or SUN to SAT"),
+];
+
 /// The state of a job.
 #[derive(
     Clone,
@@ -229,12 +239,36 @@ pub fn next_after(cron: &str, now: Timestamp) -> Result<Timestamp, String> {
     if cron.chars().count() > CRON_CHARS_MAX {
         return Err(format!("it has more than {CRON_CHARS_MAX} characters"));
     }
-    let cron: Cron = CronParser::new().parse(cron).map_err(|error| error.to_string())?;
+    let cron = parse_cron(cron).map_err(|error| cron_fault(cron).unwrap_or(error))?;
     let nanos = i128::from(now.millis()) * 1_000_000;
     let start = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|e| e.to_string())?;
-    let next = cron.find_next_occurrence(&Utc(start), false).map_err(|error| error.to_string())?;
+    let next = cron.find_next_occurrence(&Utc(start), false);
+    let next = next.map_err(|_| "there is no such time".to_owned())?;
     let millis = i64::try_from(next.0.unix_timestamp_nanos() / 1_000_000);
     Ok(Timestamp::from_millis(millis.map_err(|error| error.to_string())?))
+}
+
+fn parse_cron(cron: &str) -> Result<Cron, String> {
+    CronParser::new().parse(cron).map_err(|error| error.to_string())
+}
+
+/// Which part of a cron pattern is wrong, and what it may be: the first that is not valid among
+/// fields that allow everything.
+fn cron_fault(cron: &str) -> Option<String> {
+    let parts: Vec<&str> = cron.split_whitespace().collect();
+    let skipped = match parts.len() {
+        5 => 1,
+        6 => 0,
+        count => {
+            return Some(format!("it has {count} fields instead of five, or six with seconds"));
+        }
+    };
+    parts.iter().zip(&CRON_FIELDS[skipped..]).enumerate().find_map(|(at, (part, (name, range)))| {
+        let mut alone = vec!["*"; parts.len()];
+        alone[at] = part;
+        let wrong = parse_cron(&alone.join(" ")).is_err();
+        wrong.then(|| format!("the {name} must be from {range}, not {part:?}"))
+    })
 }
 
 /// A time in UTC, as the cron library needs it.
@@ -308,8 +342,20 @@ mod tests {
         ] {
             assert_eq!(next_after(cron, at(now)), Ok(at(next)), "{cron}");
         }
-        for bad in ["", "x", "61 * * * *", "0 0 30 2 *", &"* ".repeat(60)] {
-            assert!(next_after(bad, at("2026-11-26T12:00:00Z")).is_err(), "{bad}");
+        for (bad, why) in [
+            ("", "it has 0 fields instead of five, or six with seconds"),
+            ("* * * *", "it has 4 fields instead of five, or six with seconds"),
+            ("61 * * * *", "the minute must be from 0 to 59, not \"61\""),
+            ("*/5 3-25 * * *", "the hour must be from 0 to 23, not \"3-25\""),
+            ("60 * * * * *", "the second must be from 0 to 59, not \"60\""),
+            ("0 0 0 * *", "the day of the month must be from 1 to 31, not \"0\""),
+            ("0 0 * MAI *", "the month must be from 1 to 12, or JAN to DEC, not \"MAI\""),
+            ("0 0 * * 8", "the day of the week must be from 0 to 7, or SUN to SAT, not \"8\""),
+            ("0 0 30 2 *", "there is no such time"),
+            (&"* ".repeat(60), "it has more than 100 characters"),
+        ] {
+            let found = next_after(bad, at("2026-11-26T12:00:00Z"));
+            assert_eq!(found, Err(why.to_owned()), "{bad}");
         }
     }
 

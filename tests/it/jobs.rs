@@ -107,8 +107,10 @@ async fn every_kind_of_job_runs_and_reports_its_result() {
 async fn schedule_is_stored_and_enqueues_its_job() {
     let mut site = Site::open().await;
     let body = json!({"name": "often", "kind": "retry_webhooks", "cron": "* * * * * *"});
-    let set = site.admin(Method::PUT, "/schedules", Some(body)).await.expect(200);
-    assert_eq!((&set["enabled"], &set["last_at"]), (&json!(true), &Value::Null));
+    let set = site.admin(Method::PUT, "/schedules", Some(body.clone())).await;
+    assert_eq!((set.status, set.header("location")), (201, "/v1/admin/schedules"));
+    assert_eq!((&set.body["enabled"], &set.body["last_at"]), (&json!(true), &Value::Null));
+    site.admin(Method::PUT, "/schedules", Some(body)).await.expect(200);
     let job = site
         .until_some(async || {
             let page = site.admin(Method::GET, "/jobs?kind=retry_webhooks", None).await.expect(200);

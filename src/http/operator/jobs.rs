@@ -281,7 +281,9 @@ pub async fn list_schedules(call: RequestParts) -> Result<HttpResponse, Error> {
 
 /// Creates or replaces a schedule.
 #[utoipa::path(put, path = "/v1/admin/schedules", tag = "ops", request_body = ScheduleInput,
-    responses((status = 200, description = "The schedule", body = ScheduleShape)))]
+    responses((status = 200, description = "The schedule", body = ScheduleShape),
+        (status = 201, description = "The schedule was created", body = ScheduleShape,
+            headers(("Location" = String, description = "The path where it can be read")))))]
 pub async fn put_schedule(
     call: RequestParts,
     jobs: web::Data<Jobs>,
@@ -296,12 +298,17 @@ pub async fn put_schedule(
     faults.check()?;
     let queue = begun(&jobs)?;
     let all = queue.schedules().await.map_err(failed)?;
-    if all.len() >= SCHEDULES_MAX && all.iter().all(|one| one.name != *name) {
+    let is_new = all.iter().all(|one| one.name != *name);
+    if all.len() >= SCHEDULES_MAX && is_new {
         return Err(Error::field("name", format!("must be one of the {SCHEDULES_MAX} schedules")));
     }
     let payload = Value::Object(payload);
     let set = queue.schedule(&name, &kind, &payload, &cron, enabled).await.map_err(failed)?;
-    Ok(HttpResponse::Ok().json(ScheduleShape::from(set)))
+    let mut answer = if is_new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    if is_new {
+        answer.insert_header((header::LOCATION, "/v1/admin/schedules"));
+    }
+    Ok(answer.json(ScheduleShape::from(set)))
 }
 
 /// Deletes a schedule: it starts no more jobs. Those that it has started stay.
