@@ -77,3 +77,42 @@ async fn scarce_skus_are_restocked_and_orders_cancelled() {
     assert_eq!(order["fulfillment_status"], "unfulfilled");
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn some_orders_are_left_to_the_visitor_and_shipped_late() {
+    let site = Site::open().await;
+    site.sell("MUG", 1_000, 1_000).await;
+    let mut carts = Vec::new();
+    for key in ["key-1", "key-2", "key-3"] {
+        let cart = site.cart(&[("MUG", 1)]).await;
+        site.checkout(&cart, key, "tok_ok", 30).await.expect(201);
+        carts.push(cart);
+    }
+    let work = async |left_for: Duration| {
+        let client = Client::new(&site.url(), Some(site.key.clone())).unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let options = Options {
+            turn: Duration::from_millis(20),
+            pack_after: Duration::ZERO,
+            left_each: 2,
+            left_for,
+            cancel_percent: 0,
+            ..Options::default()
+        };
+        let counters = Arc::new(ShopkeeperCounters::default());
+        (stop, tokio::spawn(shopkeepers::run(client, options, counters, stopped)))
+    };
+    let (stop, staff) = work(Duration::from_hours(1)).await;
+    for cart in [&carts[0], &carts[2]] {
+        site.until(cart, |order| order["status"] == "completed").await;
+    }
+    stop.send(true).unwrap();
+    staff.await.unwrap().unwrap();
+    let left = site.until(&carts[1], |order| order["number"] == 2).await;
+    assert_eq!(left["fulfillment_status"], "unfulfilled");
+    let (stop, staff) = work(Duration::ZERO).await;
+    site.until(&carts[1], |order| order["status"] == "completed").await;
+    stop.send(true).unwrap();
+    staff.await.unwrap().unwrap();
+    site.verify().await;
+}

@@ -35,6 +35,10 @@ pub struct Options {
     pub turn: Duration,
     /// The age of an order when it is shipped.
     pub pack_after: Duration,
+    /// An order whose number is a multiple of this is left to the visitor at first; none if 0.
+    pub left_each: i64,
+    /// The age at which such an order is shipped after all.
+    pub left_for: Duration,
     /// A SKU is reordered when this many units are available to sell.
     pub low: i64,
     /// The units of a delivery; doubled each time that it arrives after the SKU has sold out.
@@ -52,6 +56,8 @@ impl Default for Options {
         Self {
             turn: Duration::from_secs(1),
             pack_after: Duration::from_secs(8),
+            left_each: 3,
+            left_for: Duration::from_mins(10),
             low: 40,
             delivery: 120,
             empty_for: Duration::from_mins(1),
@@ -130,6 +136,7 @@ struct Level {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
+    number: Option<i64>,
 }
 
 struct Staff {
@@ -195,32 +202,52 @@ impl Staff {
         Some(units)
     }
 
+    /// Whether an order is left to the visitor at first.
+    fn is_left(&self, order: &Listed) -> bool {
+        let each = self.options.left_each;
+        each > 0 && order.number.is_some_and(|number| number % each == 0)
+    }
+
     /// Ships orders that are paid and old enough, or cancels them.
     async fn pack(&mut self) -> Result<(), Error> {
-        let placed_to = OffsetDateTime::now_utc() - self.options.pack_after;
+        let mut orders = self.unshipped(self.options.pack_after).await?;
+        orders.retain(|order| !self.is_left(order));
+        let late = self.unshipped(self.options.left_for).await?;
+        orders.extend(late.into_iter().filter(|order| self.is_left(order)));
+        // The newest are listed first, and wait.
+        for order in orders.iter().rev().take(PARCELS_MAX) {
+            self.ship_or_cancel(order).await?;
+        }
+        Ok(())
+    }
+
+    /// The newest orders of this age that are paid and not shipped.
+    async fn unshipped(&self, age: Duration) -> Result<Vec<Listed>, Error> {
+        let placed_to = OffsetDateTime::now_utc() - age;
         let placed_to = placed_to.format(&Rfc3339).unwrap_or_default();
         let list = self.client.get::<Page<Listed>>("/v1/admin/orders").query("status", "confirmed");
         let list = list
             .query("fulfillment_status", "unfulfilled")
             .query("placed_to", &placed_to)
             .query("limit", PAGE);
-        // The newest are listed first, and wait.
-        for order in list.send().await?.body.data.iter().rev().take(PARCELS_MAX) {
-            let path = format!("/v1/admin/orders/{}", segment(&order.id));
-            if self.rng.random_range(0..100) < self.options.cancel_percent {
-                let reason = json!({"reason": "the buyer changed their mind"});
-                if self.change(&format!("{path}/cancel"), &reason).await? {
-                    self.counters.count(|counts| counts.canceled += 1);
-                }
-                continue;
+        Ok(list.send().await?.body.data)
+    }
+
+    async fn ship_or_cancel(&mut self, order: &Listed) -> Result<(), Error> {
+        let path = format!("/v1/admin/orders/{}", segment(&order.id));
+        if self.rng.random_range(0..100) < self.options.cancel_percent {
+            let reason = json!({"reason": "the buyer changed their mind"});
+            if self.change(&format!("{path}/cancel"), &reason).await? {
+                self.counters.count(|counts| counts.canceled += 1);
             }
-            let number = format!("RM{:010}GB", self.rng.random::<u32>());
-            let parcel = json!({"tracking": {"carrier": "Royal Mail", "number": number}});
-            if self.change(&format!("{path}/fulfillments"), &parcel).await? {
-                self.counters.count(|counts| counts.shipped += 1);
-                if self.rng.random_range(0..100) < self.options.refund_percent {
-                    self.complaints.push(format!("{path}/refunds"));
-                }
+            return Ok(());
+        }
+        let number = format!("RM{:010}GB", self.rng.random::<u32>());
+        let parcel = json!({"tracking": {"carrier": "Royal Mail", "number": number}});
+        if self.change(&format!("{path}/fulfillments"), &parcel).await? {
+            self.counters.count(|counts| counts.shipped += 1);
+            if self.rng.random_range(0..100) < self.options.refund_percent {
+                self.complaints.push(format!("{path}/refunds"));
             }
         }
         Ok(())
