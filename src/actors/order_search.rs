@@ -8,7 +8,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::domain::address::Address;
 use crate::domain::entity::EntityId;
 use crate::domain::order::{Order, attempt_reference};
-use crate::domain::search_text::{Search, phone_digits, search_text};
+use crate::domain::search_text::{Search, joined_names, phone_digits, search_text};
 use crate::store::order_search::SearchRow;
 
 /// The most values of a field that are named as the match of a search.
@@ -116,11 +116,16 @@ fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
     add(SearchField::Reference, placed.reference.as_deref().unwrap_or_default(), None);
     for address in [Some(&placed.shipping_address), placed.billing_address.as_ref()] {
         let Some(address) = address else { continue };
-        add(SearchField::Name, &address.name, None);
-        add(SearchField::Company, address.company.as_deref().unwrap_or_default(), None);
-        add(SearchField::Street, &address.line1, None);
-        add(SearchField::Street, address.line2.as_deref().unwrap_or_default(), None);
-        add(SearchField::City, &address.city, None);
+        add(SearchField::Name, &address.name, joined_names(&address.name));
+        for (field, text) in [
+            (SearchField::Company, address.company.as_deref()),
+            (SearchField::Street, Some(address.line1.as_str())),
+            (SearchField::Street, address.line2.as_deref()),
+            (SearchField::City, Some(address.city.as_str())),
+        ] {
+            let text = text.unwrap_or_default();
+            add(field, text, joined_names(text));
+        }
         add(SearchField::PostalCode, &address.postal_code, Some(postal_code_alias(address)));
         let phone = address.phone.as_deref().unwrap_or_default();
         add(SearchField::Phone, phone, Some(phone_digits(phone)));

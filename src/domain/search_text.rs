@@ -71,7 +71,7 @@ pub fn search_text<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Search {
     /// What a search text contains if it has the words, one for each word; and the same with phone
-    /// numbers read as such, if there are any.
+    /// numbers read as such, or names joined, if there are any.
     ways: Vec<Vec<String>>,
 }
 
@@ -81,14 +81,22 @@ impl Search {
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         let words = words(text);
-        let ways = [as_written(&words), with_phone_numbers(&words)];
+        let names: Vec<String> =
+            words.iter().map(|word| joined_name(word).unwrap_or_else(|| word.clone())).collect();
+        let ways = [
+            as_written(&words),
+            with_phone_numbers(&words),
+            as_written(&names),
+            with_phone_numbers(&names),
+        ];
         let ways = ways.map(|mut needles| {
             let mut seen = HashSet::new();
             needles.retain(|one| seen.insert(one.clone()));
             needles
         });
+        let mut seen = HashSet::new();
         let mut ways = ways.to_vec();
-        ways.dedup();
+        ways.retain(|way| seen.insert(way.clone()));
         (!words.is_empty()).then_some(Self { ways })
     }
 
@@ -144,6 +152,23 @@ fn phone_needle(written: &str) -> Option<String> {
     let (least, most) = PHONE_DIGITS;
     let rest = if abroad { digits.len().saturating_sub(PHONE_DIGITS_SHARED) } else { 0 };
     (least..=most).contains(&digits.len()).then(|| digits[rest..].to_owned())
+}
+
+/// A folded word without its apostrophes and hyphens; `None` if it has none, or has digits, as no
+/// name does.
+fn joined_name(word: &str) -> Option<String> {
+    let is_mark = |c: char| matches!(c, '\'' | '-');
+    let is_name = word.contains(is_mark)
+        && word.contains(char::is_alphabetic)
+        && !word.contains(|c: char| c.is_ascii_digit());
+    is_name.then(|| word.replace(is_mark, ""))
+}
+
+/// The words of a name that have apostrophes or hyphens, without them; `None` if there are none.
+#[must_use]
+pub fn joined_names(name: &str) -> Option<String> {
+    let joined: Vec<String> = words(name).iter().filter_map(|word| joined_name(word)).collect();
+    (!joined.is_empty()).then(|| joined.join(" "))
 }
 
 /// The digits of a phone number, without a `(0)` that is not dialed after the code of the country.
@@ -248,6 +273,25 @@ mod tests {
         for q in ["12345", "123456", "1234567890123456 1", "+PO-123456", "00012"] {
             assert_eq!(Search::of(q).unwrap().ways().len(), 1, "{q}");
         }
+    }
+
+    #[test]
+    fn apostrophes_and_hyphens_of_names_make_no_difference() {
+        let text = |name: &str| {
+            search_text([Some(name.to_owned()), joined_names(name)].iter().flatten().map(|s| &**s))
+        };
+        for (names, ways) in [
+            (["Mary O'Neill", "Mary ONeill"], ["oneill", "o'neill", "O’NEILL mary"]),
+            (["Ann Smith-Jones", "Ann Smithjones"], ["smith-jones", "SmithJones", "ann smith-j"]),
+        ] {
+            for name in names {
+                for q in ways {
+                    assert!(Search::of(q).unwrap().finds(&text(name)), "{q} in {name}");
+                }
+            }
+        }
+        assert_eq!(joined_names("Ada Lovelace 12-14"), None);
+        assert_eq!(Search::of("AB-12").unwrap().ways(), [["ab-12"]]);
     }
 
     #[test]
