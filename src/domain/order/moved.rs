@@ -4,7 +4,7 @@
 
 use super::decide::{Decision, wrong};
 use super::effect::POLICY_CAPTURE;
-use super::{AttemptState, Event, Order, Phase, Refund, step};
+use super::{Event, Order, Phase, Refund, step};
 use crate::domain::entity::Noun as _;
 use crate::domain::money::AMOUNT_MAX;
 use crate::domain::time::Timestamp;
@@ -159,8 +159,8 @@ impl Order {
     /// The amount that was authorized for the order, in minor units, even if the rest of it was
     /// voided since.
     fn ever_authorized(&self) -> i64 {
-        let voided = self.attempts.iter().filter(|one| one.state == AttemptState::Voided);
-        voided.map(|one| one.amount).fold(self.authorized(), i64::max)
+        let paid = self.attempts.iter().filter(|one| one.held());
+        paid.filter_map(|one| one.once_authorized).max().unwrap_or(0)
     }
 
     /// Whether a capture or refund with the provider's id is recorded.

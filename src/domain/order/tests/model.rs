@@ -349,7 +349,8 @@ impl Subject {
     /// order is confirmed or cancelled and has no effects left.
     fn settle(&mut self) {
         let mut retries = 0;
-        for number in 0..self.mail.len() {
+        // A report of a refund that comes before that of its capture is rejected, and told again.
+        for number in (0..self.mail.len()).chain(0..self.mail.len()) {
             self.take(&Act::Mail(number));
         }
         for _ in 0..200 {
