@@ -53,12 +53,13 @@ fn reports_of_another_account_or_currency_are_refused() {
         Command::FromProvider { provider, currency, attempt, command }.into()
     };
     let paying = vec![place(), reserved(1)];
-    for last in [
-        told("sandbox/eu", Currency::GBP, 1),
-        told("sandbox", Currency::JPY, 1),
-        told("sandbox", Currency::GBP, 2),
+    let elsewhere = "no payment of the order was made there";
+    for (last, why) in [
+        (told("sandbox/eu", Currency::GBP, 1), elsewhere),
+        (told("sandbox", Currency::JPY, 1), "the payment is in JPY, and its order in GBP"),
+        (told("sandbox", Currency::GBP, 2), elsewhere),
     ] {
-        refused(paying.clone(), last, "no payment of the order was made there");
+        refused(paying.clone(), last, why);
     }
     let ours = told("sandbox", Currency::GBP, 1);
     assert_eq!(tell(&then(paying.clone(), &[ours])), tell(&then(paying, &[authorized(1)])));
