@@ -270,7 +270,7 @@ impl<'a> InvoiceBuyer<'a> {
                 Ok(answer) => cart = answer.body,
                 Err(error) if error.code() == "cart_spent" => return Ok(cart),
                 // An earlier, interrupted run has removed it already.
-                Err(error) if matches!(error.code(), "not_found" | "unknown_line") => {}
+                Err(error) if error.code() == "not_found" => {}
                 Err(error) => return Err(error.into()),
             }
         }
