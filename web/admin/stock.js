@@ -2,7 +2,8 @@
 
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, perFrame, text } from "./dom.js";
-import { count } from "./format.js";
+import { count, several } from "./format.js";
+import { atHand, onceLeft } from "./held.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { placeName, readNames } from "./location-names.js";
@@ -16,6 +17,17 @@ const FEW = 5;
 const FILTERS = { "": {}, few: { sellable_max: FEW }, held: { held: true } };
 const LABELS = { "": "All", few: `At most ${FEW} sellable`, held: "Reserved now" };
 const known = (name) => (name in FILTERS ? name : "");
+/** The most SKUs of which the server is asked at once whether a search finds them. */
+const ASKED_MAX = 100;
+const keyOf = ({ sku, location }) => `${sku}/${location}`;
+/** The order of the list: by SKU, then by location. */
+const compare = (one, other) => (one.sku === other.sku ? one.location > other.location : one.sku > other.sku) ? 1 : -1;
+
+/** Whether a level is one that is looked for, whatever is searched for. */
+function fits(only, { sellable, reserved }) {
+  const { sellable_max: most = Infinity, held = false } = FILTERS[only];
+  return sellable <= most && (!held || reserved > 0);
+}
 
 /** Shows the page. */
 export function stock(root, { query }) {
@@ -24,9 +36,11 @@ export function stock(root, { query }) {
     heading: "Stock",
     keys: {
       ...listKeys(() => [...list.body.querySelectorAll("a.row-link")]),
+      n: () => list.release(),
       "/": () => seek(list.search),
       Escape: () => list.leave(),
     },
+    help: [["n", "Show new rows"]],
     update: ({ query: next }) => list.reask(next),
     reconnected: () => list.reconnected(),
     sleep: () => list.sleep(),
@@ -43,12 +57,18 @@ class Shelf {
   #loading = null;
   #problem = null;
   #opened = false;
+  #asleep = false;
   #focus = null;
   /** Changes of rows that are being read. */
   #early = new Map();
+  /** Rows that have come to match, by their key: they wait while somebody is at the list. */
+  #new = new Map();
+  /** Their SKUs, where the search may find them. */
+  #unsure = new Set();
   #dirty = new Set();
   #write = perFrame(() => this.#paint());
-  #slow = atMost(200, () => this.#write());
+  #flush = atMost(200, () => this.#settle());
+  #seek = atMost(500, () => this.#askForUnsure());
   #typed = atMost(200, () => this.#change(this.search.value.trim(), this.#only));
 
   constructor(root, query) {
@@ -72,18 +92,24 @@ class Shelf {
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
     this.watch = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: "600px" });
     this.watch.observe(this.more);
+    this.pill = h("button", { class: "pill", type: "button", hidden: true, onclick: () => this.release(true) });
+    onceLeft(this.body, this.#flush);
+    this.scrolled = () => scrollY < 8 && this.#new.size && this.#flush();
+    addEventListener("scroll", this.scrolled, { passive: true });
     this.element = h("div", { class: "list-page" },
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search by SKU or product" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
         h("a", { class: "button", href: "#/locations", text: "Locations" }),
         h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
+      h("div", { class: "pill-place" }, this.pill),
       h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more));
     fill(root, this.element);
     this.subscription = live.subscribe("stock", { limit: 1 }, {
       changes: (list) => {
-        for (const one of list) for (const row of one.rows) this.#put({ ...row, version: one.version }, false);
-        this.#slow();
+        for (const one of list) for (const row of one.rows) this.#take({ ...row, version: one.version });
+        if (this.#unsure.size) this.#seek();
+        this.#flush();
       },
       // What is read after the snapshot misses nothing: what changes from then on is told.
       snapshot: () => this.#open(),
@@ -121,16 +147,21 @@ class Shelf {
   /** Is left for another page, and answers its address. Its rows stay current. */
   sleep() {
     this.#typed.cancel();
+    this.#asleep = true;
+    removeEventListener("scroll", this.scrolled);
     this.#focus = this.element.contains(document.activeElement) ? document.activeElement : null;
     return link(["stock"], { q: this.#q, only: this.#only });
   }
 
   /** Is shown again; whether it is as it was left. */
   wake(query) {
+    this.#asleep = false;
+    addEventListener("scroll", this.scrolled, { passive: true });
     this.#rename();
     const same = (query.get("q") ?? "") === this.#q && known(query.get("only") ?? "") === this.#only;
     if (same) this.#focus?.focus({ preventScroll: true });
     else this.reask(query);
+    this.#flush();
     return same;
   }
 
@@ -144,7 +175,7 @@ class Shelf {
   #open() {
     this.#loading?.abort();
     [this.#loading, this.#cursor] = [null, null];
-    this.#rows.clear();
+    for (const one of [this.#rows, this.#new, this.#early, this.#unsure]) one.clear();
     this.#opened = true;
     for (const chip of this.chips) attr(chip, "aria-pressed", String(chip.dataset.name === this.#only));
     this.#load();
@@ -159,33 +190,95 @@ class Shelf {
     try {
       const page = await get(path("/v1/admin/stock", { ...FILTERS[this.#only], q: this.#q, limit: 100, after: this.#cursor }), { signal: doing.signal });
       this.#cursor = page.next_cursor;
-      for (const row of page.data) this.#put(row, true);
+      for (const row of page.data) this.#put(row);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       this.#problem = problem;
     }
     if (this.#loading === doing) {
       this.#loading = null;
+      const early = [...this.#early.values()];
       this.#early.clear();
+      for (const row of early) this.#take(row);
+      if (this.#unsure.size) this.#seek();
+      if (this.#new.size) this.#flush();
     }
     this.#write();
   }
 
-  #put(row, fresh) {
-    const key = `${row.sku}/${row.location}`;
+  /** Takes a row of a page that was read. */
+  #put(row) {
+    const key = keyOf(row);
     const known = this.#rows.get(key);
-    if (known && row.version <= known.row.version) return;
-    if (known) known.row = { name: known.row.name, ...row };
-    else if (fresh) {
-      // A change may have overtaken the page that the row is in.
-      const told = this.#early.get(key);
-      this.#rows.set(key, { row: told?.version > row.version ? { name: row.name, ...told } : row, parts: null });
-    } else {
-      if (this.#loading) this.#early.set(key, row);
-      return;
-    }
+    if (known) return this.#renew(known, row);
+    // A change may have overtaken the page that the row is in.
+    const told = this.#early.get(key) ?? this.#new.get(key);
+    for (const one of [this.#early, this.#new]) one.delete(key);
+    this.#rows.set(key, { row: told?.version > row.version ? { name: row.name, ...told } : row, parts: null });
     this.#dirty.add(key);
-    if (known) known.changed = true;
+  }
+
+  /** Takes a row as a change tells it: it is shown already, or may have come to match. */
+  #take(row) {
+    const key = keyOf(row);
+    const known = this.#rows.get(key);
+    if (known) this.#renew(known, row);
+    else if (this.#loading) this.#early.set(key, row);
+    else if (!fits(this.#only, row) || this.#isBeyond(row)) this.#new.delete(key);
+    else if (!this.#q) this.#new.set(key, row);
+    else if (this.#unsure.size < ASKED_MAX) this.#unsure.add(row.sku);
+  }
+
+  #renew(known, row) {
+    if (row.version <= known.row.version) return;
+    known.row = { name: known.row.name, ...row };
+    known.changed = true;
+    this.#dirty.add(keyOf(row));
+  }
+
+  /** Whether a row belongs behind those that were read so far. */
+  #isBeyond(row) {
+    const last = this.#cursor ? [...this.#rows.values()].at(-1)?.row : null;
+    return Boolean(last) && compare(row, last) > 0;
+  }
+
+  /** Asks which of the changed SKUs the search finds: only the server knows all that it reads. */
+  async #askForUnsure() {
+    const [skus, q, only] = [[...this.#unsure], this.#q, this.#only];
+    this.#unsure.clear();
+    if (skus.length === 0) return;
+    const asked = path("/v1/admin/stock", { ...FILTERS[only], q, sku: skus.join(","), limit: 200 });
+    // What cannot be read now is found when the list is read again.
+    const page = await get(asked).catch(() => ({ data: [] }));
+    if (q !== this.#q || only !== this.#only) return;
+    for (const row of page.data) if (!this.#rows.has(keyOf(row)) && !this.#isBeyond(row)) this.#new.set(keyOf(row), row);
+    this.#flush();
+  }
+
+  /** Whether somebody is at the list: then nothing moves in it. */
+  #held() {
+    return this.#asleep || atHand(this.body) || scrollY > 8;
+  }
+
+  #settle() {
+    if (this.#new.size && !this.#held()) this.#admit();
+    this.#write();
+  }
+
+  #admit() {
+    for (const [key, row] of this.#new) {
+      this.#rows.set(key, { row, parts: null, changed: true });
+      this.#dirty.add(key);
+    }
+    this.#new.clear();
+    this.#rows = new Map([...this.#rows].sort(([, one], [, other]) => compare(one.row, other.row)));
+  }
+
+  /** Shows the new rows; by the pill, which goes, the focus goes to the page. */
+  release(byPill = false) {
+    this.#admit();
+    if (byPill) document.getElementById("main").focus({ preventScroll: true });
+    this.#write();
   }
 
   #paint() {
@@ -201,6 +294,8 @@ class Shelf {
     flashAll(news);
     if (this.body.childElementCount !== keys.length || this.#dirty.size) arrange(this.body, keys.map((key) => this.#rows.get(key).parts.element));
     this.#dirty.clear();
+    this.pill.hidden = this.#new.size === 0 || !this.#held();
+    text(this.pill, several(this.#new.size, "new row"));
     const none = keys.length === 0;
     attr(this.table, "hidden", none);
     this.more.hidden = none || !this.#cursor;
@@ -217,7 +312,8 @@ class Shelf {
     this.subscription.close();
     this.#loading?.abort();
     this.watch.disconnect();
-    for (const one of [this.#write, this.#slow, this.#typed]) one.cancel();
+    removeEventListener("scroll", this.scrolled);
+    for (const one of [this.#write, this.#flush, this.#seek, this.#typed]) one.cancel();
   }
 }
 

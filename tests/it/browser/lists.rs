@@ -112,3 +112,38 @@ async fn no_row_moves_under_a_mouse_on_the_other_pages() {
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_row_of_the_stock_is_shown_where_it_belongs_if_it_matches() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    site.sell("SOFA", 1_000, 3).await;
+    let page = site.browser("#/stock").await;
+    texts(&page, ".stock-table .row-link", "LAMP,SOFA").await;
+    site.sell("MUG", 500, 9).await;
+    texts(&page, ".stock-table .row-link", "LAMP,MUG,SOFA").await;
+    page.sees(".stock-table .c-name", "Product MUG").await;
+    // Only what matches is shown: what is looked for, and what is searched for.
+    page.button("At most 5 sellable").await;
+    texts(&page, ".stock-table .row-link", "SOFA").await;
+    page.press("/").await;
+    page.write("product m").await;
+    page.sees(".list-state", "Nothing found").await;
+    site.sell("NAIL", 5, 2).await;
+    site.sell("MAT", 500, 2).await;
+    site.set_stock("MUG", 4).await;
+    texts(&page, ".stock-table .row-link", "MAT,MUG").await;
+    // No row moves while somebody is at them.
+    page.hover("tr[data-row] .c-name").await;
+    site.sell("MAP", 500, 1).await;
+    page.sees(".pill", "1 new row").await;
+    texts(&page, ".stock-table .row-link", "MAT,MUG").await;
+    page.hover("nav a").await;
+    texts(&page, ".stock-table .row-link", "MAP,MAT,MUG").await;
+    page.hover("tr[data-row] .c-name").await;
+    site.sell("MOP", 500, 1).await;
+    page.sees(".pill", "1 new row").await;
+    page.click(".pill").await;
+    texts(&page, ".stock-table .row-link", "MAP,MAT,MOP,MUG").await;
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+}
