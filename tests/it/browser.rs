@@ -8,6 +8,7 @@ mod daily;
 mod desk;
 mod docs;
 mod lists;
+mod rights;
 
 use chrome::Page;
 use kontor::store::session::LINK_LASTS;
@@ -20,17 +21,22 @@ use crate::site::Site;
 const ASKED: &str = "/v1/session";
 
 impl Site {
-    async fn sign_in_link(&self) -> String {
+    async fn sign_in_link(&self, scope: &str) -> String {
         let app = self.app.as_ref().unwrap();
-        let scopes = ["admin".to_owned()];
+        let scopes = [scope.to_owned()];
         let made = app.store.create_link("Ada", &scopes, app.node.clock.now(), LINK_LASTS).await;
         format!("{}/admin#sign-in={}", self.url(), made.unwrap().reveal())
     }
 
     /// A browser that is signed in, at a page of the admin.
     async fn browser(&self, at: &str) -> Page {
+        self.browser_with("admin", at).await
+    }
+
+    /// The same, by a link with another scope.
+    async fn browser_with(&self, scope: &str, at: &str) -> Page {
         let page = Page::open().await;
-        page.go(&self.sign_in_link().await).await;
+        page.go(&self.sign_in_link(scope).await).await;
         page.sees("#connection", "Live").await;
         page.eval(&format!("location.hash = {}", json!(at))).await;
         page

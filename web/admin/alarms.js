@@ -3,6 +3,7 @@
 import { get, path } from "./api.js";
 import { atMost } from "./dom.js";
 import { follows, live } from "./live.js";
+import { may, refusal } from "./rights.js";
 
 /** How often lists are read that have no topic of their own. */
 const POLL = 15_000;
@@ -77,10 +78,10 @@ class Alarms extends EventTarget {
       },
     });
     this.#subscriptions = [
-      live.subscribe("orders", { filter: { status: ["stuck"] }, limit: 200 }, keep(this.stuck)),
-      live.subscribe("sagas", { limit: 200 }, keep(this.underWay)),
-      live.subscribe("cluster", {}, { cluster: (data) => this.#see(data) }),
-    ];
+      may("orders:read") && live.subscribe("orders", { filter: { status: ["stuck"] }, limit: 200 }, keep(this.stuck)),
+      may("ops") && live.subscribe("sagas", { limit: 200 }, keep(this.underWay)),
+      may("ops") && live.subscribe("cluster", {}, { cluster: (data) => this.#see(data) }),
+    ].filter(Boolean);
     this.refresh();
     this.#timer = setInterval(() => this.refresh(), POLL);
   }
@@ -94,9 +95,17 @@ class Alarms extends EventTarget {
     [this.#answered, this.problem] = [false, null];
   }
 
-  /** Whether all of it was read once: before, nothing can be said of it. */
+  /** Whether all of it that may be read was read once: before, nothing can be said of it. */
   get read() {
-    return this.#answered && this.stuck.told && this.underWay.told;
+    return this.#answered && (this.stuck.told || !may("orders:read")) && (this.underWay.told || !may("ops"));
+  }
+
+  /** What the session may not see of it, each in a sentence. */
+  get unseen() {
+    return [
+      refusal("orders:read", "see stuck orders and alerts"),
+      refusal("ops", "see payments with an unknown outcome, parked webhooks, dead letters and what is in quarantine"),
+    ].filter(Boolean);
   }
 
   /** How many things want somebody. */
@@ -116,6 +125,12 @@ class Alarms extends EventTarget {
 
   /** Reads what has no topic. */
   async refresh() {
+    if (may("ops")) await this.#ask();
+    this.#answered = true;
+    this.#tell();
+  }
+
+  async #ask() {
     try {
       const [webhooks, letters, cluster, settings] = await Promise.all([
         get(path("/v1/admin/webhooks", { limit: 100 })),
@@ -131,8 +146,6 @@ class Alarms extends EventTarget {
     } catch (problem) {
       this.problem = problem;
     }
-    this.#answered = true;
-    this.#tell();
   }
 
   #see(cluster) {

@@ -8,7 +8,8 @@ import { count, money, orderName, several } from "./format.js";
 import { heldList } from "./held.js";
 import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
-import { badge, failed, loading, panel, pips, when } from "./parts.js";
+import { allow, badge, empty, failed, loading, panel, pips, when, whyNot } from "./parts.js";
+import { refusal } from "./rights.js";
 import { link } from "./router.js";
 import { alarmOf, alertWords, onlyCancel, stepWords } from "./story.js";
 
@@ -77,8 +78,11 @@ function sections() {
 }
 
 function parts() {
-  const calm = alarms.count === 0 && alarms.unknown.length === 0;
+  const none = alarms.count === 0 && alarms.unknown.length === 0;
+  const calm = none && alarms.unseen.length === 0 && !alarms.problem;
   return [
+    alarms.unseen.length ? empty(none ? "Not everything can be seen" : "More may need attention", ...alarms.unseen, "Sign in with a key that has it.") : null,
+    barred,
     alarms.problem ? failed(alarms.problem, () => alarms.refresh()) : null,
     calm ? h("div", { class: "empty calm big" }, h("span", { class: "tick", "aria-hidden": "true" }), h("p", { class: "empty-title", text: "Nothing needs attention" }),
       h("p", { text: "No saga is stuck, no payment has an unknown outcome, no webhook is parked, no entity is in quarantine." })) : null,
@@ -101,6 +105,14 @@ function line(name, why, badges, buttons) {
 
 const button = (label, id, run, kind = "") =>
   h("button", { class: `button small ${kind}`, type: "button", text: label, "aria-label": `${label} ${id}`, data: { focus: `${label} ${id}` }, onclick: run });
+/** Why the buttons of orders cannot be pressed, if so. */
+const barred = whyNot();
+/** Buttons that change an order, as far as the session may. */
+function orderButtons(...buttons) {
+  const all = buttons.filter(Boolean);
+  allow(all, barred, "", refusal("orders:write", "change orders"));
+  return all;
+}
 /** Cancels an order, of which nothing was shipped. */
 const cancelButton = (order, kind = "danger") => (["partial", "fulfilled"].includes(order.fulfillment_status) ? null : button("Cancel", orderName(order), () => withOrder(order, cancel), kind));
 const orderLink = (order) =>
@@ -148,20 +160,20 @@ function stuckRow(order) {
   const name = orderName(order);
   return line(orderLink(order), [h("b", { text: why }), alarm.todo ? h("span", { text: alarm.todo }) : null, h("span", { class: "faint" }, facts(order))],
     [badge("stuck"), badge(order.payment_status)],
-    [
+    orderButtons(
       onlyCancel(order) ? null : button(order.alert ? "Clear" : "Retry", name, () => withOrder(order, retry), "primary"),
       order.stuck_reason ? button("Skip", name, () => withOrder(order, skip)) : null,
       cancelButton(order),
-    ]);
+    ));
 }
 
 const unknownRow = (order) =>
   line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "At the provider" }), h("span", { class: "faint" }, facts(order))], [badge("unknown")],
-    [cancelButton(order)]);
+    orderButtons(cancelButton(order)));
 
 const waitingRow = (order) =>
   line(orderLink(order), [h("span", { text: order.saga_step ? stepWords(order.saga_step) : "" }), h("span", { class: "faint" }, facts(order))], [badge(order.status), pips(order)],
-    [cancelButton(order, "")]);
+    orderButtons(cancelButton(order, "")));
 
 async function attempt(one, run, done) {
   const tell = sayHere();

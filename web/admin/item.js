@@ -11,6 +11,7 @@ import { follows, live } from "./live.js";
 import { placeName, readNames } from "./location-names.js";
 import { nameOrders, orderLink } from "./order-names.js";
 import { allow, failed, icon, loading, panel, until, whyNot } from "./parts.js";
+import { may, refusal } from "./rights.js";
 import { addressOf, go } from "./router.js";
 import { bar, setBar } from "./stock.js";
 
@@ -68,7 +69,7 @@ export function item(root, { parts }) {
     nameOrders(root);
   }, 2000);
   read();
-  get(`/v1/admin/products/${encodeURIComponent(sku)}`).then((product) => {
+  if (may("products:read")) get(`/v1/admin/products/${encodeURIComponent(sku)}`).then((product) => {
     name = product.name;
     if (known) draw();
   }, () => {});
@@ -103,18 +104,22 @@ function head(item, name) {
 }
 
 function levels(item, read) {
+  const denied = whyNot();
+  const why = refusal("stock:write", "change stock");
   const rows = item.levels.map((level) => {
     const line = bar();
     setBar(line, level);
     const button = (label, run) => h("button", { class: "button small", type: "button", text: label, "aria-label": `${label} at ${placeName(level.location)}`, onclick: run });
     const [move, note] = [button("Transfer", () => transfer(item, level, read)), whyNot()];
-    allow(move, note, "Transfer", immovable(item, level));
+    const others = [button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read))];
+    if (why) allow([...others, move], denied, "", why);
+    else allow(move, note, "Transfer", immovable(item, level));
     return h("tr", {}, h("th", { scope: "row", class: "c-place", title: level.location, text: placeName(level.location) }), h("td", { class: "c-bar" }, line),
       ["sellable", "reserved", "allocated", "on_hand", "incoming", "sold"].map((name) => h("td", { class: `end num c-${name}`, text: count(level[name]) })),
-      h("td", { class: "end actions" }, button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read)), move, note));
+      h("td", { class: "end actions" }, others, move, note));
   });
   const column = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
-  return panel("Levels", h("span", { class: "faint num", text: `version ${item.version}` }), h("table", { class: "list levels" },
+  return panel("Levels", [denied, h("span", { class: "faint num", text: `version ${item.version}` })], h("table", { class: "list levels" },
     h("thead", {}, h("tr", {}, column("Location", ""), column("Breakdown", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-on_hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), h("th", { scope: "col" }, h("span", { class: "unseen", text: "Changes" })))),
     h("tbody", {}, rows)));
 }

@@ -1,6 +1,7 @@
 // What locations are called. Levels and events have their ids; people know them by their names.
 
 import { get, path } from "./api.js";
+import { may } from "./rights.js";
 
 const PAGE = 200;
 const names = new Map();
@@ -19,6 +20,7 @@ export function whereOf({ allocations = [] }, sku) {
 
 /** Reads the names of all locations; whether some are others than before. If they cannot be read, they stay. */
 export async function readNames() {
+  if (!may("stock:read")) return false;
   const before = JSON.stringify([...names]);
   const all = [];
   let after = null;

@@ -7,6 +7,7 @@ import { fill, h, keepFocus } from "./dom.js";
 import { several } from "./format.js";
 import { listKeys } from "./keys.js";
 import { allow, badge, empty, failed, icon, loading, whyNot } from "./parts.js";
+import { may, refusal } from "./rights.js";
 import { addressOf, go } from "./router.js";
 
 /** How often the page looks what others have changed. */
@@ -19,9 +20,12 @@ export function locations(root) {
   let closed = false;
   const body = h("div", { class: "panel flush" });
   const note = h("span", { class: "faint grow", role: "status" });
-  fill(root, h("div", { class: "toolbar" }, h("a", { class: "back", href: addressOf("stock") }, icon("left"), "Stock"), h("h2", { text: "Locations" }), note,
-    h("button", { class: "button primary", type: "button", text: "New location…", onclick: () => known && describe(null, known, read) })), body);
+  const make = h("button", { class: "button primary", type: "button", text: "New location…", onclick: () => known && describe(null, known, read) });
+  const barred = whyNot();
+  const restrict = () => allow([make, ...body.querySelectorAll("button")], barred, "", refusal("stock:write", "change locations"));
+  fill(root, h("div", { class: "toolbar" }, h("a", { class: "back", href: addressOf("stock") }, icon("left"), "Stock"), h("h2", { text: "Locations" }), note, make), barred, body);
   fill(body, loading(4));
+  restrict();
 
   const read = async () => {
     try {
@@ -37,6 +41,7 @@ export function locations(root) {
       const giveBack = keepFocus(root);
       note.textContent = several(all.length, "location");
       fill(body, all.length ? table(all, read) : empty("No locations yet", "Stock needs a place: add the first location."));
+      if (!may("stock:write")) restrict();
       giveBack();
     } catch (problem) {
       if (!known && !closed) fill(body, failed(problem, read));

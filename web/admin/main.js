@@ -16,6 +16,7 @@ import { orders } from "./orders.js";
 import { overview } from "./overview.js";
 import { packing } from "./packing.js";
 import { empty, icon, startClock, when } from "./parts.js";
+import { refusal, useScopes } from "./rights.js";
 import { addressOf, go, here, remember } from "./router.js";
 import { byLink, linkInAddress, signIn } from "./signin.js";
 import { settings } from "./settings.js";
@@ -47,6 +48,23 @@ function pageOf(parts) {
   return Object.hasOwn(pages, first) ? pages[first] : missing;
 }
 
+/** What the pages need to be read: the scope, and what it is for. Attention says for itself what it lacks. */
+const READS = new Map([
+  ...[overview, orders, order, packing].map((page) => [page, ["orders:read", "read orders"]]),
+  ...[stock, item, locations].map((page) => [page, ["stock:read", "read stock"]]),
+  ...[cluster, system, settings].map((page) => [page, ["ops", "see how the servers are run"]]),
+]);
+
+/** The page itself, or the one that says why it cannot be read. */
+function readable(page) {
+  const why = READS.has(page) ? refusal(...READS.get(page)) : null;
+  if (!why) return page;
+  return function unreadable(root) {
+    fill(root, empty("This page cannot be shown", why, "Sign in with a key that has it."));
+    return { heading: "Not shown", close() {} };
+  };
+}
+
 function missing(root) {
   fill(root, empty("There is no such page", h("p", {}, h("a", { href: "#/", text: "Overview" }))));
   return { heading: "Not found", close() {} };
@@ -58,7 +76,7 @@ const kept = new Map();
 function route() {
   if (!session) return;
   const place = here();
-  const page = pageOf(place.parts);
+  const page = readable(pageOf(place.parts));
   const key = `${page.name} ${place.parts.join("/")}`;
   if (shown?.key === key) {
     shown.view.update?.(place);
@@ -159,6 +177,7 @@ function drawNotice() {
 
 function enter(opened) {
   session = opened;
+  useScopes(opened.scopes);
   document.body.classList.remove("signed-out");
   frame.hidden = false;
   document.getElementById("gate").replaceChildren();
@@ -178,6 +197,7 @@ function leave(why) {
   pageKeys({});
   inside.replaceChildren();
   if (was) alarms.stop();
+  useScopes([]);
   live.stop();
   drawConnection();
   drawNotice();

@@ -3,6 +3,7 @@
 import { get, path } from "./api.js";
 import { h, text } from "./dom.js";
 import { orderName } from "./format.js";
+import { may } from "./rights.js";
 import { link } from "./router.js";
 
 /** The most orders that are asked for at once, and that are remembered. */
@@ -19,6 +20,7 @@ export const orderLink = (id, focus = id) =>
 
 /** Reads the numbers of the orders that are linked below an element, and writes them there. */
 export async function nameOrders(element) {
+  if (!may("orders:read")) return;
   const now = Date.now();
   const links = [...element.querySelectorAll("a[data-order]")];
   const ids = [...new Set(links.map((one) => one.dataset.order))];

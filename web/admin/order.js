@@ -9,6 +9,7 @@ import { follows, live } from "./live.js";
 import { places, readNames, whereOf } from "./location-names.js";
 import { actionsOf, correctTracking } from "./order-actions.js";
 import { allow, badge, facts, failed, flash, icon, loading, panel, pips, setPips, until, when, whyNot } from "./parts.js";
+import { refusal } from "./rights.js";
 import { addressOf, go, link, restate } from "./router.js";
 import { trackingAddress } from "./carriers.js";
 import { alarmOf, eventTitle, eventTone, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
@@ -172,13 +173,14 @@ class Page {
     this.#drawn = { seq: shown.version, version: now.version };
     const giveBack = keepFocus(this.#root);
     this.#drawHead(shown, Boolean(asked));
-    fill(this.main, mainPart(shown, asked ? null : (shipment) => correctTracking(this.#now, shipment)));
+    fill(this.main, mainPart(shown, asked ? null : (shipment) => correctTracking(this.#now, shipment), this.barred));
     giveBack();
   }
 
   #build() {
     this.header = h("header", { class: "order-head" });
     this.warning = h("div");
+    this.barred = whyNot();
     this.range = h("input", { type: "range", min: "1", step: "1", id: "history", "aria-label": "History of the order" });
     this.range.addEventListener("input", () => this.look(Number(this.range.value)));
     this.marks = h("div", { class: "marks", "aria-hidden": "true" });
@@ -201,6 +203,11 @@ class Page {
   #drawHead(shown, past) {
     const address = shown.shipping_address;
     const buttons = (past ? [] : actionsOf(shown, () => this.#now)).map(actionButton);
+    const barred = refusal("orders:write", "change orders");
+    if (barred) for (const [button, note] of buttons.filter(([, note]) => note)) {
+      allow(button, note, "", null);
+      allow(button, this.barred, "", barred);
+    }
     fill(this.header,
       h("div", { class: "order-title" },
         h("a", { class: "back", href: addressOf("orders") }, icon("left"), "Orders"),
@@ -215,7 +222,7 @@ class Page {
         labelled("shipping", badge(shown.fulfillment_status)),
         h("span", { class: "faint" }, `${(shown.billing_address ?? address).name} · ${shown.email} · ${address.city}, ${countryName(address.country)} · placed `, when(shown.placed_at, true)),
         h("span", { class: "actions", data: { group: "actions" } }, buttons.map(([button]) => button))),
-      buttons.map(([, note]) => note));
+      buttons.map(([, note]) => note), this.barred);
     this.header.classList.toggle("past", past);
     const alarm = alarmOf(shown);
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
@@ -357,9 +364,14 @@ function showChanges(element, list) {
   else fill(element, h("dl", {}, rows.slice(0, 5)), h("details", {}, h("summary", { text: `${several(rows.length - 5, "more change")}` }), h("dl", {}, rows.slice(5))));
 }
 
-/** `correct(shipment)` is asked for when its tracking data are to be corrected; null for an earlier state. */
-function mainPart(order, correct) {
-  return [lines(order), h("div", { class: "two" }, moneyPart(order), goodsPart(order, correct))];
+/**
+ * `correct(shipment)` is asked for when its tracking data are to be corrected; null for an earlier state.
+ * `barred` is the note of a session that may not change orders.
+ */
+function mainPart(order, correct, barred) {
+  const goods = goodsPart(order, correct);
+  if (!barred.hidden) allow([...goods.querySelectorAll("button")], barred, "", barred.textContent);
+  return [lines(order), h("div", { class: "two" }, moneyPart(order), goods)];
 }
 
 function lines(order) {

@@ -6,6 +6,7 @@ import { attr, fill, h, text } from "./dom.js";
 import { count, money, orderName, several } from "./format.js";
 import { exportAll, exportChosen } from "./orders-export.js";
 import { allow, whyNot } from "./parts.js";
+import { refused } from "./rights.js";
 import { link } from "./router.js";
 
 /** The most orders that are shipped or packed at once. */
@@ -96,7 +97,7 @@ export class Desk {
     this.element.hidden = of.length === 0;
     text(this.#sum, `${what}: ${sums(of)}`);
     attr(this.lists, "href", packing(chosen));
-    allow(this.ship, this.why, "Ship", chosen.length && !chosen.some(unshipped) ? `${chosen.length === 1 ? "the selected order has nothing" : "none of the selected orders has anything"} left to ship.` : null);
+    allow(this.ship, this.why, "Ship", (chosen.length && refused("orders:write", "ship orders")) || (chosen.length && !chosen.some(unshipped) ? `${chosen.length === 1 ? "the selected order has nothing" : "none of the selected orders has anything"} left to ship.` : null));
     if (this.#doing.firstChild !== doing[0]) fill(this.#doing, doing);
   }
 }

@@ -172,8 +172,9 @@ function headline(revenue) {
     alarms() {
       if (!alarms.read) return;
       const waits = alarms.count;
-      text(made.needs.value, count(waits));
-      text(made.needs.small, waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} in progress`);
+      const hidden = alarms.unseen.length > 0;
+      text(made.needs.value, hidden && waits === 0 ? "–" : count(waits));
+      text(made.needs.small, hidden ? "not all can be seen" : waits ? "open Attention" : `nothing; ${count(alarms.underWay.size)} in progress`);
       made.needs.box.classList.toggle("bad", waits > 0);
     },
   };
@@ -263,5 +264,6 @@ function showNeeds(element, needs) {
   const rows = needs.map(({ href, name, status, why }) =>
     h("li", { data: { row: "" } }, h("a", { href, text: name }), h("span", { class: "clip faint", title: why, text: why }), status ? badge(status) : null));
   if (rows.length) fill(element, h("ul", { class: "needs-list" }, rows));
+  else if (alarms.unseen.length) fill(element, empty("Not everything can be seen", ...alarms.unseen));
   else fill(element, alarms.read ? empty("Nothing needs attention", "Stuck sagas, unknown payments, parked webhooks and quarantined entities appear here.") : loading(3));
 }

@@ -163,15 +163,16 @@ let notes = 0;
 export const whyNot = () => h("p", { class: "why-not", id: `why-not-${++notes}`, hidden: true });
 
 /**
- * Lets buttons of the same name be pressed; or not, if there is a `why`, which their note says. Such a
- * button can be reached by the keyboard, is described by the note, and does nothing.
+ * Lets buttons of the same name be pressed; or not, if there is a `why`, which their note says, after the
+ * name if there is one. Such a button can be reached by the keyboard, is described by the note, and does
+ * nothing.
  */
 export function allow(buttons, note, name, why) {
   for (const button of [buttons].flat()) {
     attr(button, "aria-disabled", why ? "true" : null);
     attr(button, "aria-describedby", why ? note.id : null);
   }
-  fill(note, why ? [h("b", { text: `${name}: ` }), why] : []);
+  fill(note, why ? [name ? h("b", { text: `${name}: ` }) : null, why] : []);
   note.hidden = !why;
 }
 

@@ -6,7 +6,8 @@ import { ask, look, reason, sentence } from "./dialog.js";
 import { fill, h, keepFocus, sayHere } from "./dom.js";
 import { count, people, several } from "./format.js";
 import { listKeys } from "./keys.js";
-import { badge, empty, failed, loading, panel, when } from "./parts.js";
+import { allow, badge, empty, failed, loading, panel, when, whyNot } from "./parts.js";
+import { refusal } from "./rights.js";
 
 const GROUPS = [
   ["Shop", "what buyers and importers may do", (name) => name === "checkout" || name === "imports" || name.startsWith("providers.")],
@@ -43,12 +44,14 @@ export function settings(root) {
   const draw = () => {
     const giveBack = keepFocus(root);
     const left = [...known];
-    fill(root, GROUPS.map(([heading, words, mine]) => {
+    const note = whyNot();
+    fill(root, note, GROUPS.map(([heading, words, mine]) => {
       const own = left.filter((one) => mine(one.name));
       for (const one of own) left.splice(left.indexOf(one), 1);
       return own.length ? panel(heading, h("span", { class: "faint wide-only", text: words }),
         h("ul", { class: "rows settings-rows" }, own.map((one) => row(one, read)))) : null;
     }));
+    allow([...root.querySelectorAll(".change")], note, "", refusal("settings:write", "change settings"));
     giveBack();
   };
   const timer = setInterval(read, EVERY);

@@ -6,7 +6,8 @@ import { chart, SPAN } from "./chart.js";
 import { atMost, fill, h, renew } from "./dom.js";
 import { bytes, count, millis, several, title } from "./format.js";
 import { live } from "./live.js";
-import { badge, facts, loading, panel } from "./parts.js";
+import { badge, empty, facts, loading, panel } from "./parts.js";
+import { may, refusal } from "./rights.js";
 
 const whole = (value) => count(Math.round(value));
 
@@ -26,13 +27,14 @@ export function system(root) {
   ];
   const nodes = h("div", {}, loading(6));
   const ready = h("div");
-  fill(root, nodes, h("div", { class: "two" }, made.map((one) => one.figure)), ready);
+  const measured = may("orders:read");
+  fill(root, nodes, measured ? h("div", { class: "two" }, made.map((one) => one.figure)) : empty("The charts cannot be shown", refusal("orders:read", "see the figures of the shop")), ready);
   let cluster = alarms.cluster;
   const draw = atMost(500, () => {
     renew(nodes.firstChild, cluster ? nodePart(cluster.here, samples.at(-1)) : loading(6));
   });
   const subscriptions = [
-    live.subscribe("stats", {}, {
+    measured && live.subscribe("stats", {}, {
       stats: (list) => {
         if (list.length > 1) samples.length = 0;
         samples.push(...list);
@@ -47,7 +49,7 @@ export function system(root) {
         draw();
       },
     }),
-  ];
+  ].filter(Boolean);
   const check = async () => {
     const found = await get("/readyz").catch((problem) => problem);
     if (found.checks) fill(ready, checks(found));
