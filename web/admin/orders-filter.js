@@ -10,26 +10,37 @@ export const PAYMENTS = ["none", "requested", "unknown", "declined", "authorized
 export const FULFILLMENTS = ["unfulfilled", "partial", "fulfilled", "not_required"];
 /** The days that orders can be asked for. */
 export const [DAY_MIN, DAY_MAX] = ["1970-01-01", "2999-12-31"];
-const day = (text) => (/^\d{4}-\d\d-\d\d$/.test(text) && text >= DAY_MIN && text <= DAY_MAX ? text : "");
+/** A day that was only begun to be typed. */
+export const UNFINISHED = "?";
+
+/** Whether a text is a day of the calendar that can be asked for. */
+function isDay(text) {
+  const time = /^\d{4}-\d\d-\d\d$/.test(text) && text >= DAY_MIN && text <= DAY_MAX ? Date.parse(text) : NaN;
+  return !Number.isNaN(time) && new Date(time).toISOString().startsWith(text);
+}
 
 /** What is wrong with a range of days: at its first or its last one, or nothing. */
 export function dayFault(from, to) {
-  if (from && !day(from)) return { from: `Placed from: must be from ${DAY_MIN} to ${DAY_MAX}` };
-  if (to && !day(to)) return { to: `Placed until: must be from ${DAY_MIN} to ${DAY_MAX}` };
+  const wrong = (text) => (!text || isDay(text) ? null : text === UNFINISHED ? "is not complete" : `must be a day from ${DAY_MIN} to ${DAY_MAX}`);
+  const [first, last] = [wrong(from), wrong(to)];
+  if (first) return { from: `Placed from: ${first}` };
+  if (last) return { to: `Placed until: ${last}` };
   return from && to && from > to ? { to: "Placed until: must not be before the first day" } : null;
 }
 
+/** The days that are asked for: none while something is wrong with them. */
+const daysOf = ({ from, to }) => (dayFault(from, to) ? { from: "", to: "" } : { from, to });
+
 /** The filter that an address names; what it does not know is left out. */
 export function filterOf(query = new URLSearchParams()) {
-  const [from, to] = [day(query.get("from") ?? ""), day(query.get("to") ?? "")];
   const known = (names, value) => (names.includes(value) ? value : "");
   return {
     q: query.get("q") ?? "",
     status: (query.get("status") ?? "").split(",").filter((one) => STATUSES.includes(one)),
     payment_status: known(PAYMENTS, query.get("payment_status")),
     fulfillment_status: known(FULFILLMENTS, query.get("fulfillment_status")),
-    from,
-    to: dayFault(from, to) ? "" : to,
+    from: query.get("from") ?? "",
+    to: query.get("to") ?? "",
     sort: known(COLUMNS.flatMap(({ id }) => [id, `-${id}`]), query.get("sort")),
   };
 }
@@ -51,19 +62,21 @@ const SERVER_SORTS = { "": "", placed: "placed_at" };
 export const sortedByServer = ({ sort }) => sort in SERVER_SORTS;
 
 /** The same as the server is asked for it. */
-export function wanted({ q, status, payment_status, fulfillment_status, from, to, sort }) {
+export function wanted({ q, status, payment_status, fulfillment_status, sort, ...days }) {
+  const { from, to } = daysOf(days);
   return { q, status: status.join(","), payment_status, fulfillment_status, placed_from: moment(from), placed_to: moment(to, 1), sort: SERVER_SORTS[sort] ?? "" };
 }
 
 /** Whether an order was placed on one of the days that are asked for. */
 export function inTime(filter, { placed_at: placed }) {
-  const [from, to] = [moment(filter.from), moment(filter.to, 1)];
+  const days = daysOf(filter);
+  const [from, to] = [moment(days.from), moment(days.to, 1)];
   return !((from && Date.parse(placed) < Date.parse(from)) || (to && Date.parse(placed) >= Date.parse(to)));
 }
 
 /** Whether anything is searched for or filtered. */
-export const filtered = ({ q, status, payment_status, fulfillment_status, from, to }) =>
-  Boolean(q || status.length || payment_status || fulfillment_status || from || to);
+export const filtered = ({ q, status, payment_status, fulfillment_status, ...days }) =>
+  Boolean(q || status.length || payment_status || fulfillment_status || daysOf(days).from || daysOf(days).to);
 
 /** Why a list is empty. */
 export function nothing(filter) {

@@ -2,7 +2,7 @@
 
 import { atMost, attr, h, text } from "./dom.js";
 import { title, words } from "./format.js";
-import { DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, PAYMENTS, STATUSES } from "./orders-filter.js";
+import { DAY_MAX, DAY_MIN, dayFault, filtered, filterOf, FULFILLMENTS, PAYMENTS, STATUSES, UNFINISHED } from "./orders-filter.js";
 import { byFinger } from "./held.js";
 import { icon } from "./parts.js";
 import { escClears } from "./search.js";
@@ -14,6 +14,8 @@ const SORTS = [["", "Newest first"], ["placed", "Oldest first"], ["-total", "Hig
 export class Toolbar {
   #filter;
   #change;
+  /** The days of the filter that the fields show, or whose place they took. */
+  #shownDays = null;
   #typed = atMost(250, () => this.#change({ q: this.search.value.trim() }));
 
   constructor(filter, change, enter) {
@@ -53,7 +55,8 @@ export class Toolbar {
 
   #date(label) {
     const input = h("input", { type: "date", "aria-label": label, title: label, min: DAY_MIN, max: DAY_MAX, "aria-describedby": "orders-dates" });
-    input.addEventListener("change", () => this.#days());
+    // A day that was only begun is no change: it is found when the field is left.
+    for (const kind of ["change", "blur"]) input.addEventListener(kind, () => this.#days());
     return input;
   }
 
@@ -61,9 +64,9 @@ export class Toolbar {
   reflect(filter) {
     this.#filter = filter;
     const { q, status, payment_status, fulfillment_status, from, to, sort } = filter;
-    [this.from.value, this.to.value, this.sortBy.value] = [from, to, sort];
-    this.#sayDays(null);
-    this.clear.hidden = !filtered(filter);
+    this.sortBy.value = sort;
+    this.#showDays(from, to);
+    this.clear.hidden = !(filtered(filter) || from || to || !this.wrongDays.hidden);
     // What is being typed is searched for once it is complete.
     if (this.search.value.trim() !== q) this.search.value = q;
     this.payment.value = payment_status;
@@ -80,28 +83,47 @@ export class Toolbar {
 
   #clear() {
     this.search.value = "";
+    this.#shownDays = null;
     this.#change({ ...filterOf(), sort: this.#filter.sort });
+    this.reflect(this.#filter);
     // A finger that clears does not ask for the keyboard.
     (byFinger() ? this.chips.get("") : this.search).focus({ preventScroll: true });
   }
 
-  /** Asks for a range of days, unless something is wrong with it. */
+  /** Shows the days of the filter in the fields, unless what was typed there is not in the filter. */
+  #showDays(from, to) {
+    const days = `${from} ${to}`;
+    if (days === this.#shownDays) return;
+    this.#shownDays = days;
+    for (const [field, value] of [[this.from, from], [this.to, to]]) {
+      // Only this empties a field with a day that was only begun.
+      field.value = DAY_MIN;
+      field.value = value;
+    }
+    this.#sayDays(dayFault(from, to));
+  }
+
+  /** Asks for a range of days; with something wrong with it, for all days, and says so. */
   #days() {
-    const [from, to] = [this.from, this.to].map((one) => (one.validity.badInput ? "?" : one.value));
+    const [from, to] = [this.from, this.to].map((one) => (one.validity.badInput ? UNFINISHED : one.value));
     const fault = dayFault(from, to);
+    const kept = fault && [from, to].some((one) => one === UNFINISHED || dayFault(one, "")) ? { from: "", to: "" } : { from, to };
+    this.#shownDays = `${kept.from} ${kept.to}`;
     this.#sayDays(fault);
-    if (!fault) this.#change({ from, to });
+    if (kept.from !== this.#filter.from || kept.to !== this.#filter.to) this.#change(kept);
+    this.clear.hidden = !(filtered(this.#filter) || from || to);
   }
 
   #sayDays(fault) {
     for (const name of ["from", "to"]) attr(this[name], "aria-invalid", fault?.[name] ? "true" : null);
-    text(this.wrongDays, fault ? Object.values(fault)[0] : "");
+    text(this.wrongDays, fault ? `${Object.values(fault)[0]}. Orders of all days are shown.` : "");
     this.wrongDays.hidden = !fault;
   }
 
   /** What is being typed is given up for what the address says. */
   follow({ q }) {
     this.settle();
+    this.#shownDays = null;
     this.search.value = q;
   }
 

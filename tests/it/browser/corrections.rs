@@ -268,14 +268,36 @@ async fn a_list_follows_its_address_and_refuses_days_of_no_sense() {
         )
     };
     page.eval(&day(0, "9999-12-31")).await;
-    page.sees(".days", "Placed from: must be from 1970-01-01 to 2999-12-31").await;
+    page.sees(".days", "Placed from: must be a day from 1970-01-01 to 2999-12-31.").await;
     page.until("document.querySelector('.dates input').ariaInvalid === 'true'").await;
-    page.eval(&day(0, "2020-02-02")).await;
-    page.until("location.hash === '#/orders?from=2020-02-02'").await;
+    page.eval(&day(0, "2099-02-02")).await;
+    page.until("location.hash === '#/orders?from=2099-02-02'").await;
+    page.sees(".list-state", "No order matches the filter").await;
+    // What cannot be filters nothing, also after something else is typed, and by its address.
     page.eval(&day(1, "2020-01-01")).await;
-    page.sees(".days", "Placed until: must not be before the first day").await;
-    page.until("location.hash === '#/orders?from=2020-02-02'").await;
+    let reversed = "Placed until: must not be before the first day. Orders of all days are shown.";
+    page.sees(".days", reversed).await;
+    page.sees(".row-link", "#1").await;
+    page.sees(".desk", "1 order: £20.00 ordered").await;
+    page.eval("document.querySelector('#orders-search').focus()").await;
+    page.write("#1").await;
+    page.until("location.hash === '#/orders?q=%231&from=2099-02-02&to=2020-01-01'").await;
+    page.sees(".days", reversed).await;
+    page.eval("location.reload()").await;
+    page.sees(".days", reversed).await;
+    page.sees(".row-link", "#1").await;
     assert_eq!(page.all_barriers().await, [json!(null); 0]);
+    page.button("Clear").await;
+    page.until("location.hash === '#/orders' && document.querySelector('.days').hidden").await;
+    // A day that was only begun is no day.
+    page.eval("document.querySelector('.dates input').focus()").await;
+    page.press("1").await;
+    page.press("2").await;
+    page.eval("document.activeElement.blur()").await;
+    page.sees(".days", "Placed from: is not complete. Orders of all days are shown.").await;
+    page.button("Clear").await;
+    page.until("document.querySelector('.days').hidden").await;
+    assert_eq!(page.eval("document.querySelector('.dates input').validity.badInput").await, false);
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
 }
 
