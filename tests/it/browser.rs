@@ -96,11 +96,24 @@ async fn the_keyboard_leads_from_the_list_to_an_order_through_its_history_and_ba
     page.until("document.activeElement.id === 'orders-search'").await;
     page.write("nobody@").await;
     page.sees(".list-state", "Nothing found").await;
-    // Esc clears a search, and stays in it.
+    // Esc clears a search, and stays in it; then it leaves it to the list.
     page.press("Escape").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 2").await;
     page.until("document.activeElement.id === 'orders-search' && !document.activeElement.value")
         .await;
+    page.press("Escape").await;
+    page.until("document.activeElement.id === 'main'").await;
+    page.press("j").await;
+    page.press("j").await;
+    let row = "document.activeElement.matches('.row-link') && document.activeElement.textContent";
+    page.until(&format!("({row}) === '#1'")).await;
+    page.press("/").await;
+    page.until("document.activeElement.id === 'orders-search'").await;
+    page.press("Escape").await;
+    page.until(&format!("({row}) === '#1'")).await;
+    page.press("k").await;
+    page.until(&format!("({row}) === '#2'")).await;
+    page.press("/").await;
     page.write("#1").await;
     page.until("document.querySelectorAll('tr[data-row]').length === 1").await;
     page.press("Enter").await;

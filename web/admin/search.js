@@ -31,19 +31,30 @@ export function marked(text, q) {
   return pieces;
 }
 
+/** The address of the row from which somebody went to a search. */
+let left = null;
+
 /** Goes to a search, whose old words the next ones replace. */
 export function seek(search) {
+  left = document.activeElement?.closest("[data-row]") ? document.activeElement.getAttribute("href") : null;
   search.focus();
   search.select();
 }
 
-/** Lets Esc clear a search that has words, and stay in it; without words, Esc leaves it. */
+/**
+ * Lets Esc clear a search that has words, and stay in it; without words, Esc leaves it to the list: to the
+ * row from which somebody came, else to the page, where the keys of the list work.
+ */
 export function escClears(search, clear) {
   search.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !search.value) return;
+    if (event.key !== "Escape") return;
     event.preventDefault();
-    search.value = "";
-    clear();
+    if (search.value) {
+      search.value = "";
+      return clear();
+    }
+    const rows = [...document.querySelectorAll("#page [data-row] a")].filter((one) => one.checkVisibility());
+    (rows.find((one) => left !== null && one.getAttribute("href") === left) ?? document.getElementById("main")).focus();
   });
 }
 
