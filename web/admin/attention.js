@@ -8,7 +8,7 @@ import { count, money, orderName, several } from "./format.js";
 import { heldList } from "./held.js";
 import { listKeys } from "./keys.js";
 import { cancel, retry, skip } from "./order-actions.js";
-import { allow, badge, empty, failed, loading, panel, pips, when, whyNot } from "./parts.js";
+import { allow, badge, empty, failed, loading, panel, pillPlace, pips, when, whyNot } from "./parts.js";
 import { refusal } from "./rights.js";
 import { link } from "./router.js";
 import { alarmOf, alertWords, onlyCancel, stepWords } from "./story.js";
@@ -29,7 +29,7 @@ export function attention(root) {
       giveBack();
     },
   });
-  fill(root, h("div", { class: "pill-place" }, list.pill), body);
+  fill(root, h("div", { class: "desk" }, h("span", { class: "grow faint", text: "What waits for somebody, the most urgent first" }), pillPlace(list.pill)), body);
   // What was done here is seen at once.
   const draw = atMost(1000, () => list.ask(settled()));
   alarms.addEventListener("change", draw);

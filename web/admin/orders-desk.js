@@ -5,7 +5,7 @@ import { ask, sentence } from "./dialog.js";
 import { attr, fill, h, text } from "./dom.js";
 import { count, money, orderName, several } from "./format.js";
 import { exportAll, exportChosen } from "./orders-export.js";
-import { allow, whyNot } from "./parts.js";
+import { allow, pillPlace, whyNot } from "./parts.js";
 import { refused } from "./rights.js";
 import { link } from "./router.js";
 
@@ -74,16 +74,16 @@ function shipAll(rows, done) {
 
 /**
  * The line above the list: `chosen()` are its selected orders, `wanted()` is the query of all that match,
- * `shipped(ids)` and `none()` end a choice.
+ * `shipped(ids)` and `none()` end a choice; `pill` tells of new orders.
  */
 export class Desk {
   #sum = h("span", { class: "num grow" });
   #doing = h("span", { class: "actions" });
 
-  constructor({ wanted, chosen, shipped, none }) {
+  constructor({ wanted, chosen, shipped, none, pill }) {
     const act = (label, run) => h("button", { class: "button small", type: "button", text: label, onclick: run });
     this.why = whyNot();
-    this.element = h("div", { class: "desk" }, this.#sum, this.#doing, this.why);
+    this.element = h("div", { class: "desk" }, this.#sum, pillPlace(pill), this.#doing, this.why);
     this.forShown = [act("Export all as CSV…", () => exportAll(wanted()))];
     this.ship = act("Ship…", () => shipAll(chosen(), shipped));
     this.lists = h("a", { class: "button small packing", text: "Packing lists" });

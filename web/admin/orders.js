@@ -89,13 +89,13 @@ class List {
       shipped: (ids) => this.#choose(ids, false),
       none: () => this.#chooseAll(false),
       wanted: () => wanted(this.#filter),
+      pill: this.pill,
     });
     this.state = h("div", { class: "list-state" });
     this.more = h("button", { class: "button", type: "button", text: "Show more", hidden: true, onclick: () => this.#load() });
     onceLeft(this.body, this.#flush);
     this.element = h("div", { class: "list-page" },
       this.toolbar.elements,
-      h("div", { class: "pill-place" }, this.pill),
       this.desk.element,
       h("div", { class: "panel flush" }, this.table, this.state),
       h("div", { class: "list-end" }, this.more));
@@ -158,8 +158,8 @@ class List {
   #amount(many) {
     const one = many === 1;
     const [orders, match] = [several(many, "order"), filtered(this.#filter) ? ` that ${one ? "matches" : "match"}` : ""];
-    if (this.#cursor || this.#cut) return `The ${this.#filter.sort === "placed" ? "oldest" : "newest"} ${one ? "order" : orders}${match}`;
-    if (this.#new.size || this.#behind) return `${orders} shown`;
+    if (this.#cursor || this.#cut) return `Of the ${this.#filter.sort === "placed" ? "oldest" : "newest"} ${one ? "order" : orders} shown, not of all${match && " that match"}`;
+    if (this.#new.size || this.#behind) return `Of ${orders} shown`;
     return `${one ? "" : "All "}${orders}${match}`;
   }
 

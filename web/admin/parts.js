@@ -157,6 +157,9 @@ export function panel(heading, aside, ...content) {
     content);
 }
 
+/** The place of the pill of a list, in the line above it: it is kept free, so that nothing moves or is covered. */
+export const pillPlace = (pill) => h("div", { class: "pill-place" }, pill);
+
 let notes = 0;
 
 /** The place for why a button cannot be pressed, near it; `allow` writes it. */

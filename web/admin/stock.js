@@ -7,7 +7,7 @@ import { atHand, onceLeft } from "./held.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
 import { placeName, readNames } from "./location-names.js";
-import { empty, failed, flashAll, icon, loading, setWhen } from "./parts.js";
+import { empty, failed, flashAll, icon, loading, pillPlace, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
 import { escClears, marked, seek } from "./search.js";
 
@@ -100,9 +100,9 @@ class Shelf {
       h("div", { class: "toolbar" },
         h("label", { class: "search", for: "stock-search" }, icon("search"), h("span", { class: "unseen", text: "Search by SKU or product" }), this.search, h("kbd", { class: "wide-only", text: "/" })),
         h("div", { class: "chips", role: "group", "aria-label": "Show" }, this.chips),
-        h("a", { class: "button", href: "#/locations", text: "Locations" }),
-        h("span", { class: "legend bars wide-only" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name)))),
-      h("div", { class: "pill-place" }, this.pill),
+        h("a", { class: "button", href: "#/locations", text: "Locations" })),
+      h("div", { class: "desk" },
+        h("span", { class: "legend bars grow" }, ["sellable", "reserved", "allocated"].map((name) => h("span", { class: `key ${name}` }, h("i"), name))), pillPlace(this.pill)),
       h("div", { class: "panel flush" }, this.table, this.state), h("div", { class: "list-end" }, this.more));
     fill(root, this.element);
     this.subscription = live.subscribe("stock", { limit: 1 }, {
