@@ -87,7 +87,7 @@ impl Operators {
             }
             OperatorAction::Set { sku, on_hand } => {
                 let (location, change_from) = (place(0), None);
-                let command = stock::Command::Set { location, on_hand, change_from };
+                let command = stock::Command::Set { location, on_hand, change_from, reason: None };
                 self.stock(&fleet, sku, command, &name).await;
             }
             OperatorAction::Transfer { sku, quantity } => {

@@ -317,6 +317,14 @@ async fn stock_history_says_who_why_and_what() {
     assert_eq!(pages(&site, "/stock/A/events?limit=2", "kind").await, seen);
     let some = pages(&site, "/stock/A/events?limit=1&kind=expected,transferred", "kind").await;
     assert_eq!(some, ["transferred", "expected"]);
+    // A count may have a reason, too.
+    let count = json!({"on_hand": 9, "reason": "counted twice"});
+    site.admin(Method::PUT, "/stock/A/main", Some(count)).await.expect(200);
+    let all = list(&site, "/stock/A/events?kind=adjusted").await;
+    let told = |at: usize| (all["data"][at]["counted"].clone(), all["data"][at]["reason"].clone());
+    assert_eq!(told(0), (json!(true), json!("counted twice")));
+    assert_eq!(told(1), (json!(false), json!("broken in transit")));
+    assert_eq!(told(2), (json!(true), Value::Null));
     let wrong = site.admin(Method::GET, "/stock/A/events?kind=eaten", None).await;
     assert_eq!((wrong.status, &wrong.body["errors"][0]["field"]), (422, &json!("kind")));
     site.admin(Method::GET, "/stock/nothing/events", None).await.expect(404);

@@ -245,7 +245,7 @@ async fn units_that_come_back_to_a_deleted_location_can_be_moved(site: Site) {
 async fn old_stock_keeps_its_location(site: Site) {
     let stock = &site.app.as_ref().unwrap().node.stock;
     let location: stock::Location = "cellar".parse().unwrap();
-    let set = stock::Command::Set { location, on_hand: 3, change_from: None };
+    let set = stock::Command::Set { location, on_hand: 3, change_from: None, reason: None };
     let lamp = stock::entity_id(&"LAMP".parse().unwrap());
     stock.ask(&lamp, set, Cause::default(), |_| ()).await.unwrap();
     site.until_some(async || (ids(&site).await == ["cellar", "main"]).then_some(())).await;

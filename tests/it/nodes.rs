@@ -520,7 +520,7 @@ async fn committed_events_with_unknown_outcome_are_relayed() {
     let shard = entity.shard(SHARDS);
     shared.journal.inject(AppendFault::UnknownWritten);
     let location = "main".parse().unwrap();
-    let set = stock::Command::Set { location, on_hand: 7, change_from: None };
+    let set = stock::Command::Set { location, on_hand: 7, change_from: None, reason: None };
     let written = nodes[0].on(async move { a.stock.carry_out(&entity, set, saga()).await });
     assert_eq!(written.await, Err(host::Error::TryAgain));
     let relayed = async {

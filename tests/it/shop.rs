@@ -107,7 +107,7 @@ pub async fn sell(node: &Node, sku: &str, price: i64, on_hand: i64) {
     let any = kontor::actors::catalog::Expect::Any;
     node.catalog.put(product, any, Cause::default()).await.unwrap();
     let location = "main".parse().unwrap();
-    let set = stock::Command::Set { location, on_hand, change_from: None };
+    let set = stock::Command::Set { location, on_hand, change_from: None, reason: None };
     node.stock.ask(&stock::entity_id(&sku), set, Cause::default(), |_| ()).await.unwrap();
 }
 

@@ -16,12 +16,13 @@ async fn a_refused_change_of_stock_names_the_field_and_the_numbers() {
     let put = Method::PUT;
     let post = Method::POST;
     let held = "5 units are on hand, of which 2 are reserved or allocated";
+    let first = "cancel their orders or refund their units first";
     let transfer =
         |from: &str, to: &str, quantity: i64| json!({"from": from, "to": to, "quantity": quantity});
     for (method, path, body, code, field, rule) in [
-        (&put, "/main", json!({"on_hand": 1}), "stock_committed", "on_hand", format!("must be at least 2: {held}")),
+        (&put, "/main", json!({"on_hand": 1}), "stock_committed", "on_hand", format!("must be at least 2: {held}: {first}")),
         (&put, "/main", json!({"on_hand": 9, "change_from": 4}), "stock_changed", "change_from", "must be 5: so many units are on hand".to_owned()),
-        (&post, "/main/adjustments", json!({"quantity": -4, "reason": "x"}), "stock_committed", "quantity", format!("must be at least -3: {held}")),
+        (&post, "/main/adjustments", json!({"quantity": -4, "reason": "x"}), "stock_committed", "quantity", format!("must be at least -3: {held}: {first}")),
         (&post, "/transfers", transfer("main", "annex", 4), "stock_committed", "quantity", format!("must be at most 3: {held} at main")),
         (&post, "/transfers", transfer("annex", "main", 1), "stock_committed", "quantity", "is too many: no unit is free: 0 units are on hand, of which 0 are reserved or allocated at annex".to_owned()),
         (&post, "/main/receipts", json!({"quantity": 3, "from_incoming": true}), "invalid_request", "from_incoming", "must be false: 0 units are announced as incoming at the location".to_owned()),

@@ -284,7 +284,7 @@ function input(one, id) {
   if (one.type === "select") {
     return h("select", shared, one.options.map(([value, words]) => h("option", { value, text: words })));
   }
-  if (one.type === "reason") return h("textarea", { ...shared, rows: "2", maxlength: "500", required: true });
+  if (one.type === "reason") return h("textarea", { ...shared, rows: "2", maxlength: "500", required: one.required });
   const element = h("input", { ...shared, type: one.type ?? "text", inputmode: one.inputmode, required: one.required });
   if (one.type === "checkbox") element.checked = Boolean(one.value);
   else if (one.value !== undefined) element.value = one.value;

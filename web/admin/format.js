@@ -159,6 +159,9 @@ export function title(name) {
 
 const PRINCIPALS = { saga: "kontor", timer: "kontor", sweep: "kontor", buyer: "the buyer" };
 
+/** Whether nobody in particular did something. */
+export const isKontor = (by) => PRINCIPALS[by] === "kontor";
+
 /** Who did something: the name of a key or sign-in link, else what the principal is. */
 export function people(by, name) {
   if (name) return name;

@@ -39,7 +39,12 @@ const about = (item) => ({
 const levelOf = (item, location) => item.levels.find((level) => level.location === location) ?? { on_hand: 0, reserved: 0, allocated: 0, incoming: 0, sellable: 0 };
 /** The most units that a location has of a SKU. */
 const UNITS_MAX = 1_000_000_000;
-const REASON = { name: "reason", label: "Reason", type: "reason", required: true, why: "say why, in a few words", hint: "Kept in the stock's history with your name." };
+const MAY_SAY = { name: "reason", label: "Reason", type: "reason", hint: "Kept in the stock's history with your name." };
+const REASON = { ...MAY_SAY, required: true, why: "say why, in a few words" };
+/** A reason as the server takes it: none is left out. */
+const because = (reason) => (reason ? { reason } : {});
+/** What can be done about units that orders have, and that are missing. */
+const WAY_ON = "cancel orders, or refund their missing units without putting them back on sale";
 
 /** A field for a number of units, at least `least`. */
 const unitsField = (label, least, more = {}) => ({
@@ -56,6 +61,9 @@ const tooMany = (units) => (units > UNITS_MAX ? `there can be at most ${count(UN
 /** What orders have of a level. */
 const promised = ({ reserved, allocated }) => reserved + allocated;
 
+/** Why fewer units cannot have been counted, and what can be done. */
+const tooFew = (level) => `must be at least ${several(promised(level), "unit")}, of which ${count(level.reserved)} are reserved and ${count(level.allocated)} allocated; to count fewer, ${WAY_ON}`;
+
 /** Takes in units that have arrived. */
 export function receive(item, { location, incoming }, read) {
   ask({
@@ -64,10 +72,11 @@ export function receive(item, { location, incoming }, read) {
     fields: [
       unitsField("Units", 1, { most: (typed, now) => tooMany(levelOf(now, location).on_hand + whole(typed)) }),
       ...(incoming > 0 ? [{ name: "from_incoming", label: "These units were announced as incoming", type: "checkbox", value: true }] : []),
+      MAY_SAY,
     ],
     sum: ({ quantity }, now) => after(now, location, whole(quantity) || 0),
-    act: async ({ quantity, from_incoming = false }, key) => {
-      await send("POST", place(item, location, "receipts"), { quantity: whole(quantity), from_incoming }, { key });
+    act: async ({ quantity, reason, from_incoming = false }, key) => {
+      await send("POST", place(item, location, "receipts"), { quantity: whole(quantity), from_incoming, ...because(reason) }, { key });
       read();
     },
   });
@@ -85,19 +94,19 @@ export function recount(item, { location }, read) {
     intro: "Count all that is there, reserved and allocated units included.",
     fields: [unitsField("Counted units", 0, {
       also: ["on_hand"], codes: ["stock_committed"],
-      most: (typed, now) => (whole(typed) < promised(levelOf(now, location)) ? `must be at least ${several(promised(levelOf(now, location)), "unit")}: so many are reserved or allocated` : null),
-    })],
+      most: (typed, now) => (whole(typed) < promised(levelOf(now, location)) ? tooFew(levelOf(now, location)) : null),
+    }), MAY_SAY],
     sum: ({ quantity }, now) => {
       if (quantity !== counted.text) counted = { text: quantity, on_hand: levelOf(now, location).on_hand };
       return [h("span", { text: "Difference" }), h("b", { class: "num", text: quantity ? signed(difference(quantity, now)) : "–" }),
         h("span", { class: "faint num", text: `${count(levelOf(now, location).on_hand)} should be on hand` })];
     },
-    async act({ quantity }, key, now) {
+    async act({ quantity, reason }, key, now) {
       const { on_hand } = counted.text === quantity ? counted : levelOf(now, location);
       counted.text = null;
       found = whole(quantity) - on_hand;
       if (found || on_hand !== levelOf(now, location).on_hand) {
-        await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: on_hand }, { key });
+        await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: on_hand, ...because(reason) }, { key });
       }
       read();
     },
@@ -114,7 +123,7 @@ export function adjust(item, { location }, read) {
       check: (typed) => (whole(typed) && Math.abs(whole(typed)) <= UNITS_MAX ? null : "must be a whole number of units, such as 5 or −2"),
       most(typed, now) {
         const level = levelOf(now, location);
-        return level.on_hand + whole(typed) < promised(level) ? `at most ${several(level.on_hand - promised(level), "unit")} can be removed` : tooMany(level.on_hand + whole(typed));
+        return level.on_hand + whole(typed) < promised(level) ? `at most ${several(level.on_hand - promised(level), "unit")} can be removed; to remove more, ${WAY_ON}` : tooMany(level.on_hand + whole(typed));
       },
     }, REASON],
     sum: ({ quantity }, now) => after(now, location, whole(quantity) || 0),
@@ -148,13 +157,14 @@ export async function transfer(item, { location }, read) {
         most: (typed, now) => (whole(typed) > levelOf(now, location).sellable ? `only ${several(levelOf(now, location).sellable, "unit")} can be moved` : null),
         codes: ["stock_committed", "out_of_stock"],
       }),
+      MAY_SAY,
     ],
     sum: ({ quantity, to }, now) => [
       h("span", { text: "On hand after this" }),
       h("span", { class: "num", text: `${placeName(location)}: ${count(levelOf(now, location).on_hand - (whole(quantity) || 0))}` }),
       h("span", { class: "num", text: `${placeName(to)}: ${count(levelOf(now, to).on_hand + (whole(quantity) || 0))}` })],
-    async act({ to, quantity }, key) {
-      await send("POST", place(item, "transfers"), { from: location, to, quantity: whole(quantity) }, { key });
+    async act({ to, quantity, reason }, key) {
+      await send("POST", place(item, "transfers"), { from: location, to, quantity: whole(quantity), ...because(reason) }, { key });
       read();
     },
   });

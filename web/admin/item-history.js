@@ -2,7 +2,7 @@
 
 import { get, path } from "./api.js";
 import { attr, fill, h, keepFocus } from "./dom.js";
-import { people, signed, title, words } from "./format.js";
+import { isKontor, people, signed, title, words } from "./format.js";
 import { placeName } from "./location-names.js";
 import { heldList } from "./held.js";
 import { nameOrders, orderLink } from "./order-names.js";
@@ -11,8 +11,16 @@ import { failed, panel, when } from "./parts.js";
 const PAGE = 20;
 /** What is shown, by the kinds of events that are asked for. */
 const KINDS = { All: "", "Changed by hand": "received,expected,adjusted,transferred" };
-const TITLES = {
-  expected: "Announced", committed: "Allocated", lapsed: "Hold expired", yielded: "Hold open to others", extended: "Hold extended",
+/** What the events of stock are called, by their kinds. */
+export const TITLES = {
+  reserved: "Reserved", extended: "Hold extended", yielded: "Hold open to others", lapsed: "Hold expired", committed: "Allocated", released: "Released",
+  shipped: "Shipped", restocked: "Back on sale", written_off: "Written off",
+  received: "Received", expected: "Announced", adjusted: "Adjusted", transferred: "Transferred",
+};
+/** For what an order changes stock, where nobody in particular did it. */
+export const CAUSES = {
+  reserved: "checkout", extended: "checkout", yielded: "declined payment", lapsed: "end of the hold", committed: "paid order", released: "cancelled order",
+  shipped: "shipment", restocked: "refund", written_off: "refund",
 };
 
 /** The panel of a SKU's history; `refresh(now)` after each change of its stock, at once if it is the reader's own, `rename()` when locations
@@ -81,14 +89,18 @@ export function itemHistory(sku, area) {
 }
 
 function row(event) {
-  // A count is an adjustment, whose reason the server writes.
-  const counted = event.kind === "adjusted" && event.reason === "set";
   return h("li", { data: { row: "" } },
-    h("span", { class: "what" }, h("b", { text: counted ? "Counted" : TITLES[event.kind] ?? title(event.kind) }), event.reason && !counted ? h("q", { text: event.reason }) : null),
+    h("span", { class: "what" }, h("b", { text: event.counted ? "Counted" : TITLES[event.kind] ?? title(event.kind) }), event.reason ? h("q", { text: event.reason }) : null),
     h("span", { class: "moved num" }, event.changes.length ? event.changes.map(moved) : h("span", { class: "faint", text: "no units moved" })),
-    h("span", { class: "who", title: event.by, text: people(event.by, event.by_name) }),
+    who(event),
     event.order ? orderLink(event.order, `${event.seq} ${event.order}`) : h("span"),
     h("span", { class: "faint end" }, when(event.at, true)));
+}
+
+/** Who changed it; for kontor itself, what it did it for: the order stands beside it. */
+function who({ kind, by, by_name, order }) {
+  const cause = order && isKontor(by) ? CAUSES[kind] : null;
+  return h("span", { class: "who", title: cause ? "kontor, for the order" : by, text: cause ?? people(by, by_name) });
 }
 
 /** By how many units a level changed: `main: on hand −2, allocated −2`. */

@@ -112,6 +112,9 @@ pub enum Command {
         on_hand: i64,
         /// The units on hand that the caller expects; the command is rejected if there are others.
         change_from: Option<i64>,
+        /// The reason, if the operator gave one.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Moves units between locations.
     Transfer {
@@ -191,7 +194,15 @@ pub enum Event {
         reason: Option<String>,
     },
     /// The units on hand were corrected.
-    Adjusted { location: Location, delta: i64, reason: String },
+    Adjusted {
+        location: Location,
+        delta: i64,
+        /// An operator's words, or [`COUNTED`](super::COUNTED).
+        reason: String,
+        /// Whether the number of units was set, as after a count.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        counted: bool,
+    },
     /// Units were moved between locations.
     Transferred {
         from: Location,

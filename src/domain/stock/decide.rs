@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Claim, Command, Event, LAPSES_MAX, Location, LocationUnits, QUANTITY_MAX, Rejection, Reserve,
-    Stock,
+    COUNTED, Claim, Command, Event, LAPSES_MAX, Location, LocationUnits, QUANTITY_MAX, Rejection,
+    Reserve, Stock,
 };
 use crate::domain::id::OrderId;
 use crate::domain::time::Timestamp;
@@ -74,15 +74,16 @@ impl Stock {
                 Ok(vec![Event::Expected { location, quantity: *quantity, reason }])
             }
             Command::Adjust { location, delta, reason } => {
-                self.adjust(location, *delta, reason, now)
+                self.adjust(location, *delta, (reason, false), now)
             }
-            Command::Set { location, on_hand, change_from } => {
+            Command::Set { location, on_hand, change_from, reason } => {
                 let now_on_hand = self.level(location).on_hand;
                 if change_from.is_some_and(|expected| expected != now_on_hand) {
                     return Err(Rejection::Changed { on_hand: now_on_hand });
                 }
                 within(0, *on_hand)?;
-                self.adjust(location, on_hand - now_on_hand, "set", now)
+                let reason = reason.as_deref().unwrap_or(COUNTED);
+                self.adjust(location, on_hand - now_on_hand, (reason, true), now)
             }
             Command::Transfer { from, to, quantity, reason } => {
                 positive(*quantity)?;
@@ -250,7 +251,13 @@ impl Stock {
         }
     }
 
-    fn adjust(&self, location: &Location, delta: i64, reason: &str, now: Timestamp) -> Decision {
+    fn adjust(
+        &self,
+        location: &Location,
+        delta: i64,
+        (reason, counted): (&str, bool),
+        now: Timestamp,
+    ) -> Decision {
         let level = self.level(location);
         within(-QUANTITY_MAX, delta)?;
         in_range(-QUANTITY_MAX, QUANTITY_MAX - level.on_hand, delta)?;
@@ -259,7 +266,7 @@ impl Stock {
         }
         let mut events = self.freed(location, -delta, now)?;
         let (location, reason) = (location.clone(), reason.to_owned());
-        events.push(Event::Adjusted { location, delta, reason });
+        events.push(Event::Adjusted { location, delta, reason, counted });
         Ok(events)
     }
 

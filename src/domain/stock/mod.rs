@@ -25,6 +25,8 @@ use crate::seeded_fault::{self, SeededFault};
 
 /// The most units in one command or level.
 pub const QUANTITY_MAX: i64 = 1_000_000_000;
+/// The stored reason of a count without one.
+pub const COUNTED: &str = "set";
 
 /// The maximum number of holds, and of allocations, in an answer about a SKU.
 pub const CLAIMS_SHOWN_MAX: usize = 1_000;

@@ -24,7 +24,7 @@ fn order(number: u32) -> OrderId {
 }
 
 fn set(name: &str, on_hand: i64) -> Command {
-    Command::Set { location: place(name), on_hand, change_from: None }
+    Command::Set { location: place(name), on_hand, change_from: None, reason: None }
 }
 
 fn adjust(name: &str, delta: i64) -> Command {
@@ -321,7 +321,12 @@ fn stock_is_received_and_transferred() {
             (0, adjust("shop", -1), "0 units are on hand, of which 0 are reserved or allocated"),
             (
                 0,
-                Command::Set { location: place("main"), on_hand: 9, change_from: Some(2) },
+                Command::Set {
+                    location: place("main"),
+                    on_hand: 9,
+                    change_from: Some(2),
+                    reason: None,
+                },
                 "1 units are on hand",
             ),
         ],

@@ -178,6 +178,7 @@ async fn a_shard_that_takes_longer_than_a_lease_to_hand_over_is_handed_over() {
         location: "main".parse().unwrap(),
         on_hand: 7,
         change_from: None,
+        reason: None,
     });
     let command = set();
     let written = nodes[0].on(async move { a.stock.carry_out(&to, command, saga()).await });
@@ -212,6 +213,7 @@ async fn old_hand_over_does_not_end_a_new_claim() {
         location: "main".parse().unwrap(),
         on_hand,
         change_from: None,
+        reason: None,
     };
     let mut gate = shared.journal.block_append();
     let (a, to, first) = (nodes[0].node(), entity.clone(), set(0));

@@ -70,7 +70,10 @@ impl World {
             world.stocks.insert(sku.clone(), Stock::default());
             let location = "main".parse().unwrap();
             world
-                .stock(&sku, &stock::Command::Set { location, on_hand, change_from: None })
+                .stock(
+                    &sku,
+                    &stock::Command::Set { location, on_hand, change_from: None, reason: None },
+                )
                 .unwrap();
         }
         world

@@ -36,9 +36,12 @@ impl Step {
             Self::Wait(_) | Self::Timer => return None,
             Self::Receive { at, units, announced } => receive(at, units, announced),
             Self::Expect { at, units } => expect(at, units),
-            Self::Set { at, units, from } => {
-                Command::Set { location: place(at), on_hand: units, change_from: from }
-            }
+            Self::Set { at, units, from } => Command::Set {
+                location: place(at),
+                on_hand: units,
+                change_from: from,
+                reason: None,
+            },
             Self::Adjust { at, units } => adjust(at, units),
             Self::Transfer { from, to, units } => transfer(from, to, units),
             Self::Reserve { order, generation, units, secs } => {

@@ -223,7 +223,7 @@ impl Units {
         let location = location.clone();
         match self {
             Self::Set { on_hand, change_from } => {
-                stock::Command::Set { location, on_hand, change_from }
+                stock::Command::Set { location, on_hand, change_from, reason: None }
             }
             Self::Add { delta } => {
                 stock::Command::Adjust { location, delta, reason: REASON.to_owned() }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::decode;
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
-use crate::domain::stock::{self, Event, Location, LocationUnits, Stock};
+use crate::domain::stock::{self, COUNTED, Event, Location, LocationUnits, Stock};
 use crate::domain::time::Timestamp;
 use crate::http::api::location::known;
 use crate::http::api::product::products::find;
@@ -60,6 +60,8 @@ pub struct StockEvent {
     request_id: Option<String>,
     /// The reason, in the operator's own words.
     reason: Option<String>,
+    /// Whether the number of units was set, as after a count.
+    counted: bool,
     /// The order for which the units were reserved, allocated, shipped or returned.
     #[schema(value_type = Option<schemas::OrderId>)]
     order: Option<String>,
@@ -225,7 +227,7 @@ fn kinds(query: &mut Query) -> Vec<String> {
 fn shape(record: &Record, event: &Event) -> StockEvent {
     let cause = record.cause();
     let reason = match event {
-        Event::Adjusted { reason, .. } => Some(reason.clone()),
+        Event::Adjusted { reason, .. } => (reason != COUNTED).then(|| reason.clone()),
         Event::Received { reason, .. }
         | Event::Expected { reason, .. }
         | Event::Transferred { reason, .. } => reason.clone(),
@@ -239,6 +241,7 @@ fn shape(record: &Record, event: &Event) -> StockEvent {
         by_name: cause.name.as_deref().map(str::to_owned),
         request_id: cause.request,
         reason,
+        counted: matches!(event, Event::Adjusted { reason, counted, .. } if *counted || reason == COUNTED),
         order: order(event).map(ToString::to_string),
         changes: changes(event),
     }

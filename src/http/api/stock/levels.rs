@@ -40,6 +40,10 @@ pub struct StockInput {
     #[serde(default)]
     #[garde(dive)]
     change_from: Option<Whole<0, { QUANTITY_MAX }>>,
+    /// A reason in the operator's own words.
+    #[serde(default)]
+    #[garde(dive)]
+    reason: Option<Prose<1, 500>>,
 }
 
 /// Goods that were received.
@@ -255,10 +259,11 @@ pub async fn set_stock(
     path: web::Path<(String, String)>,
     body: Draft<StockInput>,
 ) -> Result<HttpResponse, Error> {
-    let StockInput { on_hand, change_from } = body.value;
+    let StockInput { on_hand, change_from, reason } = body.value;
     let (on_hand, change_from) = (on_hand.get(), change_from.map(Whole::get));
+    let reason = reason.map(Into::into);
     let location = known::checked(&call, "location", &path.1, body.faults).await?;
-    let command = Command::Set { location, on_hand, change_from };
+    let command = Command::Set { location, on_hand, change_from, reason };
     change(&call, &path.0, command, call.cause(body.digest)).await
 }
 

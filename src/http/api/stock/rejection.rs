@@ -56,11 +56,11 @@ fn fault_of(rejection: &Rejection, command: &Command) -> Option<(&'static str, S
                 Command::Transfer { .. } => format!("must be at most {free}"),
                 _ => format!("must be at least {}", -free),
             };
-            let place = match command {
+            let more = match command {
                 Command::Transfer { from, .. } => format!(" at {from}"),
-                _ => String::new(),
+                _ => ": cancel their orders or refund their units first".to_owned(),
             };
-            (quantity, format!("{rule}: {why}{place}"))
+            (quantity, format!("{rule}: {why}{more}"))
         }
         Rejection::Changed { on_hand } => {
             ("change_from", format!("must be {on_hand}: so many units are on hand"))
