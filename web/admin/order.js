@@ -3,7 +3,7 @@
 import { addressLines, countryName } from "./address.js";
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
-import { clock, exact, millis, money, people, several, title } from "./format.js";
+import { clock, exact, isKontor, millis, money, people, several, title } from "./format.js";
 import { heldList } from "./held.js";
 import { follows, live } from "./live.js";
 import { places, readNames, whereOf } from "./location-names.js";
@@ -12,7 +12,7 @@ import { allow, badge, facts, failed, flash, icon, loading, panel, pips, setPips
 import { refusal } from "./rights.js";
 import { addressOf, go, link, restate } from "./router.js";
 import { trackingAddress } from "./carriers.js";
-import { alarmOf, eventTitle, eventTone, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
+import { alarmOf, causeWords, eventTitle, eventTone, reasonOf, sentence, stepWords, trackingWords } from "./story.js";
 import { changes } from "./story-changes.js";
 
 /** The most events whose changes are worked out without being asked for. */
@@ -228,7 +228,7 @@ class Page {
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
       shown.alert ? callout("bad", "All steps are stopped until an operator has acted", alarm.words, alarm.todo) : null,
       shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor repeats the call under the same key, then looks the payment up by its reference, and reverses an attempt that it no longer waits for.") : null,
-      shown.cancel_reason ? callout("mute", "Cancelled", shown.cancel_reason) : null);
+      shown.cancel_reason ? callout("mute", "Cancelled", causeWords(shown.cancel_reason)) : null);
   }
 
   #drawSlider(shown) {
@@ -346,8 +346,7 @@ function timelineItem(event, before, look) {
     h("div", { class: "event-head" }, button, h("span", { class: "num faint", text: `#${event.seq}` }),
       h("time", { class: "num faint end", datetime: event.at, title: exact(event.at), data: { paper: exact(event.at) }, text: clock(event.at) }),
       gap === null ? null : h("span", { class: "gap num", text: `+${millis(gap)}` })),
-    h("p", { class: "event-who" }, h("span", { class: "who", title: cause.by, text: people(cause.by, cause.by_name) }),
-      h("span", { class: "faint mono", text: cause.command ?? "" }),
+    h("p", { class: "event-who" }, h("span", { class: "who", title: isKontor(cause.by) ? null : cause.by, text: people(cause.by, cause.by_name) }),
       reason ? h("q", { text: reason }) : null),
     h("p", { class: "event-words", text: sentence(event) }), diff,
     h("details", { class: "raw" }, h("summary", { text: "The whole event" }),
@@ -411,7 +410,7 @@ function moneyPart(order) {
   const rows = [
     ...order.payments.map((one) => attempt(one, row)),
     ...order.captures.map((one) => row(`Capture ${one.id}`, "", one.amount, one.status)),
-    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason ? h("q", { text: one.reason }) : null, one.amount, one.status, one.restock ? "goods back on sale" : "")),
+    ...order.refunds.map((one) => row(`Refund ${one.id}`, one.reason ? h("q", { text: causeWords(one.reason) }) : null, one.amount, one.status, one.restock ? "goods back on sale" : "")),
   ];
   return panel("Money", h("span", { class: "faint num", text: `${money(order.captured)} captured` }),
     rows.length ? h("ul", { class: "rows" }, rows) : h("p", { class: "hint pad", text: "No payment was requested yet." }));

@@ -1,7 +1,7 @@
 // What differs between two states of an order, in words.
 
 import { money, title, words } from "./format.js";
-import { alertWords, stepWords, trackingWords } from "./story.js";
+import { alertWords, causeWords, stepWords, trackingWords } from "./story.js";
 
 const yes = (value) => (value === null || value === undefined || value === "" ? null : String(value));
 
@@ -15,7 +15,7 @@ const OWN = [
   ["refunded", (order) => money(order.refunded)],
   ["due", (order) => money(order.due)],
   ["alert", (order) => (order.alert ? alertWords(order.alert) : null)],
-  ["cancel reason", (order) => yes(order.cancel_reason)],
+  ["cancelled because", (order) => yes(causeWords(order.cancel_reason))],
 ];
 
 /** Everything that can change in an order: the text of each value by its name. */
@@ -43,7 +43,7 @@ function told(order) {
     tell(`${name}, amount`, money(one.amount));
     tell(`${name}, units`, one.lines.length ? `${goods(one.lines)}${one.restock ? ", back on sale" : ""}` : null);
     tell(`${name}, delivery`, one.delivery.amount ? money(one.delivery) : null);
-    tell(`${name}, reason`, yes(one.reason));
+    tell(`${name}, reason`, yes(causeWords(one.reason)));
   }
   for (const one of order.fulfillments) {
     tell(`shipment ${one.id}`, goods(one.lines));

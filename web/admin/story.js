@@ -2,7 +2,8 @@
 
 import { money, several, title, words } from "./format.js";
 
-const TITLES = {
+/** What the events of an order are called, by their kinds. */
+export const TITLES = {
   placed: "Placed",
   payment_retried: "Buyer pays again",
   reserved: "Stock reserved",
@@ -86,6 +87,8 @@ export function sentence(event) {
       return alertWords(data.alert);
     case "unreadable":
       return `${title(data.stored_kind)}: ${data.why}`;
+    case "cancel_requested":
+      return [CAUSES[data.reason] ?? "", ...(data.shortages ?? []).map(({ sku, requested, available }) => `${sku}: ${requested} ordered, ${available} available.`)].filter(Boolean).join(" ");
     case "cancelled":
       return "All money is returned, and all stock is released.";
     default:
@@ -107,7 +110,7 @@ const sumOf = (list, currency) => money({ amount: list.reduce((sum, one) => sum 
 /** What is wrong with a whole order, with its amounts, and what can be done: `{words, todo}`. */
 export function alarmOf(order) {
   const odd = order.payments.find((one) => one.authorized && one.authorized.amount !== one.amount.amount);
-  const paid = order.payments.find((one) => one.authorized) ?? order.payments.at(-1);
+  const paid = order.payments.find((one) => one.status === "authorized") ?? order.payments.findLast((one) => one.authorized) ?? order.payments.at(-1);
   const at = paid?.payment ? `${paid.provider} (${paid.payment})` : "the provider";
   const todo = onlyCancel(order)
     ? "The order can only be cancelled: what was authorized is reversed, and the buyer can order again."
@@ -124,7 +127,8 @@ export function alarmOf(order) {
   return { words: order.alert ? alertWords(order.alert) : "", todo };
 }
 
-const STEP_NAMES = {
+/** What the steps of an order are called, with their number after it. */
+export const STEP_NAMES = {
   reserve: "Reserving stock, try", yield: "Opening held units to others, try", authorize: "Payment attempt", commit: "Allocating stock, try", capture: "Capture",
   void: "Voiding attempt", reverse: "Reversing attempt", refund: "Refund", restock: "Restocking refund", ship: "Recording shipment", release: "Releasing stock",
 };
@@ -142,5 +146,17 @@ export function stepWords(step) {
 export const onlyCancel = (order) =>
   ["amount_mismatch", "voided_elsewhere"].includes(order.alert) && !order.number;
 
-/** Why it was done, if somebody said so. */
-export const reasonOf = (event) => event.data?.reason ?? null;
+/** What kontor cancels an order for, and gives back money for; any other reason is in somebody's words. */
+export const CAUSES = {
+  out_of_stock: "Too few units were in stock.",
+  payment_deadline: "It was not paid in time.",
+  cancelled_by_buyer: "The buyer cancelled it.",
+  cancelled_by_shop: "The shop cancelled it.",
+  cancelled: "The order is cancelled.",
+};
+
+/** Why an order was cancelled, in words. */
+export const causeWords = (reason) => CAUSES[reason] ?? reason;
+
+/** Why it was done, in the words of who did it, if there are any. */
+export const reasonOf = ({ data }) => (data?.reason && !(data.reason in CAUSES) ? data.reason : null);

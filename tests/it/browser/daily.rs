@@ -1,8 +1,11 @@
 //! What a shopkeeper does all day: finding the order of somebody on the telephone, reading how an order
 //! came about, and seeing why something cannot be done.
 
+use kontor::domain::order::{self, CancelCause, Effect};
+use kontor::domain::stock;
 use reqwest::Method;
 use serde_json::json;
+use strum::{VariantArray as _, VariantNames as _};
 
 use crate::site::Site;
 
@@ -75,6 +78,38 @@ async fn what_cannot_be_done_says_why_in_words_that_everybody_gets() {
     page.eval("location.hash = '#/settings'").await;
     page.sees(".settings-rows .actions", "Never changed").await;
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_step_and_cause_is_called_in_words() {
+    let site = Site::open().await;
+    let page = site.browser("#/").await;
+    let causes: Vec<&str> = CancelCause::VARIANTS.iter().map(Into::into).collect();
+    for (module, words, names) in [
+        ("story", "TITLES", order::Event::VARIANTS),
+        ("story", "STEP_NAMES", Effect::VARIANTS),
+        ("story", "CAUSES", &causes),
+        ("item-history", "TITLES", stock::Event::VARIANTS),
+    ] {
+        let missing = format!(
+            "import('/admin/{module}.js').then(({{ {words} }}) => \
+             {}.filter((one) => !Object.hasOwn({words}, one)))",
+            json!(names)
+        );
+        assert_eq!(page.eval(&missing).await, json!([]), "{words} of {module}.js");
+    }
+    // A cause is no quotation, and the command that was carried out is told by the event.
+    let told = "import('/admin/story.js').then(({ reasonOf, sentence }) => ((event) => \
+                [reasonOf(event), sentence(event)])({kind: 'cancel_requested', data: \
+                {reason: 'out_of_stock', shortages: [{sku: 'LAMP', requested: 3, available: 1}]}}))";
+    let words = "Too few units were in stock. LAMP: 3 ordered, 1 available.";
+    assert_eq!(page.eval(told).await, json!([null, words]));
+    site.sell("LAMP", 1_000, 9).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
+    page.sees(".event-who", "kontor").await;
+    let who = "[...document.querySelectorAll('.event-who')].map((one) => one.textContent)";
+    page.until(&format!("new Set({who}).size === 2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
