@@ -168,3 +168,32 @@ async fn nothing_moves_in_a_dialog_when_news_arrive() {
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_amount_is_told_with_both_amounts_and_what_to_do() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.stuck("key-1").await.replace("cart_", "ord_");
+    let read = site.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200);
+    let attempt = &read["payments"][0];
+    assert_eq!(attempt["amount"]["amount"], 1_000);
+    let got = attempt["authorized"]["amount"].as_i64().unwrap();
+    assert_ne!(got, 1_000);
+    let got = format!("£{}.{:02}", got / 100, got % 100);
+    let both = format!("£10.00 was asked for; the provider authorized {got}.");
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.sees(".callout.bad", &both).await;
+    page.sees(".callout.bad .todo", "The order can only be cancelled").await;
+    page.sees(".order-main .rows", got.as_str()).await;
+    page.sees(".order-main .rows .odd", "of £10.00 asked for").await;
+    page.eval("location.hash = '#/attention'").await;
+    page.sees(".attention-rows .why", &both).await;
+    page.sees(".attention-rows .why", "The order can only be cancelled").await;
+    assert!(page.barriers().await.is_empty());
+    // What was authorized is still told once it was voided.
+    let reason = json!({"reason": "another amount"});
+    site.admin(Method::POST, &format!("/orders/{order}/cancel"), Some(reason)).await.expect(200);
+    page.eval(&format!("location.hash = '#/orders/{order}'")).await;
+    page.sees(".order-main .rows .badge", "voided").await;
+    page.sees(".order-main .rows .num", &format!("{got}of £10.00 asked for")).await;
+}

@@ -148,29 +148,6 @@ async fn a_list_comes_back_as_it_was_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_amount_is_told_with_both_amounts_and_what_to_do() {
-    let site = Site::open().await;
-    site.sell("LAMP", 1_000, 99).await;
-    let order = site.stuck("key-1").await.replace("cart_", "ord_");
-    let read = site.admin(Method::GET, &format!("/orders/{order}"), None).await.expect(200);
-    let attempt = &read["payments"][0];
-    assert_eq!(attempt["amount"]["amount"], 1_000);
-    let got = attempt["authorized"]["amount"].as_i64().unwrap();
-    assert_ne!(got, 1_000);
-    let got = format!("£{}.{:02}", got / 100, got % 100);
-    let both = format!("£10.00 was asked for; the provider authorized {got}.");
-    let page = site.browser(&format!("#/orders/{order}")).await;
-    page.sees(".callout.bad", &both).await;
-    page.sees(".callout.bad .todo", "The order can only be cancelled").await;
-    page.sees(".order-main .rows", got.as_str()).await;
-    page.sees(".order-main .rows .odd", "of £10.00 asked for").await;
-    page.eval("location.hash = '#/attention'").await;
-    page.sees(".attention-rows .why", &both).await;
-    page.sees(".attention-rows .why", "The order can only be cancelled").await;
-    assert!(page.barriers().await.is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_switched_off_checkout_is_told_on_every_page() {
     let site = Site::open().await;
     let switch = async |on: bool, reason: &str| {
