@@ -231,6 +231,26 @@ async fn a_refund_whose_sum_is_too_large_names_an_amount_that_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_refunded_before_its_capture_has_nothing_left_and_keeps_what_was_authorized() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}/refunds", order["id"].as_str().unwrap());
+    let all = json!({"lines": [{"line": "1", "quantity": 2}], "reason": "none left"});
+    site.admin(Method::POST, &path, Some(all)).await.expect(200);
+    let voided = site.until(&cart, |order| order["payment_status"] == "voided").await;
+    assert_eq!(voided["payments"][0]["authorized"]["amount"], 2_000, "{voided:#}");
+    let pence = json!({"amount": {"amount": 1, "currency": "GBP"}, "reason": "a test"});
+    let refused = site.admin(Method::POST, &path, Some(pence)).await;
+    let (code, _, rule) = only(&refused);
+    assert_eq!(code, "refund_too_large");
+    let why = "nothing was captured and nothing is left to capture, so nothing can be refunded";
+    assert_eq!(rule, why);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_faults_of_a_checkout_are_named_at_once() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 9).await;

@@ -59,6 +59,7 @@ function uncapturable(order) {
 function unrefundable(order) {
   if (order.phase !== "confirmed") return "Only a confirmed order can be refunded.";
   if (order.captured.amount > order.refunded.amount) return null;
+  if (!order.captured.amount && !order.left_to_capture.amount) return "Nothing was captured, and nothing is left to capture.";
   if (order.capture_policy === "at_once" && !order.captured.amount) return "Nothing was captured yet: cancel the order instead.";
   const units = order.lines.some((line) => line.quantity > line.refunded);
   return units && order.left_to_capture.amount > 0 ? null : "Everything that was captured is refunded.";

@@ -139,6 +139,10 @@ fn too_many_units(line: u32, limit: i64, command: &Command) -> String {
 
 /// The rule for a refund of an order of which nothing was captured, with what can be done instead.
 fn nothing_captured(order: &Order, command: &Command) -> String {
+    if order.left_to_capture() == 0 {
+        return "nothing was captured and nothing is left to capture, so nothing can be refunded"
+            .to_owned();
+    }
     let asks_amount = match command {
         Command::Refund(request) => {
             let of_lines = request.lines.iter().any(|line| line.amount.is_some());
