@@ -7,6 +7,7 @@ mod corrections;
 mod daily;
 mod desk;
 mod docs;
+mod layout;
 mod lists;
 mod rights;
 

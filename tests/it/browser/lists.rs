@@ -148,51 +148,6 @@ async fn a_new_row_of_the_stock_is_shown_where_it_belongs_if_it_matches() {
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
 }
 
-/// What cannot be pressed in its middle, though it is in view: something else covers it.
-const COVERED: &str = "[...document.querySelectorAll('#page :is(a[href], button, input, select), .pill')]\
-     .filter((one) => one.checkVisibility()).map((one) => [one.closest('label') ?? one, one])\
-     .map(([box, one]) => [box.getBoundingClientRect(), one])\
-     .map(([{left, top, width, height}, one]) => [left + width / 2, top + height / 2, one])\
-     .filter(([x, y]) => x > 0 && x < innerWidth && y > 0 && y < innerHeight - BOTTOM)\
-     .filter(([x, y, one]) => ![one, one.closest('label'), one.parentElement]\
-        .some((mine) => mine?.contains(document.elementFromPoint(x, y))))\
-     .map(([, , one]) => one.outerHTML.slice(0, 120))";
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_pill_covers_nothing_and_moves_nothing() {
-    let site = Site::open().await;
-    for number in 0..30 {
-        site.sell(&format!("LAMP-{number}"), 1_000, 99).await;
-    }
-    let page = site.browser("#/stock").await;
-    let mut sold = 100;
-    for (width, bottom) in [(1440, 0), (1000, 0), (800, 0), (390, 110)] {
-        page.size(width, 844).await;
-        page.eval("scrollTo(0, 0)").await;
-        page.until("document.querySelectorAll('.row-link').length > 29").await;
-        page.eval("document.querySelector('.row-link').focus({preventScroll: true})").await;
-        let top = "document.querySelector('tbody').getBoundingClientRect().top";
-        let before = page.eval(top).await;
-        sold += 1;
-        site.sell(&format!("LAMP-{sold}"), 1_000, 9).await;
-        page.sees(".pill", "1 new row").await;
-        assert_eq!(page.eval(top).await, before, "{width}");
-        let covered = COVERED.replace("BOTTOM", &bottom.to_string());
-        assert_eq!(page.eval(&covered).await, json!([]), "{width}");
-        // It stays in view below, where nothing is under it for good.
-        page.eval("scrollTo(0, document.body.scrollHeight)").await;
-        let seen = "(({top, bottom}) => top >= 0 && bottom <= innerHeight)\
-                    (document.querySelector('.pill').getBoundingClientRect())";
-        page.until(seen).await;
-        let last = "(({left, top, height}) => document.elementFromPoint(left + 5, top + height / 2))\
-                    ([...document.querySelectorAll('.row-link')].at(-1).getBoundingClientRect())\
-                    .matches('.row-link')";
-        page.until(last).await;
-        page.click(".pill").await;
-    }
-    assert!(page.barriers().await.is_empty());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sums_of_a_part_of_the_orders_say_so() {
     let site = Site::open().await;
