@@ -5,11 +5,14 @@ use serde_json::json;
 
 use crate::site::Site;
 
-/// Pairs of controls and badges of a page that lie over one another; what only a screen reader gets lies
-/// nowhere.
+/// Pairs of controls and badges of a page that lie over one another; what only a screen reader gets, or
+/// what a list has scrolled away, lies nowhere.
 const OVERLAPS: &str = "(() => {
+    const scrolled = ({left, top, right, bottom}, list) => list && (({left: l, top: t, right: r, bottom: b}) =>
+        left < l || top < t || right > r || bottom > b)(list.getBoundingClientRect());
     const seen = [...document.querySelectorAll('#page :is(a[href], button, input, select, .badge)')]
         .filter((one) => one.checkVisibility() && !(one.closest('thead, .unseen')?.clientWidth <= 1))
+        .filter((one) => !scrolled(one.getBoundingClientRect(), one.closest('.timeline, .chips, .tall')))
         .map((one) => [one, one.getBoundingClientRect()]).filter(([, box]) => box.width > 0);
     const over = ([a, x], [b, y]) => !a.contains(b) && !b.contains(a)
         && x.left < y.right - 1 && y.left < x.right - 1 && x.top < y.bottom - 1 && y.top < x.bottom - 1;
