@@ -55,8 +55,12 @@ function uncapturable(order) {
   return uncaptured(order) > 0 ? null : "Nothing is left to capture.";
 }
 
+/** What was captured, and is neither refunded nor to be, in minor units. */
+const keptOf = ({ captured, refunds }) => refunds.filter((one) => one.status !== "skipped").reduce((left, one) => left - one.amount.amount, captured.amount);
+
 /** Why nothing can be refunded, if so. */
 function unrefundable(order) {
+  if (order.phase === "cancelled") return keptOf(order) > 0 ? null : "All of its money is refunded.";
   if (order.phase !== "confirmed") return "Only a confirmed order can be refunded.";
   if (order.captured.amount > order.refunded.amount) return null;
   if (!order.captured.amount && !order.left_to_capture.amount) return "Nothing was captured, and nothing is left to capture.";
@@ -312,7 +316,25 @@ function deliveryLeft({ delivery, totals, lines, refunds }) {
   return paid - refunds.reduce((sum, one) => sum + one.delivery.amount, 0);
 }
 
+/** Refunds what is left of the money of a cancelled order, because the step of its refund was skipped. */
+function refundRest(order) {
+  const { currency } = order;
+  ask({
+    heading: `Refund order ${orderName(order)}`, verb: "Refund", danger: true, done: "The refund was requested", about: about(order), impossible: unrefundable,
+    intro: `The order is cancelled, and ${money({ amount: keptOf(order), currency })} of its money was not refunded.`,
+    fields: [
+      amountField("amount", "Amount", currency, { least: 1, required: true, value: shift(keptOf(order), exponent(currency)) }),
+      REASON,
+    ],
+    act: ({ amount, reason }, key, now) => {
+      refuseMore("amount", minor(amount, currency), keptOf(now), currency);
+      return post(now, "refunds", { amount: { amount: minor(amount, currency), currency }, reason }, key);
+    },
+  });
+}
+
 function refund(order) {
+  if (order.phase === "cancelled") return refundRest(order);
   const { currency } = order;
   const rest = (now) => now.captured.amount - now.refunded.amount;
   const some = (amount) => money({ amount, currency });

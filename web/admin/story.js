@@ -90,7 +90,7 @@ export function sentence(event) {
     case "cancel_requested":
       return [CAUSES[data.reason] ?? "", ...(data.shortages ?? []).map(({ sku, requested, available }) => `${sku}: ${requested} ordered, ${available} available.`)].filter(Boolean).join(" ");
     case "cancelled":
-      return "All money is returned, and all stock is released.";
+      return "All stock is released, and all money returned, unless a step of that was skipped.";
     default:
       return "";
   }

@@ -197,3 +197,38 @@ async fn a_wrong_amount_is_told_with_both_amounts_and_what_to_do() {
     page.sees(".order-main .rows .badge", "voided").await;
     page.sees(".order-main .rows .num", &format!("{got}of £10.00 asked for")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_a_cancelled_orders_money_is_refunded_from_its_page() {
+    let site = Site::with(|config| config.payments.stuck_after = 2).await;
+    site.sell("LAMP", 1_000, 99).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let order = cart.replace("cart_", "ord_");
+    let act = async |what: &str| {
+        let reason = Some(json!({"reason": "the provider is down"}));
+        site.admin(Method::POST, &format!("/orders/{order}/{what}"), reason).await.expect(200);
+    };
+    site.until(&cart, |order| order["captured"]["amount"] == 1_000).await;
+    site.faults(json!({"error_500": 1.0})).await;
+    act("cancel").await;
+    site.until(&cart, |order| order["status"] == "stuck").await;
+    act("skip").await;
+    site.until(&cart, |order| order["status"] == "cancelled").await;
+    site.faults(json!({})).await;
+
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.button("Refund…").await;
+    page.sees("dialog[open] .dialog-intro", "£10.00 of its money was not refunded").await;
+    page.fill("amount", "10.01").await;
+    page.fill("reason", "late").await;
+    page.press_control("Enter").await;
+    page.sees("dialog[open]", "can be at most £10.00").await;
+    page.fill("amount", "10.00").await;
+    page.press_control("Enter").await;
+    page.sees("#said.shown", "The refund was requested").await;
+    site.until(&cart, |order| order["refunded"]["amount"] == 1_000).await;
+    assert!(page.barriers().await.is_empty());
+    assert_eq!(page.troubles("/v1/session"), [""; 0]);
+    site.verify().await;
+}
