@@ -53,8 +53,8 @@ pub enum Requirement {
     ShippingAddressMissing,
     #[error("choose a delivery option that is offered in the cart's currency")]
     DeliveryOptionMissing,
-    #[error("remove line {line}: {sku} is not for sale in this currency")]
-    LineUnavailable { line: u32, sku: Sku },
+    #[error("remove line {line}: {sku} is not for sale{}", if *active { " in this currency" } else { "" })]
+    LineUnavailable { line: u32, sku: Sku, active: bool },
     #[error("the total of the cart is too large")]
     TotalTooLarge,
 }
@@ -141,7 +141,8 @@ impl Pricing {
                 Err(InvalidMoney::TooLarge) => requirements.push(Requirement::TotalTooLarge),
                 _ if !available => {
                     let (line, sku) = (line.id, line.sku.clone());
-                    requirements.push(Requirement::LineUnavailable { line, sku });
+                    let active = product.is_some_and(|product| product.active);
+                    requirements.push(Requirement::LineUnavailable { line, sku, active });
                 }
                 _ => {}
             }

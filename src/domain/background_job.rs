@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use croner::parser::CronParser;
+use croner::parser::{CronParser, Year};
 use croner::{CivilDateTime, Cron, CronDateTime, Resolution, Weekday, errors::CronError};
 use time::{Duration, OffsetDateTime};
 
@@ -249,7 +249,11 @@ pub fn next_after(cron: &str, now: Timestamp) -> Result<Timestamp, String> {
 }
 
 fn parse_cron(cron: &str) -> Result<Cron, String> {
-    CronParser::new().parse(cron).map_err(|error| error.to_string())
+    CronParser::builder()
+        .year(Year::Disallowed)
+        .build()
+        .parse(cron)
+        .map_err(|error| error.to_string())
 }
 
 /// Which part of a cron pattern is wrong, and what it may be: the first that is not valid among
@@ -345,6 +349,7 @@ mod tests {
         for (bad, why) in [
             ("", "it has 0 fields instead of five, or six with seconds"),
             ("* * * *", "it has 4 fields instead of five, or six with seconds"),
+            ("0 0 0 1 1 * 2030", "it has 7 fields instead of five, or six with seconds"),
             ("61 * * * *", "the minute must be from 0 to 59, not \"61\""),
             ("*/5 3-25 * * *", "the hour must be from 0 to 23, not \"3-25\""),
             ("60 * * * * *", "the second must be from 0 to 59, not \"60\""),

@@ -96,7 +96,7 @@ typed_id!(
 );
 
 /// A stock keeping unit: 1 to 64 visible ASCII characters other than `/`; single spaces are allowed
-/// between them.
+/// between them. `.` and `..` are none, because clients leave them out of a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Sku(std::sync::Arc<str>);
@@ -125,6 +125,7 @@ impl FromStr for Sku {
         let fits = !text.is_empty()
             && text.len() <= Self::MAX_BYTES
             && text.trim() == text
+            && !matches!(text, "." | "..")
             && !text.contains("  ")
             && text.bytes().all(|byte| byte == b' ' || (byte.is_ascii_graphic() && byte != b'/'));
         if fits { Ok(Self(text.into())) } else { Err(InvalidSku) }
@@ -140,7 +141,10 @@ impl<'de> Deserialize<'de> for Sku {
 
 /// A text that is not a SKU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed")]
+#[error(
+    "must be 1 to 64 visible ASCII characters other than '/', single spaces inside allowed; \
+     not . or .."
+)]
 pub struct InvalidSku;
 
 #[cfg(test)]
@@ -153,6 +157,8 @@ mod tests {
         let cart = CartId(key).to_string();
         assert_eq!(cart.parse(), Ok(CartId(key)));
         assert_eq!(cart.parse::<OrderId>(), Err(InvalidId));
+        assert_eq!(".".parse::<Sku>().and("..".parse::<Sku>()), Err(InvalidSku));
+        assert!("...".parse::<Sku>().is_ok());
         for bad in ["", "cart_", "cart_0", "cart_zzzzzzzzzzzzzzzzzzzzzzzzzz", "ord_é"] {
             assert_eq!(bad.parse::<CartId>(), Err(InvalidId), "{bad}");
         }

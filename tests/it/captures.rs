@@ -85,7 +85,7 @@ fn gbp(amount: i64) -> Value {
     json!({"amount": amount, "currency": "GBP"})
 }
 
-/// Captures or refunds in the provider's dashboard, which knows nothing of kontor's references.
+/// Captures, refunds or voids in the provider's dashboard, which knows nothing of kontor's references.
 async fn in_the_dashboard(site: &Site, what: &str, amount: i64) {
     let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/payments/{payment}/{what}");
@@ -164,5 +164,36 @@ async fn what_is_left_of_a_cancelled_orders_money_can_be_refunded() {
     post("refunds", amount(1_001)).await.expect(422);
     post("refunds", amount(1_000)).await.expect(200);
     site.until(&cart, |order| order["refunded"]["amount"] == 1_000).await;
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_to_capture_of_an_authorization_that_was_voided_elsewhere() {
+    let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    let post = async |what: &str, body: Value| {
+        site.admin(Method::POST, &format!("{path}/{what}"), Some(body)).await
+    };
+    assert_eq!(
+        site.admin(Method::GET, &path, None).await.expect(200)["left_to_capture"],
+        gbp(1_000)
+    );
+    let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
+    let void = json!({"reference": "dashboard-void"});
+    site.provider(Method::POST, &format!("/payments/{payment}/void"), Some(void), "void").await;
+    site.until(&cart, |order| order["status"] == "stuck").await;
+    let refused = post("fulfillments", json!({})).await.expect(409);
+    let why = "an order with an alert cannot be fulfilled: clear the alert first";
+    assert!(refused["detail"].as_str().unwrap().contains(why), "{refused:#}");
+    let order = post("retry", json!({"reason": "paid in cash"})).await.expect(200);
+    assert_eq!((&order["left_to_capture"], &order["due"]), (&gbp(0), &gbp(1_000)));
+    post("captures", json!({})).await.expect(422);
+    // What is refunded now was never captured: less is to be paid.
+    let line = json!({"lines": [{"line": "1", "quantity": 1}], "reason": "broken"});
+    let order = post("refunds", line).await.expect(200);
+    assert_eq!((&order["refunds"][0]["amount"], &order["due"]), (&gbp(0), &gbp(0)));
     site.verify().await;
 }

@@ -191,7 +191,7 @@ async fn a_refund_before_any_capture_is_told_what_to_do_instead() {
         let refused = site.admin(Method::POST, &format!("{path}/refunds"), Some(body)).await;
         let (code, _, rule) = only(&refused);
         assert_eq!(code, "refund_too_large");
-        let why = "nothing was captured yet, so nothing can be refunded: capture the money first";
+        let why = "cannot be refunded, because nothing was captured yet: capture the money first";
         rule.strip_prefix(why).unwrap_or_else(|| panic!("{rule}")).to_owned()
     };
     let pence = json!({"amount": 1, "currency": "GBP"});
@@ -245,7 +245,7 @@ async fn an_order_refunded_before_its_capture_has_nothing_left_and_keeps_what_wa
     let refused = site.admin(Method::POST, &path, Some(pence)).await;
     let (code, _, rule) = only(&refused);
     assert_eq!(code, "refund_too_large");
-    let why = "nothing was captured and nothing is left to capture, so nothing can be refunded";
+    let why = "cannot be refunded: nothing was captured, and nothing is left to capture";
     assert_eq!(rule, why);
     site.verify().await;
 }
@@ -287,4 +287,37 @@ async fn null_does_not_clear_what_every_resource_has() {
     assert_eq!(patch("/products/LAMP", product).await, ["active", "name", "prices", "tax_rate"]);
     let location = json!({"name": null, "for_sale": null});
     assert_eq!(patch("/locations/main", location).await, ["for_sale", "name"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_option_without_a_price_in_the_carts_currency_is_refused() {
+    let site = Site::open().await;
+    let what = |option: &str| Some(json!({"currency": "JPY", "delivery_option": option}));
+    let refused = site.store(Method::POST, "/carts", what("express")).await;
+    let told = |body: &Value| body["errors"][0].clone();
+    let why = json!({"field": "delivery_option", "message": "has no price in JPY; GET /v1/store/delivery-options lists them"});
+    assert_eq!((refused.status, told(&refused.body)), (422, why.clone()));
+    let cart = site.store(Method::POST, "/carts", what("standard")).await.expect(201);
+    let path = format!("/carts/{}", cart["id"].as_str().unwrap());
+    let patch = Some(json!({"delivery_option": "express"}));
+    let refused = site.store(Method::PATCH, &path, patch).await;
+    assert_eq!((refused.status, told(&refused.body)), (422, why));
+    let cart = site.store(Method::GET, &path, None).await.expect(200);
+    assert_eq!(cart["delivery"]["option"], "standard", "{cart:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_events_below_1_is_named_beside_other_faults() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    let order = site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let path = format!("/orders/{}", order["id"].as_str().unwrap());
+    for (query, fields) in [("at_seq=0", vec!["at_seq"]), ("at_seq=-1&at=x", vec!["at_seq", "at"])]
+    {
+        let refused = site.admin(Method::GET, &format!("{path}?{query}"), None).await;
+        let named: Vec<_> = refused.body["errors"].as_array().unwrap().iter().collect();
+        let named: Vec<_> = named.iter().map(|one| one["field"].as_str().unwrap()).collect();
+        assert_eq!(named, fields, "{query}");
+    }
 }

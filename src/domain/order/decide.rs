@@ -365,7 +365,7 @@ impl Order {
     fn refund_lines_of(&self, request: &RefundRequest) -> (Vec<RefundLine>, Vec<Rejection>) {
         let mut lines: Vec<RefundLine> = Vec::with_capacity(request.lines.len());
         let mut rejections = Vec::new();
-        let mut uncaptured = self.left_to_capture();
+        let mut uncaptured = self.uncharged();
         for wanted in &request.lines {
             if lines.iter().any(|other| other.line == wanted.line) {
                 rejections.push(wrong("each line may be named only once"));
@@ -439,8 +439,7 @@ impl Order {
         if self.wanted().iter().any(asked) {
             return Err(wrong("a capture is in progress"));
         }
-        let authorized = self.authorized() - self.captured() - self.capturing();
-        let limit = authorized.min(self.left_to_capture()).max(0);
+        let limit = self.left_to_capture();
         let amount = amount.unwrap_or(limit);
         if amount < 1 || amount > limit {
             return Err(Rejection::CaptureTooLarge { limit });
@@ -477,8 +476,11 @@ impl Order {
     }
 
     fn fulfill(&self, request: &FulfillmentRequest, now: Timestamp) -> Decision {
-        if self.phase != Phase::Confirmed || self.alert.is_some() {
+        if self.phase != Phase::Confirmed {
             return Err(wrong("only a confirmed order can be fulfilled"));
+        }
+        if self.alert.is_some() {
+            return Err(wrong("an order with an alert cannot be fulfilled: clear the alert first"));
         }
         let mut units: BTreeMap<u32, i64> = BTreeMap::new();
         let mut rejections = Vec::new();

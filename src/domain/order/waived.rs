@@ -38,10 +38,17 @@ impl Order {
         }
     }
 
-    /// The amount that is still to be captured, and that no capture has requested, in minor units;
-    /// 0 unless the order is confirmed.
+    /// The amount that is still to be captured, can be, and that no capture has requested, in minor
+    /// units; 0 unless the order is confirmed.
     #[must_use]
     pub fn left_to_capture(&self) -> i64 {
+        let held = self.authorized() - self.captured() - self.capturing();
+        self.uncharged().min(held).max(0)
+    }
+
+    /// The amount that the buyer has still to pay, and that no capture has requested, in minor units,
+    /// even if its authorization was voided; 0 unless the order is confirmed.
+    pub(super) fn uncharged(&self) -> i64 {
         if self.phase() != Phase::Confirmed {
             return 0;
         }

@@ -128,7 +128,7 @@ pub struct ScheduleInput {
     #[serde(default)]
     #[garde(skip)]
     payload: Map<String, Value>,
-    /// A cron pattern of five fields or, with seconds, six, in UTC.
+    /// A cron pattern of five fields or, with seconds, six, in UTC; or a name such as `@daily`.
     #[garde(dive)]
     #[schema(value_type = String)]
     cron: Text<1, 100>,

@@ -111,7 +111,11 @@ pub async fn update_cart(
         billing_address: patch.billing_address.map(|address| address.map(Into::into)),
         delivery_option: patch.delivery_option.map(|option| option.map(Into::into)),
     });
-    check_delivery(&call, &details, None, &mut faults);
+    let currency = match &details.delivery_option {
+        Some(Some(_)) => open_cart(&call, cart).await?.0.currency(),
+        _ => None,
+    };
+    check_delivery(&call, &details, currency, &mut faults);
     faults.check()?;
     change(&call, cart, Command::Update { details }, cause, Error::from).await
 }
@@ -137,6 +141,9 @@ pub async fn add_lines(
     change(&call, cart, command, cause, |rejection| match rejection {
         cart::Rejection::TooManyUnits { full } if single => {
             too_many_units(&full, |_| "quantity".to_owned())
+        }
+        many @ cart::Rejection::TooManyLines { .. } if single => {
+            Error::field("sku", many.to_string())
         }
         other => other.into(),
     })
@@ -301,12 +308,15 @@ fn check_delivery(
 ) {
     let Some(Some(wanted)) = &details.delivery_option else { return };
     let option = call.node().pricing.rules.delivery_option(wanted);
-    let offered = option
-        .is_some_and(|option| currency.is_none_or(|currency| option.price(currency).is_some()));
-    if !offered {
-        let message = "is not a delivery option; GET /v1/store/delivery-options lists them";
-        faults.add(Code::UnknownDeliveryOption, "delivery_option", message);
-    }
+    let what = match (option, currency) {
+        (None, _) => "is not a delivery option".to_owned(),
+        (Some(option), Some(currency)) if option.price(currency).is_none() => {
+            format!("has no price in {}", currency.code())
+        }
+        (Some(_), _) => return,
+    };
+    let message = format!("{what}; GET /v1/store/delivery-options lists them");
+    faults.add(Code::UnknownDeliveryOption, "delivery_option", message);
 }
 
 /// The answer with a cart.

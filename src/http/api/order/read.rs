@@ -1,6 +1,8 @@
 //! Handlers that read one order: for the buyer; for an operator, in its current or an earlier state,
 //! and its events. `list` has the lists, `change` the handlers that change orders.
 
+use std::num::NonZeroU32;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -57,13 +59,16 @@ pub async fn get_order(
     let order: OrderId = id(&path, "order")?;
     let mut query = Query::of_list(&request, &["at_seq", "at"], &["expand"])?;
     let located = query.choices("expand").contains(&OrderPart::Allocations);
-    let seq: Option<i64> = query.read("at_seq", "must be a number of events");
+    let seq: Option<NonZeroU32> = query.read("at_seq", "must be a number of events, at least 1");
+    let seq = seq.map(|seq| i64::from(seq.get()));
     let at = query.moment("at");
     if seq.is_some() && at.is_some() {
         query.faults.invalid("at", "cannot be combined with at_seq");
     }
     if located && (seq.is_some() || at.is_some()) {
-        query.faults.invalid("expand", "allocations are of now: leave out at and at_seq");
+        query
+            .faults
+            .invalid("expand", "cannot be combined with at or at_seq: allocations are of now");
     }
     query.check()?;
     let (state, version) = match (seq, at) {

@@ -140,7 +140,7 @@ fn too_many_units(line: u32, limit: i64, command: &Command) -> String {
 /// The rule for a refund of an order of which nothing was captured, with what can be done instead.
 fn nothing_captured(order: &Order, command: &Command) -> String {
     if order.left_to_capture() == 0 {
-        return "nothing was captured and nothing is left to capture, so nothing can be refunded"
+        return "cannot be refunded: nothing was captured, and nothing is left to capture"
             .to_owned();
     }
     let asks_amount = match command {
@@ -157,7 +157,7 @@ fn nothing_captured(order: &Order, command: &Command) -> String {
     if asks_amount && !lines_of(command).is_empty() {
         ways.push("leave the amount out");
     }
-    format!("nothing was captured yet, so nothing can be refunded: {}", ways.join(", or "))
+    format!("cannot be refunded, because nothing was captured yet: {}", ways.join(", or "))
 }
 
 /// The field of a refund whose sum is too large: an amount that the request gives, or else its lines;
