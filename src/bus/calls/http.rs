@@ -52,8 +52,8 @@ impl Calls {
         }
         let address = format!("{}{PATH}", to.url.trim_end_matches('/'));
         let mut request = http.post(address).timeout(left);
-        let seal = self.seal(until);
-        for (name, value) in seal.headers(&self.0.key, &to.node, &body) {
+        let seal = self.seal(until, &body);
+        for (name, value) in seal.headers(&self.0.key, &to.node) {
             request = request.header(name, value);
         }
         let request = request.header(header::CONTENT_TYPE, "application/octet-stream").body(body);

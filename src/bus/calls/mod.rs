@@ -32,7 +32,7 @@ use seal::Seal;
 pub use metrics::CallMetrics;
 pub use repeats::SKEW;
 pub use seal::MAC;
-pub use serve::LONGEST;
+pub use serve::{AnnouncedCall, LONGEST};
 
 /// The largest request, in bytes.
 pub const CALL_BYTES_MAX: usize = 1 << 20;
@@ -284,7 +284,7 @@ impl Calls {
         let until = Instant::now() + patience;
         let nats = match &self.0.way {
             Way::Local(board) => {
-                let call = self.seal(until).into_call(body, until);
+                let call = self.seal(until, &body).into_call(body, until);
                 return self.counted("local", board.call(&self.0.node, &to.node, call)).await;
             }
             Way::Wire { nats, .. } => nats.as_ref().filter(|nats| nats.is_up()),
@@ -338,7 +338,7 @@ impl Calls {
         done
     }
 
-    fn seal(&self, until: Instant) -> Seal {
+    fn seal(&self, until: Instant, body: &[u8]) -> Seal {
         let number = self.0.next_call.fetch_add(1, Ordering::Relaxed);
         let id = CallId { process: self.0.process, number };
         let trace = format!("00-{id}-{:016x}-01", rand::random::<u64>());
@@ -347,6 +347,7 @@ impl Calls {
             id,
             sent: (self.0.now)(),
             left: until.saturating_duration_since(Instant::now()),
+            digest: seal::digest(body),
             trace,
         }
     }
@@ -370,8 +371,8 @@ impl Calls {
             let (node, why) = (to.node.clone(), why.to_owned());
             CallError::Unknown { node, why }
         };
-        let (mut headers, seal) = (async_nats::HeaderMap::new(), self.seal(until));
-        for (name, value) in seal.headers(&self.0.key, &to.node, &body) {
+        let (mut headers, seal) = (async_nats::HeaderMap::new(), self.seal(until, &body));
+        for (name, value) in seal.headers(&self.0.key, &to.node) {
             headers.insert(name, value);
         }
         let left = until.saturating_duration_since(Instant::now());

@@ -1,7 +1,10 @@
-//! The headers of a call on any transport: caller, callee, time, timeout, and a signature that
-//! proves that a node of this cluster sent it.
+//! The headers of a call on any transport: caller, callee, time, timeout, the digest of the body, and
+//! a signature of all these that proves that a node of this cluster sent it. So a call of a stranger
+//! is refused before its body is read.
 
 use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use super::CallRefusal;
 use super::repeats::{CallId, SKEW};
@@ -16,8 +19,10 @@ pub const ID: &str = "Kontor-Call-Id";
 pub const SENT: &str = "Kontor-Call-Sent";
 /// The caller's timeout, counted from the time of sending, in milliseconds.
 pub const LEFT: &str = "Kontor-Call-Left";
-/// The signature: that of a call covers the headers above, the callee and the body, that of an
-/// answer the id of its call, the node that answers and the body.
+/// The digest (SHA-256) of a call's body, in hexadecimal.
+pub const DIGEST: &str = "Kontor-Call-Digest";
+/// The signature: that of a call covers the headers above and the callee, that of an answer the id of
+/// its call, the node that answers and the body.
 pub const MAC: &str = "Kontor-Call-Mac";
 /// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
@@ -33,29 +38,40 @@ pub struct Seal {
     pub sent: Timestamp,
     /// The caller's timeout.
     pub left: Duration,
+    /// The digest of the body.
+    pub digest: String,
     /// The trace context.
     pub trace: String,
+}
+
+/// The digest of a body.
+#[must_use]
+pub fn digest(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
 }
 
 impl Seal {
     /// The headers of a call to a node.
     #[must_use]
-    pub fn headers(&self, key: &ClusterKey, to: &str, body: &[u8]) -> [(&'static str, String); 6] {
+    pub fn headers(&self, key: &ClusterKey, to: &str) -> [(&'static str, String); 7] {
         let (sent, left) = (self.sent.millis().to_string(), self.left.as_millis().to_string());
         let id = self.id.to_string();
-        let mac = key.sign(MessageKind::Call, &[&self.from, to, &id, &sent, &left], body);
+        let signed = [&self.from, to, &id, &sent, &left, &self.digest];
+        let mac = key.sign(MessageKind::Call, &signed, b"");
         [
             (FROM, self.from.clone()),
             (ID, id),
             (SENT, sent),
             (LEFT, left),
+            (DIGEST, self.digest.clone()),
             (MAC, mac),
             (TRACE, self.trace.clone()),
         ]
     }
 
     /// Verifies and parses the headers of a call to this node. The headers are valid only if a node
-    /// of the cluster signed them, for this node, and recently.
+    /// of the cluster signed them, for this node, and recently. The body is verified by
+    /// [`Self::covers`].
     ///
     /// # Errors
     /// [`CallRefusal::Unsigned`] or [`CallRefusal::Late`].
@@ -63,13 +79,13 @@ impl Seal {
         key: &ClusterKey,
         me: &str,
         header: impl Fn(&str) -> Option<&'a str>,
-        body: &[u8],
         now: Timestamp,
     ) -> Result<Self, CallRefusal> {
         let text = |name| header(name).ok_or(CallRefusal::Unsigned);
         let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
-        let signed = [from, me, id, sent, left];
-        if !key.is_signed(text(MAC)?, MessageKind::Call, &signed, body) {
+        let digest = text(DIGEST)?;
+        let signed = [from, me, id, sent, left, digest];
+        if !key.is_signed(text(MAC)?, MessageKind::Call, &signed, b"") {
             return Err(CallRefusal::Unsigned);
         }
         let id = CallId::parse(id).ok_or(CallRefusal::Unsigned)?;
@@ -85,8 +101,15 @@ impl Seal {
             id,
             sent: Timestamp::from_millis(sent),
             left: Duration::from_millis(left),
+            digest: digest.to_owned(),
             trace: header(TRACE).unwrap_or_default().to_owned(),
         })
+    }
+
+    /// Whether this is the body of the call.
+    #[must_use]
+    pub fn covers(&self, body: &[u8]) -> bool {
+        digest(body) == self.digest
     }
 }
 
@@ -115,42 +138,38 @@ mod tests {
             id: ID,
             sent: Timestamp::from_millis(1_000_000),
             left: Duration::from_millis(500),
+            digest: digest(b"body"),
             trace: "00-1-2-01".into(),
         }
     }
 
-    fn read(
-        headers: &[(&'static str, String)],
-        me: &str,
-        body: &[u8],
-        at: i64,
-    ) -> Result<Seal, CallRefusal> {
+    fn read(headers: &[(&'static str, String)], me: &str, at: i64) -> Result<Seal, CallRefusal> {
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
-        Seal::read(&KEY, me, find, body, Timestamp::from_millis(at))
+        Seal::read(&KEY, me, find, Timestamp::from_millis(at))
     }
 
     #[test]
     fn call_signature_covers_callee_body_and_time() {
-        let headers = seal().headers(&KEY, "b", b"body");
-        assert_eq!(read(&headers, "b", b"body", 1_000_100), Ok(seal()));
-        assert_eq!(read(&headers, "c", b"body", 1_000_100), Err(CallRefusal::Unsigned));
-        assert_eq!(read(&headers, "b", b"bod", 1_000_100), Err(CallRefusal::Unsigned));
-        assert_eq!(read(&headers, "b", b"body", 1_060_001), Err(CallRefusal::Late));
-        assert_eq!(read(&headers, "b", b"body", 939_999), Err(CallRefusal::Late));
-        for at in 0..5 {
+        let headers = seal().headers(&KEY, "b");
+        assert_eq!(read(&headers, "b", 1_000_100), Ok(seal()));
+        assert_eq!(read(&headers, "c", 1_000_100), Err(CallRefusal::Unsigned));
+        assert!(seal().covers(b"body") && !seal().covers(b"bod"));
+        assert_eq!(read(&headers, "b", 1_060_001), Err(CallRefusal::Late));
+        assert_eq!(read(&headers, "b", 939_999), Err(CallRefusal::Late));
+        for at in 0..6 {
             let mut changed = headers.clone();
             changed[at].1.push('0');
-            assert_eq!(read(&changed, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
+            assert_eq!(read(&changed, "b", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
             let mut missing = headers.to_vec();
             missing.remove(at);
-            assert_eq!(read(&missing, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
+            assert_eq!(read(&missing, "b", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
         }
         let answer = sign_answer(&KEY, &ID.to_string(), "b", b"answer");
         assert!(is_answer(&KEY, &answer, ID, "b", b"answer"));
         assert!(!is_answer(&KEY, &answer, ID, "c", b"answer"));
         assert!(!is_answer(&KEY, &answer, CallId { number: 2, ..ID }, "b", b"answer"));
         assert!(!is_answer(&KEY, &answer, ID, "b", b"another"));
-        let foreign = seal().headers(&ClusterKey::new([8; 32]), "b", b"body");
-        assert_eq!(read(&foreign, "b", b"body", 1_000_100), Err(CallRefusal::Unsigned));
+        let foreign = seal().headers(&ClusterKey::new([8; 32]), "b");
+        assert_eq!(read(&foreign, "b", 1_000_100), Err(CallRefusal::Unsigned));
     }
 }

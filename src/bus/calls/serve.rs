@@ -23,6 +23,10 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 const HEADERS: usize = 1_024;
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
+/// A call whose headers are verified, and whose body is not read yet.
+#[derive(Debug)]
+pub struct AnnouncedCall(Seal);
+
 impl Calls {
     /// Accepts calls until stopped. Then the returned task ends when the calls in progress are
     /// answered.
@@ -55,34 +59,53 @@ impl Calls {
         self.0.handler.get().is_some() && !self.0.closed.is_cancelled()
     }
 
-    /// Verifies a call that arrived over HTTP.
+    /// Verifies the headers of a call that arrives over HTTP, before its body is read.
     ///
     /// # Errors
     /// [`CallRefusal`].
     pub fn admit_http<'a>(
         &self,
         header: impl Fn(&str) -> Option<&'a str>,
-        body: Bytes,
-    ) -> Result<IncomingCall, CallRefusal> {
-        let admitted = self.admit(header, body);
-        if let Err(refusal) = &admitted {
-            self.0.metrics.answered("http", refusal.outcome());
-        }
-        admitted
+    ) -> Result<AnnouncedCall, CallRefusal> {
+        self.noted(self.announced(header))
     }
 
-    fn admit<'a>(
+    /// Verifies the body of a call that arrived over HTTP.
+    ///
+    /// # Errors
+    /// [`CallRefusal`].
+    pub fn admit_body(
+        &self,
+        call: AnnouncedCall,
+        body: Bytes,
+    ) -> Result<IncomingCall, CallRefusal> {
+        self.noted(self.admit(call, body))
+    }
+
+    fn noted<T>(&self, admitted: Result<T, CallRefusal>) -> Result<T, CallRefusal> {
+        admitted.inspect_err(|refusal| self.0.metrics.answered("http", refusal.outcome()))
+    }
+
+    fn announced<'a>(
         &self,
         header: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<AnnouncedCall, CallRefusal> {
+        let inner = &self.0;
+        Seal::read(&inner.key, &inner.node, header, (inner.now)()).map(AnnouncedCall)
+    }
+
+    fn admit(
+        &self,
+        AnnouncedCall(seal): AnnouncedCall,
         body: Bytes,
     ) -> Result<IncomingCall, CallRefusal> {
         if body.len() > CALL_BYTES_MAX {
             return Err(CallRefusal::TooLarge);
         }
-        let inner = &self.0;
-        let now = (inner.now)();
-        let seal = Seal::read(&inner.key, &inner.node, header, &body, now)?;
-        if !inner.repeats.is_first(seal.id, now) {
+        if !seal.covers(&body) {
+            return Err(CallRefusal::Unsigned);
+        }
+        if !self.0.repeats.is_first(seal.id, (self.0.now)()) {
             return Err(CallRefusal::Repeated);
         }
         // The deadline is computed by this node's clock, because clocks differ: the caller waits at
@@ -190,7 +213,8 @@ impl Calls {
         let (this, nats) = (self.clone(), nats.clone());
         let headers = message.headers.unwrap_or_default();
         let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
-        let admitted = this.admit(header, message.payload);
+        let announced = this.announced(header);
+        let admitted = announced.and_then(|call| this.admit(call, message.payload));
         tokio::spawn(async move {
             let mut id = String::new();
             let done = match admitted {

@@ -1,5 +1,5 @@
 //! The route for calls from other nodes over HTTP, which are used without NATS or while NATS is
-//! down. `bus` checks the call's signature and passes the call to the node.
+//! down. `bus` checks the call's signature, before the body is read, and passes the call to the node.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -22,9 +22,10 @@ pub async fn answer_node(
     let Some(calls) = calls.as_ref().as_ref().filter(|calls| calls.is_open()) else {
         return Err(Error::not_found("cluster"));
     };
-    let body = json_body::read_at_most(&request, payload, CALL_BYTES_MAX).await?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let call = calls.admit_http(header, body).map_err(refused)?;
+    let call = calls.admit_http(header).map_err(refused)?;
+    let body = json_body::read_at_most(&request, payload, CALL_BYTES_MAX).await?;
+    let call = calls.admit_body(call, body).map_err(refused)?;
     let id = call.id.clone();
     match calls.answer("http", call).await {
         Ok(answer) => {

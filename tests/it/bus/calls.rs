@@ -14,6 +14,7 @@ use kontor::http::Routes;
 use kontor::http::live::Topics;
 use kontor::http::server::{self, Server};
 use kontor_lab::cluster::cut::{ProxyMode, TcpProxy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
@@ -316,6 +317,21 @@ async fn unsigned_call_is_refused_without_effect() {
         assert_eq!(pair.done(), 0);
         pair.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_stranger_is_refused_before_its_body_is_read() {
+    let pair = Pair::wire(None, None).await;
+    let address = pair.peer.url.trim_start_matches("http://").to_owned();
+    let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
+    // The body is announced, and never sent.
+    let head =
+        format!("POST /v1/node/calls HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n");
+    stranger.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    let read = tokio::time::timeout(PATIENCE, stranger.read_exact(&mut status)).await;
+    assert_eq!((read.unwrap().unwrap(), &status), (12, b"HTTP/1.1 401"));
+    pair.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
