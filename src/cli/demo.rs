@@ -89,7 +89,7 @@ async fn demo(args: &Args, dir: &Path) -> Result<ExitCode, Error> {
     let mut watch = None;
     if !args.json {
         let (store, url) = (shop.app.store.clone(), shop.app.url());
-        let link = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await?;
+        let link = sign_in::make(&store, &url, "you", SET_UP_LASTS).await?;
         stdout::notice(screen(&shop, &link)?);
         watch = Some(tokio::spawn(links(store, url, link)));
     }
@@ -132,7 +132,7 @@ async fn links(store: Store, url: String, mut link: SignInLink) {
         if store.link_works(&link.token, now).await.unwrap_or(true) {
             continue;
         }
-        if let Ok(next) = sign_in::make(&store, &url, "demo", SET_UP_LASTS).await {
+        if let Ok(next) = sign_in::make(&store, &url, "you", SET_UP_LASTS).await {
             let address = &next.address;
             show_line(&format!("admin     {address}  (the last link was used)"));
             link = next;

@@ -53,11 +53,17 @@ pub fn words(text: &str) -> Vec<String> {
 }
 
 /// The text in which the words of some values are found: each word once, in a line of its own, with
-/// a newline before the first and after the last one.
+/// a newline before the first and after the last one. A short word, which is found as a whole only, is
+/// there without its comma or full stop, too.
 #[must_use]
 pub fn search_text<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     let (mut text, mut seen) = ("\n".to_owned(), HashSet::new());
-    for word in values.into_iter().flat_map(words) {
+    let bare = |word: &String| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        (is_short(bare) && !bare.is_empty()).then(|| bare.to_owned())
+    };
+    let both = |word: String| bare(&word).into_iter().chain([word]).collect::<Vec<_>>();
+    for word in values.into_iter().flat_map(words).flat_map(both) {
         if text.len() + word.len() < SEARCH_TEXT_MAX && !seen.contains(&word) {
             text.push_str(&word);
             text.push('\n');
@@ -119,6 +125,10 @@ impl Search {
     }
 }
 
+fn is_short(word: &str) -> bool {
+    word.chars().nth(PART_MIN - 1).is_none()
+}
+
 fn as_written(words: &[String]) -> Vec<String> {
     words.iter().map(|word| needle(word)).collect()
 }
@@ -126,8 +136,7 @@ fn as_written(words: &[String]) -> Vec<String> {
 fn needle(word: &str) -> String {
     let digits = word.strip_prefix('#').unwrap_or_default();
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let is_short = word.chars().nth(PART_MIN - 1).is_none();
-    if is_number || is_short { format!("\n{word}\n") } else { word.to_owned() }
+    if is_number || is_short(word) { format!("\n{word}\n") } else { word.to_owned() }
 }
 
 /// The needles of words, of which those that stand together as a phone number are one.
@@ -246,6 +255,19 @@ mod tests {
     fn short_words_and_numbers_are_whole_words() {
         let search = Search::of("12 #1001 1001 #po 12 é").unwrap();
         assert_eq!(search.ways(), [["\n12\n", "\n#1001\n", "1001", "#po", "\ne\n"]]);
+    }
+
+    #[test]
+    fn a_short_word_is_found_without_its_comma_or_full_stop() {
+        for (q, stored) in [
+            ("Li Bo", "Li, Bo"),
+            ("oak st", "4 Oak St., Flat 2"),
+            ("St. Ives", "St. Ives"),
+            ("J R Hartley", "J. R. Hartley"),
+        ] {
+            assert!(Search::of(q).unwrap().finds(&search_text([stored])), "{q} in {stored}");
+        }
+        assert!(!Search::of("st").unwrap().finds(&search_text(["Stone, Ltd"])));
     }
 
     #[test]

@@ -26,12 +26,18 @@ const PLAIN = [["city", "postal_code"], ["region"]];
 const FORMS = {
   GB: BRITISH, GG: BRITISH, IM: BRITISH, JE: BRITISH, IE: BRITISH, GI: BRITISH, ZA: BRITISH, HK: BRITISH,
   US: AMERICAN, CA: AMERICAN, AU: AMERICAN, PR: AMERICAN, NZ: PLAIN, SG: PLAIN, IN: PLAIN,
+  IT: [["postal_code", "city", "region"]], BR: [["postal_code", "city", "region"]], JP: [["city"], ["region", "postal_code"]],
 };
+
+/** What follows the town before a region on the same line. */
+const TOWN_ENDS = { US: ",", BR: " -" };
 
 /** The lines of an address, with the country's name. */
 export function addressLines(to) {
   const form = FORMS[to.country] ?? [["postal_code", "city"], ["region"]];
-  const town = to.country === "US" && to.region ? `${to.city},` : to.city;
+  if (to.country === "HU") return [to.name, to.company, to.city, to.region, to.line1, to.line2, to.postal_code, countryName(to.country)].filter(Boolean);
+  const mark = to.region ? TOWN_ENDS[to.country] ?? "" : "";
+  const town = to.city && to.city + mark;
   const place = form.map((parts) => parts.map((part) => (part === "city" ? town : to[part])).filter(Boolean).join(" "));
   return [to.name, to.company, to.line1, to.line2, ...place, countryName(to.country)].filter(Boolean);
 }

@@ -29,7 +29,7 @@ export function attention(root) {
       giveBack();
     },
   });
-  fill(root, h("div", { class: "desk" }, h("span", { class: "grow faint", text: "What waits for somebody, the most urgent first" }), pillPlace(list.pill)), body);
+  fill(root, h("div", { class: "desk" }, h("span", { class: "grow faint", text: "What waits for somebody: the most urgent kind first, and of each what has waited longest" }), pillPlace(list.pill)), body);
   // What was done here is seen at once.
   const draw = atMost(1000, () => list.ask(settled()));
   alarms.addEventListener("change", draw);
@@ -64,16 +64,19 @@ function settled() {
   return completed || done.length > 0;
 }
 
+/** Rows as an operator takes them: what has waited longest comes first. */
+const longest = (rows) => [...rows].sort((one, other) => Date.parse(one.updated_at) - Date.parse(other.updated_at));
+
 /** What waits, by kind: the heading, the rows, how one is shown, and more about it. */
 function sections() {
   const waiting = alarms.waiting.filter((order) => order.payment_status !== "unknown" && Date.now() - Date.parse(order.updated_at) > WAITS);
   return [
-    ["Stuck sagas and alerts", [...alarms.stuck.values()], stuckRow, "Steps that need an operator. Each step can be repeated safely."],
+    ["Stuck sagas and alerts", longest(alarms.stuck.values()), stuckRow, "Steps that need an operator. A step that can be retried is repeated safely."],
     ["Quarantine", alarms.quarantine, quarantineRow, "Entities that cannot be read or keep failing. All other entities work."],
     ["Dead letters", alarms.letters, letterRow, "Events that a projection could not read. The journal is correct; lists can be rebuilt from it.", replayButton],
-    ["Parked webhooks", alarms.webhooks, webhookRow, "Webhooks that match nothing known. They are stored and retried."],
-    ["Payments with an unknown outcome", alarms.unknown, unknownRow, "kontor asks the provider automatically, with backoff. Act only if this lasts.", null, "wait"],
-    ["In progress", waiting, waitingRow, "Sagas that wait for something, such as another payment attempt by the buyer. No action is needed.", null, "mute"],
+    ["Parked webhooks", alarms.webhooks, webhookRow, "Webhooks that could not be applied to an order. They are stored, and retried for about 43 minutes."],
+    ["Payments with an unknown outcome", longest(alarms.unknown), unknownRow, "kontor asks the provider automatically, with backoff. Act only if this lasts.", null, "wait"],
+    ["In progress", longest(waiting), waitingRow, "Sagas that wait for something, such as another payment attempt by the buyer. No action is needed.", null, "mute"],
   ];
 }
 

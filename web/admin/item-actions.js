@@ -2,7 +2,7 @@
 // that shows what comes of it.
 
 import { get, send } from "./api.js";
-import { ask } from "./dialog.js";
+import { ask, complaint } from "./dialog.js";
 import { atMost, h, say } from "./dom.js";
 import { count, several, signed, whole, words } from "./format.js";
 import { live } from "./live.js";
@@ -82,6 +82,25 @@ export function receive(item, { location, incoming }, read) {
   });
 }
 
+/** Takes in the first units of a SKU at a location. */
+export async function receiveElsewhere(item, read) {
+  await readNames();
+  const others = places().filter((id) => !item.levels.some((level) => level.location === id));
+  if (others.length === 0) return say("The SKU has a level at each location: receive there", true);
+  ask({
+    heading: `Receive ${item.sku} at another location`, verb: "Receive", done: "The units are in stock", about: about(item),
+    intro: "The SKU has no units there yet.",
+    fields: [
+      { name: "location", label: "Location", type: "select", required: true, options: others.map((id) => [id, placeName(id) === id ? id : `${placeName(id)} (${id})`]) },
+      unitsField("Units", 1), MAY_SAY,
+    ],
+    act: async ({ location, quantity, reason }, key) => {
+      await send("POST", place(item, location, "receipts"), { quantity: whole(quantity), from_incoming: false, ...because(reason) }, { key });
+      read();
+    },
+  });
+}
+
 /** Somebody has counted: the page works out the difference, and writes it as what it is. */
 export function recount(item, { location }, read) {
   const difference = (typed, now) => whole(typed) - levelOf(now, location).on_hand;
@@ -106,7 +125,9 @@ export function recount(item, { location }, read) {
       counted.text = null;
       found = whole(quantity) - on_hand;
       if (found || on_hand !== levelOf(now, location).on_hand) {
-        await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: on_hand, ...because(reason) }, { key });
+        await send("PUT", place(item, location), { on_hand: whole(quantity), change_from: on_hand, ...because(reason) }, { key }).catch((problem) => {
+          throw problem.code === "stock_changed" ? complaint("quantity", "other units are on hand than when this was typed: check the count, and submit again") : problem;
+        });
       }
       read();
     },

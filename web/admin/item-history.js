@@ -61,8 +61,10 @@ export function itemHistory(sku, area) {
       if (after) events = [...events, ...page.data];
       else events = joins ? [...page.data, ...older] : page.data;
       if (!joins || older.length === 0) cursor = page.next_cursor;
+      // The first page is shown at once: a pointer that rests there is not yet at anything.
+      const first = !loaded;
       loaded = true;
-      held.ask(now || after !== null);
+      held.ask(now || first || after !== null);
     } catch (problem) {
       if (problem.name === "AbortError") return;
       if (events.length === 0) fill(state, failed(problem, () => read()));

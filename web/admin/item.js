@@ -5,12 +5,12 @@ import { atMost, fill, h, keepFocus, text } from "./dom.js";
 import { count, several } from "./format.js";
 import { heldList } from "./held.js";
 import { listKeys } from "./keys.js";
-import { adjust, immovable, receive, recount, transfer } from "./item-actions.js";
+import { adjust, immovable, receive, receiveElsewhere, recount, transfer } from "./item-actions.js";
 import { itemHistory } from "./item-history.js";
 import { follows, live } from "./live.js";
-import { placeName, readNames } from "./location-names.js";
+import { isClosed, placeName, readNames } from "./location-names.js";
 import { nameOrders, orderLink } from "./order-names.js";
-import { allow, failed, icon, loading, panel, until, whyNot } from "./parts.js";
+import { allow, badge, failed, icon, loading, panel, until, whyNot } from "./parts.js";
 import { may, refusal } from "./rights.js";
 import { addressOf, go } from "./router.js";
 import { bar, setBar } from "./stock.js";
@@ -114,12 +114,15 @@ function levels(item, read) {
     const others = [button("Receive", () => receive(item, level, read)), button("Count", () => recount(item, level, read)), button("Adjust", () => adjust(item, level, read))];
     if (why) allow([...others, move], denied, "", why);
     else allow(move, note, "Transfer", immovable(item, level));
-    return h("tr", {}, h("th", { scope: "row", class: "c-place", title: level.location, text: placeName(level.location) }), h("td", { class: "c-bar" }, line),
+    return h("tr", {}, h("th", { scope: "row", class: "c-place", title: level.location }, placeName(level.location), isClosed(level.location) ? h("span", { class: "block" }, badge("not_for_sale")) : null), h("td", { class: "c-bar" }, line),
       ["sellable", "reserved", "allocated", "on_hand", "incoming", "sold"].map((name) => h("td", { class: `end num c-${name}`, text: count(level[name]) })),
       h("td", { class: "end actions" }, others, move, note));
   });
   const column = (name, kind = "end") => h("th", { scope: "col", class: kind, text: name });
-  return panel("Levels", [denied, h("span", { class: "faint num", text: `version ${item.version}` })], h("table", { class: "list levels" },
+  // Units can come to a location that has none yet.
+  const first = h("button", { class: "button small", type: "button", text: "Receive elsewhere", title: "Receive units at a location that has none yet", onclick: () => receiveElsewhere(item, read) });
+  if (why) allow([first], denied, "", why);
+  return panel("Levels", [denied, first, h("span", { class: "faint num", text: `version ${item.version}` })], h("table", { class: "list levels" },
     h("thead", {}, h("tr", {}, column("Location", ""), column("Breakdown", "c-bar"), column("Sellable", "end c-sellable"), column("Reserved", "end c-reserved"), column("Allocated", "end c-allocated"), column("On hand", "end c-on_hand"), column("Incoming", "end c-incoming"), column("Sold", "end c-sold"), h("th", { scope: "col" }, h("span", { class: "unseen", text: "Changes" })))),
     h("tbody", {}, rows)));
 }

@@ -316,6 +316,9 @@ function deliveryLeft({ delivery, totals, lines, refunds }) {
   return paid - refunds.reduce((sum, one) => sum + one.delivery.amount, 0);
 }
 
+/** Shipped units of a line that have come back. */
+const cameBack = (line, { refunds }) => refunds.flatMap((one) => one.lines).filter((one) => one.line === line.id).reduce((sum, one) => sum + one.fulfilled, 0);
+
 /** Refunds what is left of the money of a cancelled order, because the step of its refund was skipped. */
 function refundRest(order) {
   const { currency } = order;
@@ -343,6 +346,11 @@ function refund(order) {
   const goods = units("lines", "Units to refund", lines, most, () => 0, (line) => `${some(Math.round(paidFor(line, order) / line.quantity))} each`);
   // Units of a line are of two kinds: which ones come back must be said.
   const mixed = lines.some((line) => line.fulfilled > 0 && left(line) > 0);
+  const tooManyOf = ({ lines: chosen = [], from }, now) => {
+    const limit = (line) => (from === "fulfilled" ? line.fulfilled - cameBack(line, now) : from ? left(line) : most(line));
+    const line = now.lines.find((one) => chosen.some(({ line: id, quantity }) => id === one.id && quantity > limit(one)));
+    return line && `${line.name}: at most ${several(limit(line), "such unit")}`;
+  };
   const parts = ({ lines: chosen = [], from, delivery, amount }, now) => {
     const known = chosen.map(({ line, quantity }) => [now.lines.find((one) => one.id === line), quantity]).filter(([line]) => line);
     const sum = known.reduce((all, [line, quantity]) => all + shareOf(line, now, quantity), 0);
@@ -366,6 +374,8 @@ function refund(order) {
     sum(values, now) {
       const { all, waived } = parts(values, now);
       const delivery = minor(values.delivery, currency) ?? 0;
+      const over = tooManyOf(values, now);
+      if (over) return h("span", { class: "over", text: over });
       if (delivery > deliveryLeft(now)) return h("span", { class: "over", text: `At most ${some(deliveryLeft(now))} of the delivery can be refunded` });
       if (all > rest(now)) return h("span", { class: "over", text: `At most ${some(rest(now))} can be refunded in all` });
       const less = waived ? `; ${some(waived)} will not be captured` : "";

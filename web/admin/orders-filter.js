@@ -81,5 +81,6 @@ export const filtered = ({ q, status, payment_status, fulfillment_status, ...day
 /** Why a list is empty. */
 export function nothing(filter) {
   if (filter.q) return empty(`Nothing found for “${filter.q}”`, ORDERS_FOUND_BY);
+  if (String(filter.status) === "fulfilled") return empty("No order matches the filter", "Shipped orders whose money is settled, too, are under Completed.");
   return filtered(filter) ? empty("No order matches the filter", "Orders appear here as soon as they match the filter.") : empty("No orders yet", "New orders appear here automatically.");
 }

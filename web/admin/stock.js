@@ -6,7 +6,7 @@ import { count, several } from "./format.js";
 import { atHand, onceLeft } from "./held.js";
 import { listKeys } from "./keys.js";
 import { live } from "./live.js";
-import { placeName, readNames } from "./location-names.js";
+import { isClosed, placeName, readNames } from "./location-names.js";
 import { empty, failed, flashAll, icon, loading, pillPlace, setWhen } from "./parts.js";
 import { link, restate } from "./router.js";
 import { escClears, marked, seek } from "./search.js";
@@ -344,7 +344,7 @@ function writeRow(parts, row, q) {
   fill(parts.link, marked(row.sku, q));
   fill(parts.name, marked(row.name ?? "", q));
   attr(parts.name, "title", row.name);
-  text(parts.place, placeName(row.location));
+  text(parts.place, `${placeName(row.location)}${isClosed(row.location) ? ", not for sale" : ""}`);
   attr(parts.place, "title", row.location);
   setBar(parts.bar, row);
   const numbers = { sellable: row.sellable, reserved: row.reserved, allocated: row.allocated, hand: row.on_hand, incoming: row.incoming, sold: row.sold };

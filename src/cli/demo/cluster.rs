@@ -51,7 +51,7 @@ async fn open(args: &Args, mut cluster: Cluster, store: &Store) -> Result<ExitCo
     let (url, key) = (cluster.url(), cluster.key.clone());
     let mut watch = None;
     if !args.json {
-        let link = sign_in::make(store, &url, "demo", SET_UP_LASTS).await?;
+        let link = sign_in::make(store, &url, "you", SET_UP_LASTS).await?;
         stdout::notice(screen(&cluster, &link)?);
         watch = Some(tokio::spawn(links(store.clone(), url.clone(), link)));
     }

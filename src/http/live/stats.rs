@@ -165,7 +165,9 @@ impl RequestCounts {
     /// Counts an answered request.
     pub fn request(&self, operation: &str, status: StatusCode, took: Duration) {
         self.requests.take(took);
-        if operation == CHECKOUT {
+        // What is refused at once, while checkout is off or the server is overloaded, is no duration
+        // of a checkout.
+        if operation == CHECKOUT && status != StatusCode::SERVICE_UNAVAILABLE {
             self.checkouts.take(took);
         }
         if status.is_server_error() {

@@ -235,3 +235,21 @@ async fn what_is_left_of_a_cancelled_orders_money_is_refunded_from_its_page() {
     assert_eq!(page.troubles("/v1/session"), [""; 0]);
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refund_of_more_units_than_are_of_the_chosen_kind_shows_no_sum() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 99).await;
+    let order = site.sold("key-1").await.replace("cart_", "ord_");
+    let one = Some(json!({"lines": [{"line": "1", "quantity": 1}]}));
+    site.admin(Method::POST, &format!("/orders/{order}/fulfillments"), one).await.expect(200);
+    let page = site.browser(&format!("#/orders/{order}")).await;
+    page.button("Refund…").await;
+    page.eval("document.querySelector('dialog .unit-row input').select()").await;
+    page.write("2").await;
+    page.sees("dialog .sum", "Product LAMP: at most 1 such unit").await;
+    let kind = "(() => { const kind = document.querySelector('dialog [name=from]'); kind.value = ''; \
+                kind.dispatchEvent(new Event('input', { bubbles: true })); })()";
+    page.eval(kind).await;
+    page.sees("dialog .sum", "To refund").await;
+}

@@ -164,3 +164,25 @@ async fn sums_of_a_part_of_the_orders_say_so() {
     page.button("Show more").await;
     page.sees(".desk", "All 51 orders that match: £510.00 ordered").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_units_of_a_location_are_received_on_the_page_of_their_sku() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 9).await;
+    let place = json!({"name": "Shop in Leeds", "for_sale": false});
+    site.admin(Method::PUT, "/locations/leeds", Some(place)).await.expect(201);
+    let page = site.browser("#/stock/LAMP").await;
+    page.button("Receive elsewhere").await;
+    page.sees("dialog[open] select", "Shop in Leeds (leeds)").await;
+    page.fill("quantity", "4").await;
+    page.press_control("Enter").await;
+    page.sees(".levels tr:has([title=leeds]) .c-on_hand", "4").await;
+    // What is not sold from says so beside its units.
+    page.sees(".levels [title=leeds] .badge", "not for sale").await;
+    page.button("Receive elsewhere").await;
+    page.sees("#said.shown", "The SKU has a level at each location: receive there").await;
+    page.eval("location.hash = '#/stock'").await;
+    page.sees("tr[data-row]", "Shop in Leeds, not for sale").await;
+    assert!(page.barriers().await.is_empty());
+    site.verify().await;
+}
