@@ -11,13 +11,13 @@
 use std::sync::Arc;
 
 use allocation_counter::measure;
-use kontor::domain::address::Address;
 use kontor::domain::cart::{self, Cart, Details, NewLine};
 use kontor::domain::entity::Noun;
 use kontor::domain::id::{Key, OrderId, Sku};
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
 use kontor::domain::order::{self, CapturePolicy, Order, PaymentMethod, Placed, ProviderReport};
 use kontor::domain::pricing::{Delivery, QuotedLine, Rules, Totals};
+use kontor::domain::sealed::{Sealed, SealedAddress};
 use kontor::domain::stock::{self, Stock};
 use kontor::domain::time::{Span, Timestamp};
 
@@ -62,18 +62,12 @@ fn skus() -> [Sku; 2] {
     ["LAMP", "MUG"].map(|sku| sku.parse().unwrap())
 }
 
-fn address() -> Address {
-    Address {
-        name: "Ada".into(),
-        company: None,
-        line1: "1 High Street".into(),
-        line2: None,
-        city: "London".into(),
-        region: None,
-        postal_code: "N1 1AA".into(),
-        country: "GB".into(),
-        phone: None,
-    }
+fn sealed<T>(letters: &str) -> Sealed<T> {
+    format!("01k8x4m5n6p7q8r9s0t1.{letters}").parse().unwrap()
+}
+
+fn address() -> SealedAddress {
+    SealedAddress { country: "GB".into(), name: sealed("Ada"), address: sealed("London") }
 }
 
 fn placed() -> Placed {
@@ -91,7 +85,7 @@ fn placed() -> Placed {
     Placed {
         order: id(1),
         currency: Currency::GBP,
-        email: "ada@example.com".into(),
+        email: sealed("ada"),
         reference: None,
         lines,
         shipping_address: address(),
@@ -109,7 +103,7 @@ fn placed() -> Placed {
 fn the_saga_of_an_order() {
     let placed = Arc::new(placed());
     let amount = placed.totals.total;
-    let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
+    let method = PaymentMethod { provider: "sandbox".into(), token: sealed("ok") };
     let report = ProviderReport::Authorized { payment: "pay_1".into(), amount };
     let commands = [
         order::Command::Place { placed, method: Some(method) },
@@ -126,7 +120,7 @@ fn a_cart_of_two_lines() {
     let line = |sku: Sku| NewLine { sku, quantity: 2, agreed_price: None, agreed_until: None };
     let [first, second] = skus().map(line);
     let details = Details {
-        email: Some(Some("ada@example.com".into())),
+        email: Some(Some(sealed("ada"))),
         shipping_address: Some(Some(address())),
         delivery_option: Some(Some("standard".into())),
         ..Details::default()
@@ -136,6 +130,7 @@ fn a_cart_of_two_lines() {
         details: Box::new(details),
         lines: vec![first],
         lines_max: cart::LINES_MAX,
+        key: None,
     };
     let commands = [
         create,

@@ -5,11 +5,12 @@
 //! One order every 30 seconds, so that a store of a million holds a year; the last is two days
 //! old. An order has two lines of one unit, is paid, captured and shipped: 16 events.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kontor::actors::buyer_data::key_ids;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::order_rows::order_row;
 use kontor::actors::order_search::search_row;
@@ -28,8 +29,10 @@ use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::{Append, NewEvent, StateSnapshot};
 use kontor::store::list_row;
 use kontor::store::order_search::SearchRow;
+use kontor::store::personal::key_row;
 use kontor::store::projection::{Cursor, ProjectionBatch};
 use kontor::store::{self, Store};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::machine::Numbers;
@@ -94,8 +97,9 @@ pub async fn fill(dir: &Path, orders: u64, shipped: bool) -> Outcome<Filled> {
     let pace = Span::from_millis(PACE.millis().saturating_mul(i64::try_from(orders)?));
     let first = clock.now() - Span::from_secs(2 * 24 * 3600) - pace;
     let (to, mut from) = mpsc::channel(2);
+    let sealing = store.clone();
     let generating = tokio::task::spawn_blocking(move || -> Outcome {
-        let mut generator = Generator::new(to, shipped, first)?;
+        let mut generator = Generator::new((to, sealing), shipped, first)?;
         for number in 0..orders {
             let at = first + Span::from_millis(PACE.millis() * i64::try_from(number)?);
             generator.order(number, at)?;
@@ -160,11 +164,17 @@ struct Generator {
     to: mpsc::Sender<Batch>,
     shipped: bool,
     now: Timestamp,
+    store: Store,
+    runtime: Handle,
 }
 
 impl Generator {
     /// With products and full shelves.
-    fn new(to: mpsc::Sender<Batch>, shipped: bool, first: Timestamp) -> Outcome<Self> {
+    fn new(
+        (to, store): (mpsc::Sender<Batch>, Store),
+        shipped: bool,
+        first: Timestamp,
+    ) -> Outcome<Self> {
         let main: Location = "main".parse()?;
         let mut all = Self {
             rules: Rules::default(),
@@ -177,6 +187,8 @@ impl Generator {
             to,
             shipped,
             now: first,
+            store,
+            runtime: Handle::current(),
         };
         for number in 0..SKUS {
             let sku = sku(number)?;
@@ -239,22 +251,26 @@ impl Generator {
         let skus = places.map(|place| self.stock[place].0.clone());
 
         let mut cart: Life<Cart> = Life::default();
+        let cart_id = cart::entity_id(CartId(key));
+        let sealed = shop::buyer(number % 100_000).sealed(&self.store, &cart_id, at);
+        let (details, sealing) = self.runtime.block_on(sealed)?;
         let create = cart::Command::Create {
             currency: Currency::GBP,
-            details: Box::new(shop::details(number % 100_000)),
+            details,
             lines: shop::lines(&skus),
             lines_max: cart::LINES_MAX,
+            key: sealing,
         };
-        let cart_id = cart::entity_id(CartId(key));
         cart.act(&mut self.batch, &cart_id, &create, &by("buyer"), at)?;
 
         self.now = at + Span::from_millis(200);
         let spend = cart::Command::Spend { order };
         cart.act(&mut self.batch, &cart_id, &spend, &by("buyer"), self.now)?;
         let mut life: Life<Order> = Life::default();
+        let token = self.runtime.block_on(self.store.seal_payment_token("tok_ok", self.now))?;
         let place = order::Command::Place {
             placed: Arc::new(self.freeze(order, &cart.state)?),
-            method: Some(PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() }),
+            method: Some(PaymentMethod { provider: "sandbox".into(), token }),
         };
         let idempotency = Some(Idempotency { key: format!("key-{order}"), digest: number });
         let buyer = Cause { idempotency, ..by("buyer") };
@@ -294,8 +310,11 @@ impl Generator {
         if !life.state.effects().is_empty() || life.state.timer().is_some() {
             return Err(format!("{order} is not finished").into());
         }
-        self.batch.orders.push(order_row(&id, &life.state, life.seq));
-        self.batch.texts.push(search_row(&id, &life.state, life.seq));
+        let mut ids = BTreeSet::new();
+        key_ids(&life.state, &mut ids);
+        let keys = Some(self.runtime.block_on(self.store.personal_keys(&ids))?);
+        self.batch.orders.push(order_row(&id, &life.state, life.seq, keys.as_ref()));
+        self.batch.texts.push(search_row(&id, &life.state, life.seq, keys.as_ref()));
         if self.batch.events >= COMMIT { self.hand_over() } else { Ok(()) }
     }
 
@@ -343,10 +362,10 @@ impl Generator {
         Ok(Placed {
             order,
             currency: Currency::GBP,
-            email: cart.email().unwrap_or_default().to_owned(),
+            email: cart.email().ok_or("no email")?.clone(),
             reference: None,
             lines,
-            shipping_address: shop::address(),
+            shipping_address: cart.shipping_address().ok_or("no address")?.clone(),
             billing_address: None,
             delivery,
             totals,
@@ -432,7 +451,7 @@ impl<N: Noun> Life<N> {
             at: now,
             cause: serde_json::to_string(&cause)?.into(),
             timer: None,
-            rows: Vec::new(),
+            rows: N::new_key(command).map(key_row).into_iter().collect(),
         });
         Ok(())
     }

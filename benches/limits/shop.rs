@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kontor::actors::buyer_data::NewBuyerData;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::engine::host;
@@ -14,7 +15,7 @@ use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::actors::row_kinds;
 use kontor::domain::address::Address;
-use kontor::domain::cart::{self, Details, NewLine};
+use kontor::domain::cart::{self, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
 use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::Currency;
@@ -88,12 +89,12 @@ pub fn address() -> Address {
 }
 
 /// What a buyer says beside the lines.
-pub fn details(buyer: u64) -> Details {
-    Details {
+pub fn buyer(buyer: u64) -> NewBuyerData {
+    NewBuyerData {
         email: Some(Some(format!("buyer-{buyer}@example.com"))),
         shipping_address: Some(Some(address())),
         delivery_option: Some(Some("standard".into())),
-        ..Details::default()
+        ..NewBuyerData::default()
     }
 }
 
@@ -111,21 +112,26 @@ pub fn lines(skus: &[Sku]) -> Vec<NewLine> {
 /// Makes a cart.
 pub async fn cart(node: &Node, buyer: u64, skus: &[Sku]) -> Outcome<CartId> {
     let id = CartId(node.clock.new_key());
+    let entity = cart::entity_id(id);
+    let sealed = self::buyer(buyer).sealed(&*node.store, &entity, node.clock.now());
+    let (details, key) = sealed.await?;
     let create = cart::Command::Create {
         currency: Currency::GBP,
-        details: Box::new(details(buyer)),
+        details,
         lines: lines(skus),
         lines_max: cart::LINES_MAX,
+        key,
     };
     let cause = Cause { by: "buyer".into(), ..Cause::default() };
-    node.carts.create(&cart::entity_id(id), create, cause, |_| ()).await?;
+    node.carts.create(&entity, create, cause, |_| ()).await?;
     Ok(id)
 }
 
 /// Checks a cart out, and waits until its money is taken.
 pub async fn buy(node: &Node, cart: CartId) -> Outcome {
     let idempotency = Some(Idempotency { key: format!("key-{cart}"), digest: 1 });
-    let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
+    let token = node.store.seal_payment_token("tok_ok", node.clock.now()).await?;
+    let method = PaymentMethod { provider: "sandbox".into(), token };
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
     let patience = Some(PATIENCE);
     node.flows

@@ -5,6 +5,7 @@
 //! noun, such as `order_rows`; `flows`; `nouns` (the list of all nouns) and `node`. Decisions about
 //! money and stock are in `domain`; there is no SQL and no HTTP here.
 
+pub mod buyer_data;
 pub mod catalog;
 pub mod engine;
 pub mod flows;

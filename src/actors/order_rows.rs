@@ -1,16 +1,18 @@
 //! The projection of orders: their rows in lists and the live feed, and the texts that are searched.
 //! The projector decides when rows are written and published.
 
-use super::engine::fold::Folded;
-use super::engine::projections::{Happened, LiveList, Projection};
+use std::collections::BTreeSet;
+
+use super::buyer_data::key_ids;
+use super::engine::projections::{Happened, Keyed, LiveList, Projection};
 use super::order_search::search_row;
-use crate::domain::address::Address;
-use crate::domain::case_folding::fold_case;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order, Placed};
+use crate::domain::sealed::{KeyId, Sealed};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
+use crate::store::personal::{Keys, PersonalField};
 use crate::store::row::{Table, TableRow as _};
 
 /// The projection of orders.
@@ -26,11 +28,15 @@ impl Projection for OrderRows {
         Some((Row::table(), entity.as_str()))
     }
 
-    fn rows(&self, entity: &EntityId, folded: &Folded<Order>, batch: &mut Batch) {
-        batch.put(order_row(entity, &folded.state, folded.seq));
+    fn key_ids(order: &Order, ids: &mut BTreeSet<KeyId>) {
+        key_ids(order, ids);
+    }
+
+    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, Order>, batch: &mut Batch) {
+        batch.put(order_row(entity, &folded.state, folded.seq, folded.keys));
         let first = folded.state.number().is_none();
         if first || !seeded_fault::active(SeededFault::SearchTextStays) {
-            batch.put(search_row(entity, &folded.state, folded.seq));
+            batch.put(search_row(entity, &folded.state, folded.seq, folded.keys));
         }
     }
 
@@ -40,12 +46,13 @@ impl Projection for OrderRows {
 }
 
 impl LiveList for OrderRows {
-    type Shown = Row;
+    type Shown = OpenedOrderRow;
     type Facets = Facets;
     type Happened = Happened;
 
-    fn shown(&self, entity: &EntityId, folded: &Folded<Order>) -> Option<Row> {
-        Some(order_row(entity, &folded.state, folded.seq))
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Option<OpenedOrderRow> {
+        let row = order_row(entity, &folded.state, folded.seq, folded.keys);
+        Some(OpenedOrderRow::open(row, folded.keys))
     }
 
     fn facets(&self, order: &Order) -> Facets {
@@ -81,26 +88,84 @@ impl Facets {
     }
 }
 
-/// The address of who pays for an order.
-fn buyer_address(placed: &Placed) -> &Address {
-    placed.billing_address.as_ref().unwrap_or(&placed.shipping_address)
+/// A row of an order, with its personal values opened: in memory and in answers only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenedOrderRow {
+    /// The row as it is stored.
+    pub row: Row,
+    /// The buyer's email address; `None` if it was erased.
+    pub email: Option<String>,
+    /// The name in the billing address, else in the shipping address; `None` if it was erased.
+    pub buyer_name: Option<String>,
+    /// The buyer's own reference; `None` if there is none, or it was erased.
+    pub reference: Option<String>,
 }
 
-/// The row of an order.
+impl OpenedOrderRow {
+    /// A row, opened with these keys.
+    #[must_use]
+    pub fn open(row: Row, keys: Option<&Keys>) -> Self {
+        let open = |field, text: &str| {
+            let sealed: Sealed<String> = text.parse().ok()?;
+            keys?.open(field, &sealed)
+        };
+        let name = |field| open(field, &row.buyer_name);
+        Self {
+            email: open(PersonalField::Email, &row.email),
+            buyer_name: name(PersonalField::BillingName)
+                .or_else(|| name(PersonalField::ShippingName)),
+            reference: row
+                .reference
+                .as_deref()
+                .and_then(|text| open(PersonalField::Reference, text)),
+            row,
+        }
+    }
+
+    /// The ids of the keys with which the values of rows are sealed.
+    #[must_use]
+    pub fn key_ids<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeSet<KeyId> {
+        let texts = rows
+            .into_iter()
+            .flat_map(|row| [Some(&row.email), Some(&row.buyer_name), row.reference.as_ref()]);
+        let sealed = texts.flatten().filter_map(|text| text.parse::<Sealed<String>>().ok());
+        sealed.map(|sealed| sealed.key()).collect()
+    }
+}
+
+/// The sealed name of who pays for an order.
+fn buyer_name(placed: &Placed) -> &Sealed<String> {
+    let address = placed.billing_address.as_ref().unwrap_or(&placed.shipping_address);
+    &address.name
+}
+
+/// The row of an order. The keys are for the hashes by which it is found.
 #[must_use]
-pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
+pub fn order_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) -> Row {
     let placed = order.placed();
+    let personal = placed.filter(|_| !order.is_erased());
     let text = |word: &'static str| word.to_owned();
     let effects = order.effects();
+    let reference = personal.and_then(|placed| placed.reference.as_ref());
+    let hash = |field, sealed: Option<&Sealed<String>>| {
+        let (keys, value) = (keys?, keys?.open(field, sealed?)?);
+        Some(match field {
+            PersonalField::Email => keys.lookups().email(&value),
+            _ => keys.lookups().reference(&value),
+        })
+    };
     Row {
         id: id.to_string(),
         number: order.number(),
         status: text(order.status().into()),
         payment_status: text(order.payment_status().into()),
         fulfillment_status: text(order.fulfillment_status().into()),
-        email: placed.map(|placed| placed.email.clone()).unwrap_or_default(),
-        email_folded: placed.map(|placed| fold_case(&placed.email)).unwrap_or_default(),
-        buyer_name: placed.map(|placed| buyer_address(placed).name.clone()).unwrap_or_default(),
+        email: personal.map(|placed| placed.email.as_str().to_owned()).unwrap_or_default(),
+        email_hash: hash(PersonalField::Email, personal.map(|placed| &placed.email))
+            .unwrap_or_default(),
+        buyer_name: personal
+            .map(|placed| buyer_name(placed).as_str().to_owned())
+            .unwrap_or_default(),
         country: placed.map(|placed| placed.shipping_address.country.clone()),
         currency: placed.map(|placed| placed.currency.code().to_owned()).unwrap_or_default(),
         total: order.total(),
@@ -108,7 +173,8 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64) -> Row {
         refunded: order.refunded(),
         line_count: placed.map_or(0, |placed| i64::try_from(placed.lines.len()).unwrap_or(0)),
         item_count: order.units().values().sum(),
-        reference: placed.and_then(|placed| placed.reference.clone()),
+        reference: reference.map(|reference| reference.as_str().to_owned()),
+        reference_hash: hash(PersonalField::Reference, reference),
         saga_step: effects
             .first()
             .map(Effect::step)

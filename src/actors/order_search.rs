@@ -10,6 +10,9 @@ use crate::domain::entity::EntityId;
 use crate::domain::order::{Order, attempt_reference};
 use crate::domain::search_text::{Search, joined_names, phone_digits, search_text};
 use crate::store::order_search::SearchRow;
+use crate::store::personal::Keys;
+
+use super::buyer_data::BuyerData;
 
 /// The most values of a field that are named as the match of a search.
 const MATCHES_PER_FIELD: usize = 5;
@@ -77,18 +80,24 @@ impl SearchedValue {
     }
 }
 
-/// The row of an order's text.
+/// The row of what an order is found by: the codes of its words. What was erased is not among them.
 #[must_use]
-pub fn search_row(id: &EntityId, order: &Order, seq: i64) -> SearchRow {
-    let values = searched_values(id, order);
+pub fn search_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) -> SearchRow {
+    let values = searched_values(id, order, keys);
     let text = search_text(values.iter().flat_map(SearchedValue::texts));
+    let text = keys.map(|keys| keys.lookups().codes(&text)).unwrap_or_default();
     SearchRow { id: id.to_string(), text, version: seq }
 }
 
 /// The values of an order in which a search finds one of its words, some of each field.
 #[must_use]
-pub fn matches(search: &Search, id: &EntityId, order: &Order) -> Vec<SearchedValue> {
-    let mut values = searched_values(id, order);
+pub fn matches(
+    search: &Search,
+    id: &EntityId,
+    order: &Order,
+    keys: Option<&Keys>,
+) -> Vec<SearchedValue> {
+    let mut values = searched_values(id, order, keys);
     let mut found: BTreeMap<SearchField, usize> = BTreeMap::new();
     values.retain(|value| {
         let count = found.entry(value.field).or_default();
@@ -101,7 +110,7 @@ pub fn matches(search: &Search, id: &EntityId, order: &Order) -> Vec<SearchedVal
 
 /// All values that an order is found by, each once. Lines are last: they may be too many for the
 /// text.
-fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
+fn searched_values(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Vec<SearchedValue> {
     let (mut values, mut seen) = (Vec::new(), HashSet::new());
     let mut add = |field, text: &str, alias: Option<String>| {
         if !text.is_empty() && seen.insert((field, text.to_owned())) {
@@ -113,9 +122,9 @@ fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
     }
     add(SearchField::Id, id.as_str(), None);
     let Some(placed) = order.placed() else { return values };
-    add(SearchField::Reference, placed.reference.as_deref().unwrap_or_default(), None);
-    for address in [Some(&placed.shipping_address), placed.billing_address.as_ref()] {
-        let Some(address) = address else { continue };
+    let person = keys.map(|keys| BuyerData::open(placed, keys)).unwrap_or_default();
+    add(SearchField::Reference, person.reference.as_deref().unwrap_or_default(), None);
+    for address in [&person.shipping_address, &person.billing_address].into_iter().flatten() {
         add(SearchField::Name, &address.name, joined_names(&address.name));
         for (field, text) in [
             (SearchField::Company, address.company.as_deref()),
@@ -130,7 +139,7 @@ fn searched_values(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
         let phone = address.phone.as_deref().unwrap_or_default();
         add(SearchField::Phone, phone, Some(phone_digits(phone)));
     }
-    add(SearchField::Email, &placed.email, None);
+    add(SearchField::Email, person.email.as_deref().unwrap_or_default(), None);
     for fulfillment in order.fulfillments() {
         let tracking = fulfillment.tracking.as_ref();
         add(SearchField::TrackingNumber, tracking.map_or("", |tracking| &tracking.number), None);

@@ -1,7 +1,7 @@
 //! The shop's settings, from the configuration. Settings that may change at runtime are in
 //! `engine/runtime.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use garde::Validate;
@@ -74,6 +74,13 @@ pub struct ShopSettings {
     /// The most lines that a buyer without a key may put into a cart.
     #[garde(custom(within(1..=LINES_MAX)))]
     pub guest_cart_lines: usize,
+    /// How long the personal data of an order must be kept after it was placed, in days, whoever asks
+    /// for their erasure.
+    #[garde(custom(within(0..=36_500)))]
+    pub retention_days: i64,
+    /// The same for deliveries to certain countries (ISO 3166-1 alpha-2), such as `{ DE = 3650 }`.
+    #[garde(custom(days_by_country))]
+    pub retention_days_in: BTreeMap<String, i64>,
     /// When the money of a confirmed order is captured.
     pub capture: CapturePolicy,
     /// How often due timers are looked for, in milliseconds.
@@ -94,11 +101,25 @@ impl ShopSettings {
         Span::from_secs(self.order_token_days * 24 * 3600)
     }
 
+    /// How long the personal data of an order to a country must be kept after it was placed.
+    #[must_use]
+    pub fn retention(&self, country: &str) -> Span {
+        let days = self.retention_days_in.get(country).copied().unwrap_or(self.retention_days);
+        Span::from_secs(days * 24 * 3600)
+    }
+
     /// How long an agreed price holds.
     #[must_use]
     pub const fn agreed_price_lifetime(&self) -> Span {
         Span::from_secs(self.agreed_price_days * 24 * 3600)
     }
+}
+
+fn days_by_country(all: &BTreeMap<String, i64>, (): &()) -> garde::Result {
+    let is_code =
+        |code: &String| code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    holds(all.keys().all(is_code), || "must have country codes of two capital letters")?;
+    holds(all.values().all(|days| (0..=36_500).contains(days)), || "must be from 0 to 36500 days")
 }
 
 fn minor_units(currency: &Currency, (): &()) -> garde::Result {
@@ -119,6 +140,8 @@ impl Default for ShopSettings {
             order_token_days: 180,
             agreed_price_days: 30,
             guest_cart_lines: 200,
+            retention_days: 0,
+            retention_days_in: BTreeMap::new(),
             capture: CapturePolicy::default(),
             timer_poll_ms: 1_000,
             projection_pause_ms: 50,

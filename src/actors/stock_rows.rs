@@ -3,8 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::engine::fold::Folded;
-use super::engine::projections::{Happened, LiveList, Projection};
+use super::engine::projections::{Happened, Keyed, LiveList, Projection};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::Sku;
 use crate::domain::stock::{Level, Location, Stock};
@@ -26,7 +25,7 @@ impl Projection for StockRows {
         Some((Row::table(), entity.key()))
     }
 
-    fn rows(&self, entity: &EntityId, folded: &Folded<Stock>, batch: &mut Batch) {
+    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, Stock>, batch: &mut Batch) {
         for row in stock_rows(entity, &folded.state, folded.seq, folded.at) {
             batch.put(row);
         }
@@ -69,7 +68,7 @@ impl LiveList for StockRows {
     type Facets = ();
     type Happened = Happened;
 
-    fn shown(&self, entity: &EntityId, folded: &Folded<Stock>) -> Option<SkuLevels> {
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, Stock>) -> Option<SkuLevels> {
         let sku = entity.key().parse().ok()?;
         let rows = stock_rows(entity, &folded.state, folded.seq, folded.at);
         Some(SkuLevels { sku, rows, beside: OnceLock::new() })

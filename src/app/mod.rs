@@ -7,6 +7,7 @@
 
 mod assembly;
 mod cluster;
+mod erasures;
 mod jobs;
 mod search_index;
 
@@ -185,6 +186,7 @@ impl App {
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
         let index = tokio::spawn(search_index::fill(store.clone(), stop.clone()));
+        tokio::spawn(erasures::go_on(node.clone(), store.clone(), stop.clone()));
         let app = Self { node, store, server, jobs, index, stop, webhook_url, leave_after };
         let own = cluster::address(config, app.server.addr()).await;
         app.node.join(&own).await;

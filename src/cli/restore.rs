@@ -1,11 +1,13 @@
 //! `kontor restore`: copies a backup into an empty data folder. The backup is checked before the
 //! copy and verified after it.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
+use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
@@ -15,6 +17,9 @@ use serde_json::json;
 #[command(after_help = "\
 The folder must be empty or not exist: an existing store is never overwritten. The backup is checked
 before it is copied, and the restored store is verified afterwards.
+
+A backup does not contain the master key, without which nobody can read the names and addresses in it:
+it is taken from --master-key.
 
 Orders placed after the backup are not in it: compare with the payment provider before you start a
 server (kontor verify --sandbox-psp URL).
@@ -30,15 +35,39 @@ pub struct Args {
     /// The data folder; it must be empty or not exist
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// The file with the master key of the store (`master.key` of its data folder); by default
+    /// `master.key` beside the backup
+    #[arg(long, value_name = "FILE")]
+    pub master_key: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Copies the master key into the restored folder.
+fn bring_master_key(args: &Args) -> Result<(), String> {
+    let beside = || args.from.with_file_name(master::MASTER_KEY_FILE);
+    let file = args.master_key.clone().unwrap_or_else(beside);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => {
+            let of_file = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
+            MasterKeys::parse(&text).map_err(|rule| of_file(&rule))?;
+            master::write(&args.data, &text).map_err(|error| of_file(&error))
+        }
+        // A shop without orders has nothing to open; any other is refused when it is opened.
+        Err(error) if error.kind() == ErrorKind::NotFound && args.master_key.is_none() => Ok(()),
+        Err(error) => Err(format!("{}: {error}", file.display())),
+    }
 }
 
 /// Restores a backup and verifies the restored store.
 pub async fn run(args: Args) -> ExitCode {
     if let Err(error) = restore(&args.from, &args.data).await {
         stderr::line(format_args!("error: the restore failed: {}", chain(&error)));
+        return ExitCode::FAILURE;
+    }
+    if let Err(why) = bring_master_key(&args) {
+        stderr::line(format_args!("error: the backup was restored, but not its master key: {why}"));
         return ExitCode::FAILURE;
     }
     // The backup may have been made by an older version: its tables are migrated.

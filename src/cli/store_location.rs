@@ -72,7 +72,11 @@ impl StorePlace {
     /// [`OpenError`].
     pub async fn open(&self) -> Result<Store, OpenError> {
         match self {
-            Self::Database(url) => Store::connect_beside(url).await,
+            Self::Database(url) => {
+                // The flags name the store; the master key is a setting only.
+                let master = configuration().map(|config| config.store.master_key);
+                Store::connect_beside_with(url, master.unwrap_or_default()).await
+            }
             Self::Folder(dir) => Store::open_beside(dir).await,
         }
     }

@@ -118,11 +118,6 @@ async fn rows(store: &Store) -> Result<Finding, Error> {
         let advice = "start the server, and look in its log for `rows of a projection are refused` and \
                       `rows fall behind`";
         Finding::warn("rows", message, advice)
-    } else if store.searches_lack_index().await? {
-        let message = "orders are searched without an index: the database has no pg_trgm";
-        let advice = "as a superuser or the owner of the database: CREATE EXTENSION pg_trgm; CREATE \
-                      INDEX order_search_text ON order_search USING gin (text gin_trgm_ops)";
-        Finding::warn("rows", message, advice)
     } else {
         Finding::ok("rows", message)
     })

@@ -8,10 +8,10 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::Address;
 use super::entity;
 use super::id::{CartId, OrderId, Sku};
 use super::money::{Currency, UnitPrice};
+use super::sealed::{NewKey, Sealed, SealedAddress};
 use super::time::{Span, Timestamp};
 
 /// The most lines in a cart.
@@ -74,16 +74,16 @@ pub struct NewLine {
 pub struct Details {
     /// The buyer's email address.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
-    pub email: Option<Option<String>>,
+    pub email: Option<Option<Sealed<String>>>,
     /// The buyer's own reference.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
-    pub reference: Option<Option<String>>,
+    pub reference: Option<Option<Sealed<String>>>,
     /// The shipping address.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
-    pub shipping_address: Option<Option<Address>>,
+    pub shipping_address: Option<Option<SealedAddress>>,
     /// The billing address; the shipping address if there is none.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
-    pub billing_address: Option<Option<Address>>,
+    pub billing_address: Option<Option<SealedAddress>>,
     /// The id of a delivery option.
     #[serde(skip_serializing_if = "Option::is_none", with = "double_option")]
     pub delivery_option: Option<Option<String>>,
@@ -145,25 +145,25 @@ impl Cart {
 
     /// The buyer's email address.
     #[must_use]
-    pub fn email(&self) -> Option<&str> {
-        self.details.email.as_ref()?.as_deref()
+    pub fn email(&self) -> Option<&Sealed<String>> {
+        self.details.email.as_ref()?.as_ref()
     }
 
     /// The buyer's own reference.
     #[must_use]
-    pub fn reference(&self) -> Option<&str> {
-        self.details.reference.as_ref()?.as_deref()
+    pub fn reference(&self) -> Option<&Sealed<String>> {
+        self.details.reference.as_ref()?.as_ref()
     }
 
     /// The shipping address.
     #[must_use]
-    pub fn shipping_address(&self) -> Option<&Address> {
+    pub fn shipping_address(&self) -> Option<&SealedAddress> {
         self.details.shipping_address.as_ref()?.as_ref()
     }
 
     /// The billing address.
     #[must_use]
-    pub fn billing_address(&self) -> Option<&Address> {
+    pub fn billing_address(&self) -> Option<&SealedAddress> {
         self.details.billing_address.as_ref()?.as_ref()
     }
 
@@ -301,6 +301,9 @@ pub enum Command {
         /// The most lines that its caller may put into a cart, at most [`LINES_MAX`].
         #[serde(default = "lines_max")]
         lines_max: usize,
+        /// The key with which the details are sealed, if one of them is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Box<NewKey>>,
     },
     /// Creates it with the contents of a cart whose order was given up.
     Replace {
@@ -341,7 +344,12 @@ pub enum Command {
     Update {
         /// The changes.
         details: Box<Details>,
+        /// The key with which they are sealed, if one of them is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Box<NewKey>>,
     },
+    /// Clears the buyer's personal data, whose keys are destroyed.
+    Erase,
     /// Spends the cart on an order, even if it has expired.
     Spend {
         /// The order.
@@ -379,6 +387,8 @@ pub enum Event {
     Updated { details: Box<Details> },
     /// The cart was spent on an order.
     Spent { order: OrderId },
+    /// The buyer's personal data were erased: their keys are destroyed.
+    PersonalDataErased {},
 }
 
 impl entity::Event for Event {
@@ -422,7 +432,7 @@ pub struct FullLine {
 
 impl entity::Noun for Cart {
     const PREFIX: &'static str = "cart";
-    const STATE_VERSION: u32 = 1;
+    const STATE_VERSION: u32 = 2;
 
     type Command = Command;
     type Event = Event;
@@ -435,12 +445,16 @@ impl entity::Noun for Cart {
 
     fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
         match command {
-            Command::Create { currency, details, lines, lines_max } => {
+            Command::Create { currency, details, lines, lines_max, .. } => {
                 Ok(vec![self.created(*currency, details, (lines, *lines_max))?])
             }
             Command::Replace { order, currency, details, lines } => {
                 let created = self.created(*currency, details, (lines, LINES_MAX))?;
                 Ok(vec![created, Event::Replaced { order: *order }])
+            }
+            Command::Erase => {
+                let there = self.currency.is_some() && self.has_personal_data();
+                Ok(there.then_some(Event::PersonalDataErased {}).into_iter().collect())
             }
             Command::Spend { order } if self.spent_on == Some(*order) => Ok(Vec::new()),
             Command::Spend { order } if self.currency.is_some() && self.spent_on.is_none() => {
@@ -484,7 +498,18 @@ impl entity::Noun for Cart {
                 mine.delivery_option = delivery_option.or(mine.delivery_option.take());
             }
             Event::Spent { order } => self.spent_on = Some(*order),
+            Event::PersonalDataErased {} => {
+                let delivery_option = self.details.delivery_option.take();
+                self.details = Details { delivery_option, ..Details::default() };
+            }
             Event::Replaced { .. } => {}
+        }
+    }
+
+    fn new_key(command: &Command) -> Option<&NewKey> {
+        match command {
+            Command::Create { key, .. } | Command::Update { key, .. } => key.as_deref(),
+            _ => None,
         }
     }
 
@@ -498,6 +523,13 @@ impl entity::Noun for Cart {
 }
 
 impl Cart {
+    fn has_personal_data(&self) -> bool {
+        self.email().is_some()
+            || self.reference().is_some()
+            || self.shipping_address().is_some()
+            || self.billing_address().is_some()
+    }
+
     fn created(
         &self,
         currency: Currency,
@@ -536,11 +568,14 @@ impl Cart {
                 self.line(*line)?;
                 Ok(vec![Event::LineRemoved { line: *line }])
             }
-            Command::Update { details } if **details == Details::default() => Ok(Vec::new()),
-            Command::Update { details } => Ok(vec![Event::Updated { details: details.clone() }]),
-            Command::Create { .. } | Command::Replace { .. } | Command::Spend { .. } => {
-                Ok(Vec::new())
+            Command::Update { details, .. } if **details == Details::default() => Ok(Vec::new()),
+            Command::Update { details, .. } => {
+                Ok(vec![Event::Updated { details: details.clone() }])
             }
+            Command::Create { .. }
+            | Command::Replace { .. }
+            | Command::Erase
+            | Command::Spend { .. } => Ok(Vec::new()),
         }
     }
 }

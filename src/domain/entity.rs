@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strum::VariantNames;
 
+use super::sealed::NewKey;
 use super::time::Timestamp;
 
 /// The id of an entity in the journal: its noun's prefix, `_` and its entity key. A cart and an
@@ -158,6 +159,12 @@ pub trait Noun:
         command: &Self::Command,
         now: Timestamp,
     ) -> Result<Vec<Self::Event>, Self::Rejection>;
+
+    /// The key with which a command's personal values are sealed: it is stored in the transaction of
+    /// the command's events.
+    fn new_key(_command: &Self::Command) -> Option<&NewKey> {
+        None
+    }
 
     /// Applies an event to the state. It cannot fail, because the event has already happened.
     fn evolve(&mut self, event: &Self::Event, at: Timestamp);

@@ -19,6 +19,7 @@ pub mod plain_text;
 pub mod postal_code;
 pub mod pricing;
 pub mod product;
+pub mod sealed;
 pub mod search_text;
 pub mod stock;
 pub mod time;

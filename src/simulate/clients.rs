@@ -13,20 +13,24 @@ use super::check;
 use super::fleet::Fleet;
 use super::plan::{Net, PlannedBuyer};
 use super::world::World;
+use crate::actors::buyer_data::NewBuyerData;
 use crate::actors::engine::host::{self, View};
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::actors::flows::start_over::StartOverRefusal;
 use crate::actors::flows::webhook::WebhookRefusal;
 use crate::actors::node::Node;
 use crate::domain::address::Address;
-use crate::domain::cart::{self, Cart, Details, NewLine};
+use crate::domain::cart::{self, Cart, NewLine};
 use crate::domain::entity::{Cause, EntityId, Idempotency};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Order, PaymentMethod, Phase};
+use crate::domain::sealed::Sealed;
+use crate::store::Tables as _;
 use crate::store::journal::Journal as _;
 use crate::store::journal::memory::MemoryJournal as Journal;
 use crate::store::memory::MemoryStore;
+use crate::store::personal::LookupKeys;
 
 /// The pause of a client before it retries a request without an answer.
 const PAUSE: Duration = Duration::from_millis(1_500);
@@ -208,8 +212,9 @@ impl Clients {
         buyer: &PlannedBuyer,
     ) -> bool {
         let who = format!("buyer {me}");
+        let command = self.create(cart, buyer).await;
         let send = || {
-            let (fleet, command) = (fleet.clone(), create(buyer));
+            let (fleet, command) = (fleet.clone(), command.clone());
             let cause = cause("buyer", &format!("{me}-cart"));
             async move {
                 let ask = async |node: Arc<Node>| {
@@ -261,10 +266,11 @@ impl Clients {
         let attempt = self.lock().get(me).map_or(0, |known| known.attempt);
         let token = buyer.tokens[attempt];
         let wait = if buyer.patience > 1_000 { Duration::from_secs(10) } else { Duration::ZERO };
+        let sealed = self.card(token).await;
         let send = || {
-            let fleet = fleet.clone();
+            let (fleet, token) = (fleet.clone(), sealed.clone());
             async move {
-                let card = PaymentMethod { provider: NAME.to_owned(), token: token.to_owned() };
+                let card = PaymentMethod { provider: NAME.to_owned(), token };
                 let request = |method| Request {
                     cart,
                     method,
@@ -377,10 +383,11 @@ impl Clients {
         if self.insist(patience, send).await != Some(true) {
             return;
         }
+        let sealed = self.card("tok_ok").await;
         let send = || {
-            let fleet = fleet.clone();
+            let (fleet, token) = (fleet.clone(), sealed.clone());
             async move {
-                let card = PaymentMethod { provider: NAME.to_owned(), token: "tok_ok".to_owned() };
+                let card = PaymentMethod { provider: NAME.to_owned(), token };
                 let request = Request {
                     cart: next,
                     method: Some(card),
@@ -559,7 +566,8 @@ pub fn cause(by: &str, key: &str) -> Cause {
     Cause { by: by.to_owned(), idempotency, ..Cause::default() }
 }
 
-fn create(buyer: &PlannedBuyer) -> cart::Command {
+/// The personal data of all buyers.
+fn buyer_data() -> NewBuyerData {
     let address = Address {
         name: "Ada".into(),
         company: None,
@@ -571,23 +579,44 @@ fn create(buyer: &PlannedBuyer) -> cart::Command {
         country: "GB".into(),
         phone: None,
     };
-    let lines = buyer.lines.iter();
-    cart::Command::Create {
-        currency: Currency::GBP,
-        details: Box::new(Details {
-            email: Some(Some("ada@example.com".into())),
-            shipping_address: Some(Some(address)),
-            delivery_option: Some(Some("standard".into())),
-            ..Details::default()
-        }),
-        lines_max: cart::LINES_MAX,
-        lines: lines
-            .map(|(number, quantity)| NewLine {
-                sku: sku(*number),
-                quantity: *quantity,
-                agreed_price: None,
-                agreed_until: None,
-            })
-            .collect(),
+    NewBuyerData {
+        email: Some(Some("ada@example.com".into())),
+        shipping_address: Some(Some(address)),
+        delivery_option: Some(Some("standard".into())),
+        ..NewBuyerData::default()
+    }
+}
+
+impl Clients {
+    /// A payment token, sealed.
+    async fn card(&self, token: &str) -> Sealed<String> {
+        let sealed = self.tables.seal_payment_token(token, self.journal.now()).await;
+        sealed.unwrap_or_else(|_| unreachable!("the key is always there"))
+    }
+
+    /// The command that creates a buyer's cart. Its key is drawn from the cart's id, so that every run
+    /// of a seed seals alike.
+    async fn create(&self, cart: CartId, buyer: &PlannedBuyer) -> cart::Command {
+        let random: [u8; 8] = cart.0.as_bytes()[8..].try_into().unwrap_or_default();
+        let random = ([random[7]; 32], u64::from_be_bytes(random));
+        let lookups = self.tables.lookups().await;
+        let lookups = lookups.unwrap_or_else(|_| Arc::new(LookupKeys::new([8; 32])));
+        let people = self.tables.people();
+        let (entity, at) = (cart::entity_id(cart), self.journal.now());
+        let sealed = buyer_data().seal((people, &lookups), &entity, at, random);
+        let (details, key) = sealed.unwrap_or_default();
+        let line = |(number, quantity): &(usize, i64)| NewLine {
+            sku: sku(*number),
+            quantity: *quantity,
+            agreed_price: None,
+            agreed_until: None,
+        };
+        cart::Command::Create {
+            currency: Currency::GBP,
+            details,
+            key,
+            lines_max: cart::LINES_MAX,
+            lines: buyer.lines.iter().map(line).collect(),
+        }
     }
 }

@@ -58,13 +58,13 @@ impl FeedChecker {
         *head = changed.pos.max(*head);
         for order in changed.of::<OrderRows>() {
             let Some(last) = order.events.last().map(|event| event.seq) else { continue };
-            let told = orders.entry(order.shown.id.clone()).or_insert(order.after);
+            let told = orders.entry(order.shown.row.id.clone()).or_insert(order.after);
             let mut seqs = order.events.iter().map(|event| event.seq);
             let whole = (order.after + 1..=last).all(|seq| seqs.next() == Some(seq));
             if order.after > *told || !whole {
                 let what = format!(
                     "{name} sends {} from {} to {last}, before up to {told}",
-                    order.shown.id, order.after
+                    order.shown.row.id, order.after
                 );
                 world.violate("a live feed reports the events that it skips", what);
             }

@@ -8,6 +8,9 @@ use super::{Error, LIST_MAX, Store};
 use crate::domain::background_job::{Job, JobState, Schedule};
 use crate::domain::time::Timestamp;
 
+/// The field of a part of a file, in its associated data.
+const PART: &str = "part";
+
 crate::table_row! {
     Job in "job", key(id) {
         id, kind, payload, state, attempts, attempts_max, key, asked_by, created_at, due_at,
@@ -143,20 +146,22 @@ impl Store {
         Ok(removed)
     }
 
-    /// Adds a part to the file that an attempt of a job writes.
+    /// Adds a part to the file that an attempt of a job writes. It is stored sealed.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn add_job_part(&self, part: &JobPart<'_>) -> Result<(), Error> {
         let text = "INSERT INTO job_part (job, attempt, part, content) VALUES ($1, $2, $3, $4) \
                     ON CONFLICT (job, attempt, part) DO UPDATE SET content = excluded.content";
+        let key = self.lookups().await?.data_key(part.job);
+        let content = key.seal_bytes(PART, part.content.as_bytes()).unwrap_or_default();
         change!(
             self,
             sqlx::query(text)
                 .bind(part.job)
                 .bind(part.attempt)
                 .bind(part.number)
-                .bind(part.content)
+                .bind(content.as_str())
         )?;
         Ok(())
     }
@@ -174,7 +179,23 @@ impl Store {
         let text = "SELECT content FROM job_part WHERE job = $1 AND attempt = $2 AND part = $3";
         let found =
             fetch_all!(self.readers(), sqlx::query(text).bind(job).bind(attempt).bind(number))?;
-        Ok(found.first().map(|found| found.try_get(0)).transpose()?)
+        let Some(found) = found.first() else { return Ok(None) };
+        let sealed: String = found.try_get(0)?;
+        let content = self.lookups().await?.data_key(job).open_bytes(PART, &sealed);
+        let content = content.and_then(|content| String::from_utf8(content).ok());
+        let damaged = || Error::Row { table: "job_part", reason: "it cannot be opened".to_owned() };
+        content.map(Some).ok_or_else(damaged)
+    }
+
+    /// Removes the ended jobs of a kind, with their files.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn remove_ended_jobs(&self, kind: &str) -> Result<u64, Error> {
+        let text = "DELETE FROM job WHERE kind = $1 AND ended_at IS NOT NULL";
+        let removed = change!(self, sqlx::query(text).bind(kind))?;
+        self.remove_parts_without_job().await?;
+        Ok(removed)
     }
 
     /// Removes what other attempts of a job have written.

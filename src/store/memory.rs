@@ -11,11 +11,16 @@ use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
 use super::node::{self, NodeRow};
+use super::personal::erasure::Erasure;
+use super::personal::{
+    DataKey, Keys, LookupKeys, MasterKeys, PersonalField, PersonalKeys, SealingKey, StoredKey,
+};
 use super::projection::{DeadLetter, ProjectionBatch};
-use super::row::{Table, Value};
+use super::row::{Table, TableRow as _, Value};
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Tables, shard};
 use crate::domain::entity::EntityId;
+use crate::domain::sealed::{KeyId, NotSealed, Sealed};
 use crate::domain::time::{Span, Timestamp};
 
 /// A simulated network connection between a node and the store.
@@ -25,6 +30,9 @@ pub trait StoreLink: Send + Sync + 'static {
     async fn pass(&self);
 }
 
+/// The id of the key of payment tokens.
+const TOKEN_KEY: &str = "00000000000000tokens";
+
 /// A store in memory.
 #[derive(Clone)]
 pub struct MemoryStore {
@@ -33,6 +41,7 @@ pub struct MemoryStore {
     before: Option<Arc<dyn journal::Journal>>,
     link: Option<Arc<dyn StoreLink>>,
     rows: Arc<Mutex<Rows>>,
+    people: PersonalKeys,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +53,12 @@ struct Rows {
     settings: BTreeMap<String, String>,
     nodes: BTreeMap<String, node::Row>,
     pins: BTreeMap<u16, String>,
+    /// Keys that belong to no command.
+    keys: BTreeMap<String, StoredKey>,
+    /// The ids of the keys that were destroyed.
+    destroyed: BTreeSet<String>,
+    /// The erasures, and whether they are done.
+    erasures: Vec<(Erasure, bool)>,
     /// The last id that was given to a dead letter or a webhook.
     last_id: i64,
     fails: u32,
@@ -53,7 +68,21 @@ impl MemoryStore {
     /// A store of this journal, with all other tables empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        Self { journal, before: None, link: None, rows: Arc::default() }
+        let people = PersonalKeys::new(Some(MasterKeys::one([7; 32])));
+        let store = Self { journal, before: None, link: None, rows: Arc::default(), people };
+        let key = DataKey::new([6; 32], "payment_tokens");
+        if let Ok(master) = store.people.master() {
+            let id = TOKEN_KEY.to_owned();
+            let wrapped = master.wrap(&key);
+            let stored = StoredKey {
+                id: id.clone(),
+                entity: key.entity().to_owned(),
+                subject: None,
+                wrapped,
+            };
+            store.locked().keys.insert(id, stored);
+        }
+        store
     }
 
     /// The same store, used through `before`, a wrapper of its journal, and `link`, a connection;
@@ -151,6 +180,80 @@ impl Tables for MemoryStore {
     ) -> Result<Option<FoundRow>, Error> {
         drop(self.rows().await?);
         Ok(self.journal.find_row(table, key))
+    }
+
+    fn people(&self) -> &PersonalKeys {
+        &self.people
+    }
+
+    async fn lookups(&self) -> Result<Arc<LookupKeys>, Error> {
+        Ok(Arc::new(LookupKeys::new([8; 32])))
+    }
+
+    /// Seals it with a key that all tokens share.
+    async fn seal_payment_token(&self, token: &str, _: Timestamp) -> Result<Sealed<String>, Error> {
+        let key = DataKey::new([6; 32], "payment_tokens");
+        let id = TOKEN_KEY.parse().map_err(|error: NotSealed| Error::Refused(error.to_string()))?;
+        Ok(SealingKey { id, key }.seal(PersonalField::PaymentToken, token))
+    }
+
+    async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {
+        let rows = self.rows().await?;
+        let found = self.journal.rows_behind(StoredKey::table(), None, u32::MAX);
+        let all: Vec<StoredKey> = found.iter().map(StoredKey::decode).collect::<Result<_, _>>()?;
+        let of = |key: &&StoredKey| key.subject.as_deref() == Some(subject);
+        let theirs: BTreeSet<&str> = all.iter().filter(of).map(|key| &*key.entity).collect();
+        let of = |key: &&StoredKey| {
+            let nobodys = key.subject.is_none() && theirs.contains(&*key.entity);
+            (of(key) || nobodys) && !rows.destroyed.contains(&key.id)
+        };
+        Ok(all.iter().filter(of).cloned().collect())
+    }
+
+    async fn orders_of_subject(&self, _: &str) -> Result<BTreeSet<EntityId>, Error> {
+        self.rows().await.map(|_| BTreeSet::new())
+    }
+
+    async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error> {
+        let mut rows = self.rows().await?;
+        rows.destroyed.extend(keys.iter().map(|key| key.id.clone()));
+        if !rows.erasures.iter().any(|(there, _)| there == erasure) {
+            rows.erasures.push((erasure.clone(), false));
+        }
+        let ids: Vec<KeyId> = keys.iter().filter_map(|key| key.id.parse().ok()).collect();
+        self.people.forget(&ids);
+        Ok(())
+    }
+
+    async fn end_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
+        let mut rows = self.rows().await?;
+        let one = rows.erasures.iter_mut().find(|(there, _)| there == erasure);
+        one.into_iter().for_each(|(_, done)| *done = true);
+        Ok(())
+    }
+
+    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
+        let rows = self.rows().await?;
+        let open = rows.erasures.iter().filter(|(_, done)| !done);
+        Ok(open.map(|(erasure, _)| erasure.clone()).collect())
+    }
+
+    async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error> {
+        let lookups = self.lookups().await?;
+        let read = |ids: Vec<KeyId>| async move {
+            let mut all = Vec::new();
+            let rows = self.rows().await?;
+            for id in &ids {
+                let key = [Value::text(id.as_str())];
+                if let Some(row) = self.journal.find_row(StoredKey::table(), &key) {
+                    let key = StoredKey::decode(&row)?;
+                    all.extend(Some(key).filter(|key| !rows.destroyed.contains(&key.id)));
+                }
+                all.extend(rows.keys.get(id.as_str()).cloned());
+            }
+            Ok(all)
+        };
+        self.people.keys(ids, lookups, read).await
     }
 
     async fn rows_behind(

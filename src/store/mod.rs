@@ -28,6 +28,7 @@ mod open;
 mod open_error;
 pub mod order;
 pub mod order_search;
+pub mod personal;
 pub mod postgres;
 pub mod product;
 pub mod projection;
@@ -92,6 +93,10 @@ pub struct Options {
     /// The number of connections for writes to PostgreSQL, 1 to 64.
     #[garde(custom(within(1..=64)))]
     pub write_connections: u32,
+    /// The master key of personal data, 64 hexadecimal digits; empty for the file `master.key` in
+    /// the data folder.
+    #[garde(custom(is_master_key))]
+    pub master_key: personal::MasterKeyText,
     /// The limits of the lanes.
     #[garde(dive)]
     pub lane: journal::lane::Options,
@@ -102,6 +107,13 @@ fn postgres(url: &DatabaseUrl, (): &()) -> garde::Result {
         url.is_empty() || url.is_postgres(),
         || "must be empty, or a URL such as postgres://user:password@host:5432/database",
     )
+}
+
+fn is_master_key(text: &personal::MasterKeyText, (): &()) -> garde::Result {
+    match text.read() {
+        Err(rule) if !text.is_empty() => Err(garde::Error::new(rule)),
+        _ => Ok(()),
+    }
 }
 
 fn not_alone(primary: &DatabaseUrl) -> impl Fn(&DatabaseUrl, &()) -> garde::Result {
@@ -120,6 +132,7 @@ impl Default for Options {
             lanes: 0,
             read_connections: 4,
             write_connections: 8,
+            master_key: personal::MasterKeyText::default(),
             lane: journal::lane::Options::default(),
         }
     }
@@ -208,6 +221,7 @@ impl Error {
 #[derive(Clone)]
 pub struct Store {
     backend: Backend,
+    people: personal::PersonalKeys,
 }
 
 /// The database of an open store.
@@ -218,12 +232,12 @@ enum Backend {
 }
 
 impl Store {
-    fn sqlite(folder: Folder) -> Self {
-        Self { backend: Backend::Sqlite(folder) }
+    fn sqlite(folder: Folder, people: personal::PersonalKeys) -> Self {
+        Self { backend: Backend::Sqlite(folder), people }
     }
 
-    fn postgres(database: Database) -> Self {
-        Self { backend: Backend::Postgres(database) }
+    fn postgres(database: Database, people: personal::PersonalKeys) -> Self {
+        Self { backend: Backend::Postgres(database), people }
     }
 
     /// Whether the store is in PostgreSQL, where other nodes may use it too.

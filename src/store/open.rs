@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{Folder, WriteConnection, create_private, sync_dir};
 use super::open_error::{DATABASE, OpenError};
+use super::personal::{MasterKeys, PersonalKeys, master};
 use super::{Options, Store, migrations, startup_checks};
 
 pub(super) const LOCK: &str = "kontor.lock";
@@ -39,10 +40,17 @@ impl Store {
         let connect = writer_options(dir);
         let mut connection = connect.connect().await.map_err(|error| opening(&file, error))?;
         startup_checks::kind(&mut connection, &file).await?;
-        refuse_newer(&mut connection).await?;
+        let found = refuse_newer(&mut connection).await?;
+        refuse_clear(&mut connection, found).await?;
         migrate(&mut connection).await?;
         startup_checks::end(&mut connection, &file).await?;
-        Ok(assemble(dir, options, connection, Some(lock)))
+        let master = if options.master_key.is_empty() {
+            refuse_without_key(&mut connection, dir).await?;
+            master::read_or_make(dir).map_err(|source| master_key(dir, source))?
+        } else {
+            of_settings(dir, options)?
+        };
+        Ok(assemble(dir, options, connection, (Some(lock), Some(master))))
     }
 
     /// As [`Store::open`], but never creates a store.
@@ -104,9 +112,12 @@ impl Store {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
             })?;
+            refuse_clear(&mut connection, found).await?;
             migrate(&mut connection).await?;
         }
-        Ok(assemble(dir, &Options { read_connections: 2, ..Options::default() }, connection, None))
+        let options = Options { read_connections: 2, ..Options::default() };
+        let master = master::read(dir).map_err(|source| master_key(dir, source))?;
+        Ok(assemble(dir, &options, connection, (None, master)))
     }
 }
 
@@ -132,6 +143,48 @@ async fn make(dir: &Path, file: &Path) -> Result<(), OpenError> {
     named.map_err(|source| OpenError::Io { path: file.to_owned(), source })
 }
 
+/// Refuses a store with keys that are sealed with a master key that the folder does not have.
+async fn refuse_without_key(
+    connection: &mut SqliteConnection,
+    dir: &Path,
+) -> Result<(), OpenError> {
+    if master::path_in(dir).exists() {
+        return Ok(());
+    }
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM personal_key LIMIT 1)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| OpenError::Corrupt(error.to_string()))?;
+    if keys == 0 { Ok(()) } else { Err(OpenError::NoMasterKey(master::path_in(dir))) }
+}
+
+fn master_key(dir: &Path, source: io::Error) -> OpenError {
+    OpenError::Io { path: master::path_in(dir), source }
+}
+
+/// The master key of the settings; and the one in the folder, if there is one, so that what it has
+/// sealed can be opened.
+fn of_settings(dir: &Path, options: &Options) -> Result<MasterKeys, OpenError> {
+    let keys = options.master_key.read().map_err(|rule| master_key(dir, io::Error::other(rule)))?;
+    let known = master::read(dir).map_err(|source| master_key(dir, source))?;
+    Ok(known.map_or_else(|| keys.clone(), |known| keys.and(&known)))
+}
+
+/// The first version whose events hold no personal data in clear.
+pub(super) const SEALED_SINCE: i64 = 21;
+
+/// Refuses a store with events of a version that did not seal personal data.
+async fn refuse_clear(connection: &mut SqliteConnection, found: i64) -> Result<(), OpenError> {
+    if !(1..SEALED_SINCE).contains(&found) {
+        return Ok(());
+    }
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| OpenError::Corrupt(error.to_string()))?;
+    if events == 0 { Ok(()) } else { Err(OpenError::Clear) }
+}
+
 /// The version of the newest migration that this program has.
 fn known() -> i64 {
     migrations::newest(&migrations::SQLITE)
@@ -141,11 +194,12 @@ fn assemble(
     dir: &Path,
     options: &Options,
     connection: SqliteConnection,
-    lock: Option<File>,
+    (lock, master): (Option<File>, Option<MasterKeys>),
 ) -> Store {
     let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
     let writer = WriteConnection::new(writer_options(dir), connection);
-    Store::sqlite(Folder::new(dir.to_owned(), readers, writer, lock))
+    let folder = Folder::new(dir.to_owned(), readers, writer, lock);
+    Store::sqlite(folder, PersonalKeys::new(master))
 }
 
 /// A pool of connections to the file. A local connection cannot break, so it does not expire, and

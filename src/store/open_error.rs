@@ -47,6 +47,18 @@ pub enum OpenError {
         /// The newest migration that this program has.
         known: i64,
     },
+    /// The master key of the store is missing.
+    #[error(
+        "the personal data of this store are sealed with a master key that is not here: copy the file \
+         master.key of the folder that it comes from to {}, or set store.master_key", .0.display()
+    )]
+    NoMasterKey(PathBuf),
+    /// The store has events of a version that kept personal data in clear.
+    #[error(
+        "the store was written by a version that kept names, addresses and payment tokens in clear in its \
+         journal, which cannot be changed; start a new store, and keep this one only as long as you must"
+    )]
+    Clear,
     /// There is no store at this path.
     #[error("there is no store in {}; start one with kontor serve --data, or check the path", .0.display())]
     Missing(PathBuf),

@@ -9,9 +9,8 @@ use super::both::{Builder, Dialect, Readers, fetch_all};
 use super::found::FoundRow;
 use super::row::{self, TableRow as _, Value};
 use super::{Error, LIST_MAX, Store, order_search, projection};
-use crate::domain::case_folding::fold_case;
-use crate::domain::search_text::Search;
 use crate::domain::time::Timestamp;
+use crate::store::personal::CodedSearch;
 
 /// The number of orders, in the order of the list, that a search reads without an index: what is
 /// found often is found among them, and the rest is rare enough to be sorted.
@@ -31,11 +30,11 @@ crate::table_row! {
         pub payment_status: String,
         /// The fulfillment status.
         pub fulfillment_status: String,
-        /// The buyer's email address.
+        /// The buyer's email address, sealed.
         pub email: String,
-        /// The case-folded email address, for searches.
-        pub email_folded: String,
-        /// The name in the billing address, else in the shipping address.
+        /// The keyed hash of the email address; empty once it is erased.
+        pub email_hash: String,
+        /// The name in the billing address, else in the shipping address, sealed.
         pub buyer_name: String,
         /// The country of delivery, ISO 3166-1 alpha-2.
         pub country: Option<String>,
@@ -51,8 +50,10 @@ crate::table_row! {
         pub line_count: i64,
         /// The number of units.
         pub item_count: i64,
-        /// The buyer's own reference.
+        /// The buyer's own reference, sealed.
         pub reference: Option<String>,
+        /// The keyed hash of the reference; `None` once it is erased.
+        pub reference_hash: Option<String>,
         /// The current step of its saga, while the saga is unfinished.
         pub saga_step: Option<String>,
         /// Why its saga is stuck.
@@ -114,14 +115,14 @@ pub struct Filter {
     pub payment_status: Vec<String>,
     /// Only orders with these fulfillment statuses.
     pub fulfillment_status: Vec<String>,
-    /// Only orders with these email addresses, in upper or lower case.
-    pub email: Vec<String>,
+    /// Only orders with email addresses of these keyed hashes.
+    pub email_hash: Vec<String>,
     /// Only the orders with these order numbers.
     pub number: Vec<i64>,
-    /// Only orders with these references of their buyers.
-    pub reference: Vec<String>,
+    /// Only orders with references of these keyed hashes.
+    pub reference_hash: Vec<String>,
     /// Only orders whose texts have all words of this search.
-    pub search: Option<Search>,
+    pub search: Option<CodedSearch>,
     /// Only orders placed at this time or later.
     pub placed_from: Option<Timestamp>,
     /// Only orders placed before this time.
@@ -186,15 +187,16 @@ impl Way {
     /// The way of a filter, and the values for each of which a list is read, to be merged.
     fn of(filter: &Filter) -> (Self, BTreeSet<String>) {
         let sort = filter.sort;
-        let few =
-            [("id", &filter.id), ("email_folded", &filter.email), ("reference", &filter.reference)];
+        let few = [
+            ("id", &filter.id),
+            ("email_hash", &filter.email_hash),
+            ("reference_hash", &filter.reference_hash),
+        ];
         if !filter.number.is_empty() && filter.id.is_empty() {
             return (Self { finder: Finder::Column("number"), by: By::Sort }, BTreeSet::new());
         }
         if let Some((column, values)) = few.into_iter().find(|(_, values)| !values.is_empty()) {
-            let email = column == "email_folded";
-            let value = |value: &String| if email { fold_case(value) } else { value.clone() };
-            return (Self::column(column, sort), values.iter().map(value).collect());
+            return (Self::column(column, sort), values.iter().cloned().collect());
         }
         if sort.by_update() || filter.updated_from.is_some() {
             let sorted = sort.by_update() && !filter.unfinished;
@@ -275,7 +277,7 @@ pub(in crate::store) async fn list(from: Readers<'_>, filter: &Filter) -> Result
 async fn find(
     from: Readers<'_>,
     filter: &Filter,
-    search: &Search,
+    search: &CodedSearch,
 ) -> Result<Vec<FoundRow>, sqlx::Error> {
     let found = among_first(filter, search, from.dialect()).fetch_all(from).await?;
     if found.len() >= filter.limit.min(LIST_MAX) as usize {
@@ -285,7 +287,7 @@ async fn find(
 }
 
 /// The statement of a search among the first orders of a list.
-fn among_first(filter: &Filter, search: &Search, dialect: Dialect) -> Builder {
+fn among_first(filter: &Filter, search: &CodedSearch, dialect: Dialect) -> Builder {
     let mut query = select(&Filter { limit: FIRST, ..filter.clone() }, dialect);
     let exists = ") AS first WHERE EXISTS (SELECT 1 FROM order_search AS s WHERE s.id = first.id";
     query.enclose("SELECT * FROM (", exists);
@@ -296,7 +298,7 @@ fn among_first(filter: &Filter, search: &Search, dialect: Dialect) -> Builder {
 }
 
 /// The statement of a search by the index.
-fn by_index(filter: &Filter, search: &Search, dialect: Dialect) -> Builder {
+fn by_index(filter: &Filter, search: &CodedSearch, dialect: Dialect) -> Builder {
     let mut query = Builder::new(dialect, &Row::table().select());
     query.push(" WHERE id IN (");
     order_search::push_ids(&mut query, search);
@@ -348,14 +350,13 @@ fn push_order(query: &mut Builder, by: By, filter: &Filter) {
 /// Adds the conditions of a filter, except its search. The column that finds the rows gets `value`,
 /// or all values of the filter.
 fn push_conditions(query: &mut Builder, filter: &Filter, way: Way, value: Option<&String>) {
-    let email: Vec<String> = filter.email.iter().map(|email| fold_case(email)).collect();
     let texts = [
         ("id", &filter.id),
         ("status", &filter.status),
         ("payment_status", &filter.payment_status),
         ("fulfillment_status", &filter.fulfillment_status),
-        ("email_folded", &email),
-        ("reference", &filter.reference),
+        ("email_hash", &filter.email_hash),
+        ("reference_hash", &filter.reference_hash),
     ];
     for (column, values) in texts {
         let finds = way.finder == Finder::Column(column);
@@ -409,7 +410,9 @@ mod tests {
     use sqlx::{AssertSqlSafe, Row as _};
 
     use super::*;
+    use crate::domain::search_text::Search;
     use crate::store::Options;
+    use crate::store::personal::LookupKeys;
 
     /// SQLite's query plan: a line for each index or table that is read, and for each sort.
     async fn plan(store: &Store, query: Builder) -> Vec<String> {
@@ -441,18 +444,21 @@ mod tests {
                     Filter { status: two.clone(), placed_from: moment, ..all.clone() },
                     "order_by_status",
                 ),
-                (Filter { email: text("e"), ..all.clone() }, "order_by_email"),
-                (Filter { email: text("e"), status: two.clone(), ..all.clone() }, "order_by_email"),
-                (Filter { reference: text("r"), ..all.clone() }, "order_by_reference"),
+                (Filter { email_hash: text("e"), ..all.clone() }, "order_by_email"),
                 (
-                    Filter { reference: text("r"), status: status.clone(), ..all.clone() },
+                    Filter { email_hash: text("e"), status: two.clone(), ..all.clone() },
+                    "order_by_email",
+                ),
+                (Filter { reference_hash: text("r"), ..all.clone() }, "order_by_reference"),
+                (
+                    Filter { reference_hash: text("r"), status: status.clone(), ..all.clone() },
                     "order_by_reference",
                 ),
                 (Filter { unfinished: true, ..all.clone() }, "order_unfinished"),
                 (Filter { id: text("i"), ..all.clone() }, "sqlite_autoindex_order_row_1"),
                 (Filter { id: two.clone(), ..all.clone() }, "sqlite_autoindex_order_row_1"),
-                (Filter { email: two.clone(), ..all.clone() }, "order_by_email"),
-                (Filter { reference: two.clone(), ..all.clone() }, "order_by_reference"),
+                (Filter { email_hash: two.clone(), ..all.clone() }, "order_by_email"),
+                (Filter { reference_hash: two.clone(), ..all.clone() }, "order_by_reference"),
                 (Filter { sort: Sort::OldestPlaced, ..all.clone() }, "order_by_time"),
                 (
                     Filter { sort: Sort::OldestPlaced, status: two.clone(), ..all.clone() },
@@ -486,14 +492,14 @@ mod tests {
                     "order_by_update",
                 ),
                 (
-                    Filter { sort: Sort::LastUpdated, email: text("e"), ..all.clone() },
+                    Filter { sort: Sort::LastUpdated, email_hash: text("e"), ..all.clone() },
                     "order_by_email",
                 ),
             ] {
                 let steps = plan(&store, select(&filter, Dialect::Sqlite)).await;
                 assert!(steps[0].contains(&format!("INDEX {index}")), "{filter:?}: {steps:?}");
             }
-            let search = Search::of("ada 7").unwrap();
+            let search = LookupKeys::new([1; 32]).search(&Search::of("ada 7").unwrap());
             let filter = Filter { placed_from: moment, status: two.clone(), ..all.clone() };
             for filter in [all.clone(), filter] {
                 let steps = plan(&store, by_index(&filter, &search, Dialect::Sqlite));

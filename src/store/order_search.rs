@@ -1,4 +1,4 @@
-//! The texts by which orders are found, and the conditions of a search. The projection of orders
+//! The codes of the words by which orders are found, and the conditions of a search. The projection of orders
 //! writes a text only if it differs from the stored one. The lists are in `order`.
 //!
 //! SQLite's index is filled later ([`Store::index_order_texts`]), because that costs more than all
@@ -7,7 +7,7 @@
 
 use super::both::{Builder, Dialect, Writing, fetch_all};
 use super::{Backend, Error, Store};
-use crate::domain::search_text::{Search, trigrams};
+use crate::store::personal::CodedSearch;
 
 crate::table_row! {
     /// The text by which an order is found.
@@ -15,7 +15,7 @@ crate::table_row! {
     pub struct SearchRow in "order_search", key(id), if_changes(text) {
         /// The order.
         pub id: String,
-        /// What searches find in the order, as `domain::search_text` makes it.
+        /// The codes of what searches find in the order, as `personal::lookup` makes them.
         pub text: String,
         /// The seq of the order's last event when the text was last written.
         pub version: i64,
@@ -54,21 +54,10 @@ impl Store {
         writing.commit().await?;
         Ok(numbers.len())
     }
-
-    /// Whether the index of the texts of orders is missing, so that a search may read all of them.
-    ///
-    /// # Errors
-    /// [`Error`] of the store.
-    pub async fn searches_lack_index(&self) -> Result<bool, Error> {
-        let Backend::Postgres(_) = &self.backend else { return Ok(false) };
-        let text = "SELECT 1::BIGINT FROM pg_indexes WHERE schemaname = current_schema() \
-                    AND indexname = 'order_search_text'";
-        Ok(fetch_all!(self.readers(), sqlx::query(text))?.is_empty())
-    }
 }
 
 /// Adds the statement of the ids of all orders that have all words of a search.
-pub(super) fn push_ids(query: &mut Builder, search: &Search) {
+pub(super) fn push_ids(query: &mut Builder, search: &CodedSearch) {
     if query.dialect() == Dialect::Sqlite {
         query.push(
             "SELECT s.id FROM order_search_index CROSS JOIN order_search AS s \
@@ -86,20 +75,24 @@ pub(super) fn push_ids(query: &mut Builder, search: &Search) {
     push_has(query, search);
 }
 
-/// The text for SQLite's index: all parts of three characters, each in quotation marks, without
-/// which they would have a meaning in its language. The index does not know whether the parts
-/// follow each other; [`push_has`] does.
-fn match_all(search: &Search) -> String {
+/// The text for SQLite's index: all codes, each in quotation marks. The index does not know whether
+/// the codes follow each other; [`push_has`] does.
+fn match_all(search: &CodedSearch) -> String {
     let way = |needles: &Vec<String>| {
-        let parts = needles.iter().flat_map(|needle| trigrams(needle));
-        let quoted = parts.map(|part| format!("\"{}\"", part.replace('"', "\"\"")));
+        let quoted =
+            needles.iter().flat_map(|needle| codes(needle)).map(|code| format!("\"{code}\""));
         format!("({})", quoted.collect::<Vec<_>>().join(" "))
     };
     search.ways().iter().map(way).collect::<Vec<_>>().join(" OR ")
 }
 
+/// The codes of a needle.
+fn codes(needle: &str) -> impl Iterator<Item = &str> {
+    needle.split(' ').filter(|code| !code.is_empty())
+}
+
 /// Adds the condition that the text of the row `s` has all words.
-pub(super) fn push_has(query: &mut Builder, search: &Search) {
+pub(super) fn push_has(query: &mut Builder, search: &CodedSearch) {
     for (at, needles) in search.ways().iter().enumerate() {
         query.push(if at == 0 { " AND ((TRUE" } else { ") OR (TRUE" });
         for needle in needles {
@@ -109,35 +102,34 @@ pub(super) fn push_has(query: &mut Builder, search: &Search) {
     query.push("))");
 }
 
-/// Adds the condition that the text of the row `s` contains a needle.
+/// Adds the condition that the codes of the row `s` contain a needle.
 fn push_contains(query: &mut Builder, needle: &str) {
     match query.dialect() {
         Dialect::Sqlite => {
             query.push(" AND instr(s.text, ").push_bind(needle.to_owned()).push(") > 0");
         }
-        // The index knows this operator alone.
+        // The index knows the first condition alone.
         Dialect::Postgres => {
-            query.push(" AND s.text LIKE ").push_bind(format!("%{}%", escaped(needle)));
+            query.push(" AND string_to_array(s.text, ' ') @> string_to_array(");
+            query.push_bind(codes(needle).collect::<Vec<_>>().join(" "));
+            query.push(", ' ') AND strpos(s.text, ").push_bind(needle.to_owned()).push(") > 0");
         }
     }
-}
-
-/// A text without the characters that have a meaning in a pattern of `LIKE`.
-fn escaped(text: &str) -> String {
-    let escape = |c| [matches!(c, '\\' | '%' | '_').then_some('\\'), Some(c)];
-    text.chars().flat_map(escape).flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::search_text::Search;
+    use crate::store::personal::LookupKeys;
 
     #[test]
-    fn what_has_a_meaning_for_an_index_is_searched_for_as_it_is() {
-        assert_eq!(escaped(r"50%_\a"), r"50\%\_\\a");
-        let search = Search::of(r#"a"b*"#).unwrap();
-        assert_eq!(match_all(&search), r#"("a""b" """b*")"#);
-        let search = Search::of("0815-471").unwrap();
-        assert!(match_all(&search).ends_with(r#""-47" "471") OR ("815" "154" "547" "471")"#));
+    fn the_index_is_asked_for_all_codes_of_one_way() {
+        let search = LookupKeys::new([1; 32]).search(&Search::of("0815-471").unwrap());
+        let asked = match_all(&search);
+        let ways: Vec<&str> = asked.split(" OR ").collect();
+        assert_eq!(ways.len(), 2, "{asked}");
+        let count = |way: &str| way.split(' ').count();
+        assert_eq!((count(ways[0]), count(ways[1])), (6, 4), "{asked}");
     }
 }

@@ -14,9 +14,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
 use super::journal::{self, Journal as _, Record};
+use super::personal::StoredKey;
 use super::postgres::pool::{BEGIN, Transaction};
 use super::row::ColumnKind::{self, Bytes, Flag, Number, Text};
-use super::row::Table;
+use super::row::{Table, TableRow as _, Value, list_behind};
 use super::{Backend, Error, Folder, Store};
 use crate::domain::entity::EntityId;
 
@@ -28,7 +29,7 @@ const PAGE: u32 = 1_000;
 const NOT_COPIED: [&str; 6] =
     ["projection", "dead_letter", "order_search", "order_search_todo", "node", "shard"];
 /// Tables that are copied by a function of their own.
-const OF_THE_JOURNAL: [&str; 3] = ["event", "timer", "snapshot"];
+const APART: [&str; 4] = ["event", "timer", "snapshot", "personal_key"];
 
 /// A table that is copied row by row: its name, and its columns in PostgreSQL.
 struct Copied {
@@ -65,7 +66,7 @@ async fn copied(
     let columns: Vec<(String, String)> = sqlx::query_as(columns).fetch_all(from).await?;
     let mut all: Vec<Copied> = Vec::new();
     for (name, column) in columns {
-        let apart = NOT_COPIED.contains(&name.as_str()) || OF_THE_JOURNAL.contains(&name.as_str());
+        let apart = NOT_COPIED.contains(&name.as_str()) || APART.contains(&name.as_str());
         if apart || rebuilt_lists.iter().any(|table| table.name() == name) {
             continue;
         }
@@ -116,6 +117,7 @@ impl Store {
         let events = events(from, database.shards(), &mut to, &mut progress).await?;
         timers(from.readers(), database.shards(), &mut to, &mut progress).await?;
         snapshots(from, &mut to, &mut progress).await?;
+        keys(self, target, &mut to, &mut progress).await?;
         for table in &tables {
             copy(from.readers(), table, &mut to, &mut progress).await?;
         }
@@ -138,9 +140,11 @@ async fn refuse_full(
     to.execute(sqlx::query("LOCK TABLE shard, event IN EXCLUSIVE MODE")).await?;
     let tables = tables.iter().map(|table| table.name.as_str()).filter(|name| *name != "setting");
     let rebuilt_lists = rebuilt_lists.iter().map(|table| table.name());
-    for table in tables.chain(OF_THE_JOURNAL).chain(rebuilt_lists) {
+    for table in tables.chain(APART).chain(rebuilt_lists) {
+        // The target has made a master key of its own when it was opened.
+        let but = if table == "secret" { " WHERE name <> 'master key'" } else { "" };
         let text =
-            AssertSqlSafe(format!("SELECT count(*) FROM (SELECT FROM {table} LIMIT 1) AS t"));
+            AssertSqlSafe(format!("SELECT count(*) FROM (SELECT FROM {table}{but} LIMIT 1) AS t"));
         let found = to.fetch_optional(sqlx::query(text)).await?;
         let there: i64 = found.map_or(Ok(0), |found| found.try_get(0))?;
         if there > 0 {
@@ -263,6 +267,33 @@ async fn snapshots(
         progress(MoveProgress { table: "snapshot", done, total: 0 });
     }
     Ok(())
+}
+
+/// Copies the keys of personal values, sealed with the master key of the target.
+async fn keys(
+    store: &Store,
+    target: &Store,
+    to: &mut Transaction,
+    progress: &mut impl FnMut(MoveProgress<'_>),
+) -> Result<(), Error> {
+    let (mut after, mut done) = (None::<String>, 0);
+    loop {
+        let key = after.as_ref().map(|id| [Value::text(id)]);
+        let key = key.as_ref().map(<[Value<'_>; 1]>::as_slice);
+        let page = list_behind(store.readers(), StoredKey::table(), key, PAGE).await?;
+        let page: Vec<StoredKey> = page.iter().map(StoredKey::decode).collect::<Result<_, _>>()?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id.clone());
+        for key in &page {
+            let wrapped = target.people().master()?.wrap(&store.people().unwrap(key)?);
+            let text = "INSERT INTO personal_key (id, entity, subject, wrapped) \
+                        VALUES ($1, $2, $3, $4)";
+            let query = sqlx::query(text).bind(key.id.clone()).bind(key.entity.clone());
+            to.execute(query.bind(key.subject.clone()).bind(wrapped)).await?;
+        }
+        done += u64::try_from(page.len()).unwrap_or(0);
+        progress(MoveProgress { table: "personal_key", done, total: 0 });
+    }
 }
 
 /// Copies a table row by row.

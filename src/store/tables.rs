@@ -4,17 +4,21 @@
 //! people are not part of it, because only `http` uses them. None of these methods reads from a
 //! replica, because decisions depend on their results.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::journal::Journal;
 use super::node::{self, NodeRow};
+use super::personal::erasure::Erasure;
+use super::personal::{Keys, LookupKeys, PersonalKeys, StoredKey};
 use super::projection::{DeadLetter, ProjectionBatch};
 use super::row::{self, Table, Value};
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Store, shard};
 use crate::domain::entity::EntityId;
+use crate::domain::sealed::{KeyId, Sealed};
 use crate::domain::time::{Span, Timestamp};
 
 /// The tables of a store. Every fallible method returns the store's [`Error`]. Nothing is written
@@ -43,6 +47,37 @@ pub trait Tables: Send + Sync + 'static {
         after: Option<&[Value<'_>]>,
         limit: u32,
     ) -> Result<Vec<FoundRow>, Error>;
+
+    /// See [`Store::people`].
+    fn people(&self) -> &PersonalKeys;
+
+    /// See [`Store::lookups`].
+    async fn lookups(&self) -> Result<Arc<LookupKeys>, Error>;
+
+    /// See [`Store::seal_payment_token`].
+    async fn seal_payment_token(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Sealed<String>, Error>;
+
+    /// See [`Store::keys_of_subject`].
+    async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error>;
+
+    /// See [`Store::orders_of_subject`].
+    async fn orders_of_subject(&self, subject: &str) -> Result<BTreeSet<EntityId>, Error>;
+
+    /// See [`Store::erase_keys`].
+    async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error>;
+
+    /// See [`Store::end_erasure`].
+    async fn end_erasure(&self, erasure: &Erasure) -> Result<(), Error>;
+
+    /// See [`Store::open_erasures`].
+    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error>;
+
+    /// See [`Store::personal_keys`].
+    async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error>;
 
     /// See [`Store::cursor`].
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error>;
@@ -144,6 +179,46 @@ impl Tables for Store {
         limit: u32,
     ) -> Result<Vec<FoundRow>, Error> {
         row::list_behind(self.readers(), table, after, limit).await
+    }
+
+    fn people(&self) -> &PersonalKeys {
+        Self::people(self)
+    }
+
+    async fn lookups(&self) -> Result<Arc<LookupKeys>, Error> {
+        Self::lookups(self).await
+    }
+
+    async fn seal_payment_token(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Sealed<String>, Error> {
+        Self::seal_payment_token(self, token, now).await
+    }
+
+    async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {
+        Self::keys_of_subject(self, subject).await
+    }
+
+    async fn orders_of_subject(&self, subject: &str) -> Result<BTreeSet<EntityId>, Error> {
+        Self::orders_of_subject(self, subject).await
+    }
+
+    async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error> {
+        Self::erase_keys(self, erasure, keys).await
+    }
+
+    async fn end_erasure(&self, erasure: &Erasure) -> Result<(), Error> {
+        Self::end_erasure(self, erasure).await
+    }
+
+    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
+        Self::open_erasures(self).await
+    }
+
+    async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error> {
+        Self::personal_keys(self, ids).await
     }
 
     async fn cursor(&self, name: &str, shard: u16) -> Result<i64, Error> {

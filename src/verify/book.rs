@@ -13,6 +13,7 @@ use super::replay::{next, replay};
 use super::report::{CheckedCounts, Invariant, Violations, count};
 use super::rows::{FoldedRow, RowComparison, RowKeeper, RowKnowledge};
 use crate::actors::engine::fold::Folded;
+use crate::actors::engine::projections::Keyed;
 use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::time::Timestamp;
 use crate::store::journal::{Journal, ReadError};
@@ -223,7 +224,8 @@ impl<R: FoldedRow> EntityBook for ListedBook<R> {
         let Seen { seen, rows: there, .. } = keeper;
         checked.others.insert(format!("{}_rows", self.book.name), there);
         for (entity, entry) in &self.book.entries {
-            let listed = !R::fresh(entity, &entry.folded()).is_empty();
+            let listed =
+                !R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None }).is_empty();
             let due = entry.last_pos <= rows.cursor(R::PROJECTION, entity);
             if listed && due && !entry.broken && !seen.contains(entity) {
                 findings.add(Invariant::I6, entity, &[entry.first_pos], "it has no rows");
@@ -246,7 +248,7 @@ impl<R: FoldedRow> RowKeeper<R> for Seen<'_, R::State> {
         self.rows += count(rows.len());
         self.seen.insert(entity.clone());
         let Some(entry) = self.book.entries.get(entity) else { return RowKnowledge::Open(None) };
-        let same = R::fresh(entity, &entry.folded()) == rows;
+        let same = R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None }) == rows;
         if entry.broken || same {
             RowKnowledge::Settled
         } else {

@@ -3,19 +3,22 @@
 //!
 //! `rows` has the code that is the same for all kinds of rows.
 
+use std::collections::BTreeSet;
+
 use super::books::Books;
 use super::order::row_digest;
 use super::report::{Invariant, count};
 use super::rows::{FoldedRow, RowComparison, RowKeeper, RowKnowledge};
 use super::{Error, VerifyProgress};
-use crate::actors::engine::fold::Folded;
-use crate::actors::engine::projections::Projection as _;
+use crate::actors::buyer_data::key_ids;
+use crate::actors::engine::projections::{Keyed, Projection as _};
 use crate::actors::order_rows::{OrderRows, order_row};
 use crate::actors::order_search::search_row;
 use crate::actors::stock_rows::{StockRows, stock_rows};
 use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order};
+use crate::domain::sealed::KeyId;
 use crate::domain::stock::{self, Stock};
 use crate::store;
 use crate::store::order_search::SearchRow;
@@ -32,8 +35,12 @@ impl FoldedRow for store::order::Row {
         self.version
     }
 
-    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
-        vec![order_row(entity, &folded.state, folded.seq)]
+    fn key_ids(order: &Order, ids: &mut BTreeSet<KeyId>) {
+        key_ids(order, ids);
+    }
+
+    fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
+        vec![order_row(entity, &folded.state, folded.seq, folded.keys)]
     }
 }
 
@@ -72,8 +79,12 @@ impl FoldedRow for SearchRow {
         self.version
     }
 
-    fn fresh(entity: &EntityId, folded: &Folded<Order>) -> Vec<Self> {
-        vec![search_row(entity, &folded.state, folded.seq)]
+    fn key_ids(order: &Order, ids: &mut BTreeSet<KeyId>) {
+        key_ids(order, ids);
+    }
+
+    fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
+        vec![search_row(entity, &folded.state, folded.seq, folded.keys)]
     }
 
     fn is_behind(&self, later: &Self) -> bool {
@@ -115,7 +126,7 @@ impl FoldedRow for store::stock::Row {
         self.version
     }
 
-    fn fresh(entity: &EntityId, folded: &Folded<Stock>) -> Vec<Self> {
+    fn fresh(entity: &EntityId, folded: &Keyed<'_, Stock>) -> Vec<Self> {
         stock_rows(entity, &folded.state, folded.seq, folded.at)
     }
 }

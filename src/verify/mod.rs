@@ -26,7 +26,7 @@ mod rows;
 mod stock;
 mod timers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use book::{ChangeCheck, EntityBook, ListedBook, NounBook, WantedTimer};
 pub use books::Books;
@@ -37,12 +37,16 @@ pub use rows::{FoldedRow, RowComparison};
 use self::money::ProviderLedger;
 use self::report::shard_name;
 use self::rows::Cursors;
+use crate::actors::buyer_data::key_ids;
+use crate::actors::engine::host::decode;
 use crate::actors::read_models;
-use crate::domain::entity::{EntityId, Record};
+use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::location::StockLocation;
+use crate::domain::order::Order;
 use crate::domain::product::Product;
 use crate::providers::payment::Provider;
 use crate::store::journal::{Journal, ReadError};
+use crate::store::personal::Keys;
 use crate::store::{self, Tables, shard};
 
 impl Books {
@@ -131,7 +135,7 @@ pub async fn verify_with(
     let total: i64 = before.iter().map(|shard| shard.last_pos).sum();
     let total = u64::try_from(total).unwrap_or(0);
     for shard in &before {
-        read_shard(journal, shard, &mut books, |done| {
+        read_shard(store, shard, &mut books, |done| {
             progress(VerifyProgress { stage: "events", done, total });
         })
         .await?;
@@ -188,11 +192,13 @@ fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Viol
 
 /// Reads the events of a shard up to its last position at the start, and folds them.
 async fn read_shard(
-    journal: &dyn Journal,
+    store: &dyn Tables,
     shard: &shard::Row,
     books: &mut Books,
     mut progress: impl FnMut(u64),
-) -> Result<(), ReadError> {
+) -> Result<(), Error> {
+    let journal = store.journal();
+    let journal = journal.as_ref();
     let end = shard.last_pos.max(shard.max_pos);
     let mut pos = 0;
     while pos < end {
@@ -200,6 +206,7 @@ async fn read_shard(
         if page.is_empty() {
             break;
         }
+        read_keys(store, &page, &mut books.orders.people).await?;
         for record in page.iter().filter(|record| record.pos <= end) {
             if record.pos != pos + 1 {
                 let why = format!("position {} follows position {pos}", record.pos);
@@ -212,6 +219,30 @@ async fn read_shard(
         progress(books.checked.events);
         if page.last().is_none_or(|last| last.pos > end) {
             break;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the keys of the personal values of the orders that were placed in a page of events.
+async fn read_keys(
+    store: &dyn Tables,
+    page: &[Record],
+    people: &mut Option<Keys>,
+) -> Result<(), Error> {
+    let mut ids = BTreeSet::new();
+    for record in page.iter().filter(|record| &*record.kind == "placed") {
+        let mut order = Order::default();
+        if let Ok(event) = decode(record) {
+            order.evolve(&event, record.at);
+            key_ids(&order, &mut ids);
+        }
+    }
+    if !ids.is_empty() {
+        let found = store.personal_keys(&ids).await?;
+        match people {
+            Some(known) => known.extend(found),
+            None => *people = Some(found),
         }
     }
     Ok(())

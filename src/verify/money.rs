@@ -240,7 +240,7 @@ async fn look_again(
     let told = provider.find(&reference).await;
     let told = told.map_err(|error| Error::Provider(error.to_string()))?;
     let told = told.as_ref().map(ListedPayment::from);
-    let summary = Summary::of(entity, &folded.state, folded.seq);
+    let summary = Summary::of(entity, &folded.state, folded.seq, None);
     let why = attempt(&summary, number)
         .and_then(|attempt| difference(entry, &summary, attempt, told.as_ref()));
     Ok(((folded.seq, told), why))

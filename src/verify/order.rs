@@ -21,6 +21,7 @@ use crate::domain::order::{
 };
 use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
+use crate::store::personal::Keys;
 
 /// The number of whole orders in memory beyond which finished ones are reduced to summaries.
 const WHOLE_MAX: usize = 100_000;
@@ -101,7 +102,7 @@ pub(super) struct ConfirmedOperation {
 }
 
 impl Summary {
-    pub(super) fn of(id: &EntityId, order: &Order, seq: i64) -> Self {
+    pub(super) fn of(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) -> Self {
         let rest = order.timer().is_none() && order.alert().is_none();
         let captures = order.captures().iter().map(|one| (&one.operation, one.amount, false));
         let refunds = order.refunds().iter().map(|one| (&one.operation, one.amount, true));
@@ -153,8 +154,8 @@ impl Summary {
                 .map(|sku| (sku.clone(), unshipped(&sku)))
                 .collect(),
             timer: order.timer(),
-            row: row_digest(&order_row(id, order, seq)),
-            text: row_digest(&search_row(id, order, seq).text),
+            row: row_digest(&order_row(id, order, seq, keys)),
+            text: row_digest(&search_row(id, order, seq, keys).text),
         }
     }
 
@@ -200,6 +201,8 @@ pub(super) struct AllOrders {
     pub operations: HashSet<u128>,
     whole: usize,
     whole_max: usize,
+    /// The keys of the personal values of all orders.
+    pub people: Option<Keys>,
 }
 
 impl AllOrders {
@@ -288,7 +291,8 @@ impl AllOrders {
         self.whole = 0;
         for (key, entry) in &mut self.all {
             if let OrderData::Whole(order) = &entry.data {
-                let summary = Summary::of(&EntityId::new(&format!("ord_{key}")), order, entry.seq);
+                let id = EntityId::new(&format!("ord_{key}"));
+                let summary = Summary::of(&id, order, entry.seq, self.people.as_ref());
                 if summary.progress == OrderProgress::InFlight {
                     self.whole += 1;
                 } else {
@@ -304,7 +308,8 @@ impl AllOrders {
         for (key, entry) in &mut self.all {
             let id = EntityId::new(&format!("ord_{key}"));
             if let OrderData::Whole(order) = &entry.data {
-                entry.data = OrderData::Reduced(Box::new(Summary::of(&id, order, entry.seq)));
+                let summary = Summary::of(&id, order, entry.seq, self.people.as_ref());
+                entry.data = OrderData::Reduced(Box::new(summary));
             }
             let OrderData::Reduced(summary) = &entry.data else { continue };
             if entry.broken {

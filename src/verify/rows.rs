@@ -6,15 +6,17 @@
 //! journal, but not behind its projection's cursor.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use super::replay::replay;
-use crate::actors::engine::fold::Folded;
+use crate::actors::engine::projections::Keyed;
 use crate::domain::entity::{EntityId, Noun};
-use crate::store::journal::{Journal, ReadError};
+use crate::domain::sealed::KeyId;
+use crate::store::journal::Journal;
 use crate::store::list_page::page;
 use crate::store::list_row::{RowKey, key};
+use crate::store::personal::Keys;
 use crate::store::row::{ColumnKind, TableRow, Value};
 use crate::store::{LIST_MAX, Tables};
 
@@ -45,7 +47,10 @@ pub trait FoldedRow: TableRow + PartialEq + std::fmt::Debug {
     fn version(&self) -> i64;
 
     /// All rows of an entity, computed from its fold.
-    fn fresh(entity: &EntityId, folded: &Folded<Self::State>) -> Vec<Self>;
+    fn fresh(entity: &EntityId, folded: &Keyed<'_, Self::State>) -> Vec<Self>;
+
+    /// Adds the ids of the keys of a state's personal values that the rows need.
+    fn key_ids(_state: &Self::State, _ids: &mut BTreeSet<KeyId>) {}
 
     /// Whether the row lacks later events of its entity, of which `later` is the row.
     fn is_behind(&self, _later: &Self) -> bool {
@@ -121,7 +126,8 @@ impl RowComparison<'_> {
         let Some(folded) = replay::<R::State>(self.journal, &entity, version).await? else {
             return Ok(());
         };
-        let fresh = R::fresh(&entity, &folded);
+        let keys = self.keys::<R>(&folded.state).await?;
+        let fresh = R::fresh(&entity, &Keyed { folded: &folded, keys: keys.as_ref() });
         let positions = last_pos.or(Some(folded.pos)).filter(|pos| *pos > 0);
         let positions: Vec<i64> = positions.into_iter().collect();
         let fault = if folded.seq == 0 {
@@ -137,13 +143,23 @@ impl RowComparison<'_> {
         Ok(())
     }
 
+    /// The keys of the personal values that the rows of a state need.
+    async fn keys<R: FoldedRow>(&self, state: &R::State) -> Result<Option<Keys>, Error> {
+        let mut ids = BTreeSet::new();
+        R::key_ids(state, &mut ids);
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.store.personal_keys(&ids).await?))
+    }
+
     /// Reports rows that lack an event up to their projection's cursor.
     async fn behind<R: FoldedRow>(
         &self,
         entity: &EntityId,
         rows: &[R],
         version: i64,
-    ) -> Result<RowFault, ReadError> {
+    ) -> Result<RowFault, Error> {
         let next = self.journal.read_entity(entity, version, LIST_MAX).await?;
         let cursor = self.cursor(R::PROJECTION, entity);
         let late: Vec<_> = next.iter().take_while(|record| record.pos <= cursor).collect();
@@ -151,7 +167,8 @@ impl RowComparison<'_> {
         let Some(folded) = replay::<R::State>(self.journal, entity, last.seq).await? else {
             return Ok(None);
         };
-        let later = R::fresh(entity, &folded);
+        let keys = self.keys::<R>(&folded.state).await?;
+        let later = R::fresh(entity, &Keyed { folded: &folded, keys: keys.as_ref() });
         let behind = rows.iter().zip(&later).any(|(row, later)| row.is_behind(later));
         Ok((behind || rows.len() != later.len()).then(|| {
             let why = format!("its row is at event {version}, but the cursor is beyond it");

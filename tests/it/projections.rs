@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use kontor::actors::engine::changes::{self, Bounds, ChangeFeed, Changed};
 use kontor::actors::engine::clock::Clock;
-use kontor::actors::engine::fold::Folded;
 use kontor::actors::engine::projections::{
-    FoldedEvent, Follower, Healed, Owned, Projection, Projections, Projector, replay_entity,
+    FoldedEvent, Follower, Healed, Keyed, Owned, Projection, Projections, Projector, replay_entity,
 };
 use kontor::actors::order_rows::OrderRows;
 use kontor::actors::read_models;
@@ -470,7 +469,7 @@ impl Projection for Noted {
     const PREFIXES: &'static [&'static str] = &[Stock::PREFIX];
     type State = Stock;
 
-    fn rows(&self, entity: &EntityId, stock: &Folded<Stock>, batch: &mut Batch) {
+    fn rows(&self, entity: &EntityId, stock: &Keyed<'_, Stock>, batch: &mut Batch) {
         let units: i64 = stock.state.levels().values().map(|level| level.on_hand).sum();
         let note = (units <= 3).then(|| units.to_string());
         batch.put(Demanding { entity: entity.to_string(), note });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kontor::actors::buyer_data::NewBuyerData;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::host;
 use kontor::actors::engine::runtime::{self, Runtime};
@@ -11,7 +12,7 @@ use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::domain::address::Address;
-use kontor::domain::cart::{self, Details, NewLine};
+use kontor::domain::cart::{self, NewLine};
 use kontor::domain::entity::{Cause, Idempotency};
 use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::{Currency, TaxRate, UnitPrice};
@@ -124,11 +125,11 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
         country: "GB".into(),
         phone: None,
     };
-    let details = Details {
+    let buyer = NewBuyerData {
         email: Some(Some("ada@example.com".into())),
         shipping_address: Some(Some(address)),
         delivery_option: Some(Some("standard".into())),
-        ..Details::default()
+        ..NewBuyerData::default()
     };
     let lines = lines.iter().map(|(sku, quantity)| NewLine {
         sku: sku.parse().unwrap(),
@@ -136,13 +137,15 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
         agreed_price: None,
         agreed_until: None,
     });
+    let entity = cart::entity_id(id);
+    let (details, key) = buyer.sealed(&*node.store, &entity, node.clock.now()).await.unwrap();
     let create = cart::Command::Create {
         currency: Currency::GBP,
-        details: Box::new(details),
+        details,
         lines: lines.collect(),
         lines_max: cart::LINES_MAX,
+        key,
     };
-    let entity = cart::entity_id(id);
     node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();
     id
 }
@@ -168,7 +171,8 @@ async fn pay(
 ) -> Result<PlacedOrder, CheckoutRefusal> {
     let key = format!("{cart}-{token}");
     let idempotency = Some(Idempotency { key, digest: 1 });
-    let method = PaymentMethod { provider: "sandbox".into(), token: token.into() };
+    let token = node.store.seal_payment_token(token, node.clock.now()).await.unwrap();
+    let method = PaymentMethod { provider: "sandbox".into(), token };
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
     node.flows
         .checkout

@@ -17,6 +17,7 @@ use kontor::store::live_ticket::TicketHolder;
 use kontor::store::maintenance::{Check, restore};
 use kontor::store::node::NodeRow;
 use kontor::store::order_search::SearchRow;
+use kontor::store::personal::{CodedSearch, LookupKeys};
 use kontor::store::projection::{Cursor, DeadLetter, ProjectionBatch};
 use kontor::store::session::LINK_LASTS;
 use kontor::store::webhook::Parked;
@@ -325,7 +326,7 @@ fn order_row(n: i64, status: &str) -> order::Row {
         payment_status: "authorized".to_owned(),
         fulfillment_status: "unfulfilled".to_owned(),
         email: format!("Buyer{}@Example.com", n % 2),
-        email_folded: format!("buyer{}@example.com", n % 2),
+        email_hash: lookups().email(&format!("buyer{}@example.com", n % 2)),
         country: Some("GB".to_owned()),
         currency: "GBP".to_owned(),
         total: n * 100,
@@ -338,6 +339,16 @@ fn order_row(n: i64, status: &str) -> order::Row {
     }
 }
 
+/// The hashes by which rows are found.
+fn lookups() -> LookupKeys {
+    LookupKeys::new([9; 32])
+}
+
+/// A search for the codes of words.
+fn search(words: &str) -> Option<CodedSearch> {
+    Search::of(words).map(|search| lookups().search(&search))
+}
+
 /// Rows with the texts by which they are found.
 fn with_texts(rows: &[order::Row]) -> Batch {
     let mut batch = Batch::of(rows.to_vec());
@@ -345,6 +356,7 @@ fn with_texts(rows: &[order::Row]) -> Batch {
         let number = row.number.map(|number| format!("#{number} {number}"));
         let values = [Some(&row.id), Some(&row.email), row.reference.as_ref(), number.as_ref()];
         let text = search_text(values.into_iter().flatten().map(String::as_str));
+        let text = lookups().codes(&text);
         batch.put(SearchRow { id: row.id.clone(), text, version: row.version });
     }
     batch
@@ -361,6 +373,7 @@ async fn orders(store: &Store) {
     rows[4].payment_status = "captured".to_owned();
     rows[4].captured = 500;
     rows[5].reference = Some("PO-7".to_owned());
+    rows[5].reference_hash = Some(lookups().reference("PO-7"));
     rows[5].fulfillment_status = "fulfilled".to_owned();
     let orders = with_texts(&rows);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
@@ -369,7 +382,8 @@ async fn orders(store: &Store) {
     assert_eq!(store.order("ord_9999").await.unwrap(), None);
 
     let all = order::Filter { limit: 10, ..Default::default() };
-    let text = |text: &str| Search::of(text);
+    let text = search;
+    let email = |email: &str| vec![lookups().email(email)];
     let statuses = vec!["stuck".to_owned(), "confirmed".to_owned()];
     let two = statuses.clone();
     let page =
@@ -380,11 +394,11 @@ async fn orders(store: &Store) {
         (order::Filter { status: statuses, ..all.clone() }, &[4, 2]),
         (order::Filter { payment_status: vec!["captured".to_owned()], ..all.clone() }, &[5]),
         (order::Filter { fulfillment_status: vec!["fulfilled".to_owned()], ..all.clone() }, &[6]),
-        (order::Filter { email: vec!["buyer1@example.com".to_owned()], ..all.clone() }, &[5, 3, 1]),
-        (order::Filter { email: vec!["BUYER1@example.COM".to_owned()], ..all.clone() }, &[5, 3, 1]),
+        (order::Filter { email_hash: email("buyer1@example.com"), ..all.clone() }, &[5, 3, 1]),
+        (order::Filter { email_hash: email("BUYER1@example.COM"), ..all.clone() }, &[5, 3, 1]),
         (order::Filter { search: text("BUYER1@Ex"), ..all.clone() }, &[5, 3, 1]),
         (order::Filter { number: vec![1_001, 7], ..all.clone() }, &[4]),
-        (order::Filter { reference: vec!["PO-7".to_owned()], ..all.clone() }, &[6]),
+        (order::Filter { reference_hash: vec![lookups().reference("PO-7")], ..all.clone() }, &[6]),
         (order::Filter { placed_from: Some(at(5_000)), ..all.clone() }, &[6, 5]),
         (order::Filter { placed_to: Some(at(2_000)), ..all.clone() }, &[1]),
         (order::Filter { search: text("ord_0003"), ..all.clone() }, &[3]),
@@ -684,6 +698,8 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE runtime_setting",
         "DROP TABLE node",
         "ALTER TABLE shard DROP COLUMN pinned_to",
+        "DROP TABLE personal_key",
+        "DROP TABLE erasure",
         "DROP TABLE session",
         "DROP TABLE sign_in_link",
         "DROP TABLE live_ticket",

@@ -95,6 +95,7 @@ async fn a_backup_taken_while_orders_come_restores_and_verifies() {
     buying.await.unwrap();
     let restored = shop.dir.path().join("restored");
     restore(&file, &restored).await.unwrap();
+    std::fs::copy(shop.data().join("master.key"), restored.join("master.key")).unwrap();
     let store = Store::open_beside(&restored).await.unwrap();
     let report = verify(&store, None, |_| {}).await.unwrap();
     assert!(report.ok, "{report}");

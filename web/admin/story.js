@@ -33,6 +33,7 @@ export const TITLES = {
   step_skipped: "Step skipped",
   alert_raised: "Alert raised",
   alert_cleared: "Alert cleared",
+  personal_data_erased: "Personal data erased",
   unreadable: "An event that cannot be read",
 };
 

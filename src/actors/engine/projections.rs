@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::follower::Follower;
 pub use self::heal::{Healed, replay_entity};
 pub use self::owned::Owned;
-pub use self::projection::{FoldedEvent, Happened, LiveList, Projection, Projections};
+pub use self::projection::{FoldedEvent, Happened, Keyed, LiveList, Projection, Projections};
 pub use self::row_list::{RowList, ShownRow};
 
 use self::runner::RunningProjection;

@@ -354,8 +354,8 @@ impl CheckoutFlow {
         Ok(order::Placed {
             order,
             currency,
-            email: email.to_owned(),
-            reference: cart.reference().map(str::to_owned),
+            email: email.clone(),
+            reference: cart.reference().cloned(),
             lines: priced.lines.into_iter().map(|line| line.line).collect(),
             shipping_address: shipping.clone(),
             billing_address: cart.billing_address().cloned(),

@@ -5,6 +5,7 @@
 //! its compensation. All flows are constructed here. `order_steps` lists the effects of an order.
 
 pub mod checkout;
+pub mod erasure;
 pub mod order_numbers;
 pub mod order_steps;
 pub mod order_tally;
@@ -16,7 +17,10 @@ pub mod start_over;
 pub mod stock_movements;
 pub mod webhook;
 
+use std::sync::Arc;
+
 use self::checkout::CheckoutFlow;
+use self::erasure::ErasureFlow;
 use self::order_numbers::{OrderNumbers, RememberedNumbers};
 use self::order_steps::OrderSteps;
 use self::parts::Parts;
@@ -33,6 +37,8 @@ pub struct Flows {
     pub checkout: CheckoutFlow,
     /// Gives up unpaid orders.
     pub start_over: StartOver,
+    /// Erases persons.
+    pub erasure: ErasureFlow,
     /// Processes providers' webhooks.
     pub webhooks: WebhookIntake,
     /// Compares the providers' lists of payments with the journal.
@@ -70,7 +76,14 @@ impl Flows {
             clock: parts.clock.clone(),
         };
         let start_over = StartOver { carts: parts.host(), orders: parts.host() };
-        Self { checkout, start_over, webhooks, reconciliation }
+        let erasure = ErasureFlow {
+            carts: parts.host(),
+            orders: parts.host(),
+            store: parts.store.clone(),
+            settings: parts.settings.clone(),
+            clock: parts.clock.clone(),
+        };
+        Self { checkout, start_over, webhooks, reconciliation, erasure }
     }
 }
 
@@ -85,7 +98,11 @@ pub fn order_steps(parts: &Parts) -> OrderSteps {
             locations: parts.locations.clone(),
             clock: parts.clock.clone(),
         },
-        payment: PaymentSteps { payments: parts.payments.clone(), clock: parts.clock.clone() },
+        payment: PaymentSteps {
+            payments: parts.payments.clone(),
+            clock: parts.clock.clone(),
+            store: Arc::clone(&parts.store),
+        },
         movements: StockMovements { stock: parts.host(), clock: parts.clock.clone() },
         arrived: parts.arrived.clone(),
         tally: parts.tally.clone(),

@@ -20,12 +20,15 @@ use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::limits::{web_address, within};
 use crate::domain::money::Money;
 use crate::domain::order::{Command, Order, ProviderReport, RequiredAction, attempt_reference};
+use crate::domain::sealed::Sealed;
 use crate::providers::checked::CheckedProvider;
 use crate::providers::payment::{
     Authorization, AuthorizationStatus, Authorize, Error, Operation, OperationKind, Payment,
     PaymentOperation, Provider, Receipt,
 };
 use crate::seeded_fault::{self, SeededFault};
+use crate::store::Tables;
+use crate::store::personal::PersonalField;
 
 /// Options of payments: the retries of calls to providers, the sweep, and the address for webhooks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -171,6 +174,7 @@ struct ProviderOperation<'a> {
 pub struct PaymentSteps {
     pub(super) payments: Payments,
     pub(super) clock: Clock,
+    pub(super) store: Arc<dyn Tables>,
 }
 
 impl PaymentSteps {
@@ -179,7 +183,7 @@ impl PaymentSteps {
         &self,
         order: &EntityId,
         attempt: u32,
-        (provider, token, amount): (String, Option<String>, Money),
+        (provider, token, amount): (String, Option<Sealed<String>>, Money),
         teller: &Teller<Order>,
     ) {
         let step = format!("authorize:{attempt}");
@@ -187,9 +191,25 @@ impl PaymentSteps {
             return no_provider(step, &provider, teller);
         };
         let reference = attempt_reference(order, attempt);
-        let (key, token) = (reference.clone(), token.unwrap_or_default());
+        let (key, token) = (reference.clone(), self.open_token(token.as_ref()).await);
         let request = Authorize { reference, key, amount, token };
         self.ask_for_money(&step, attempt, (provider, &request), teller).await;
+    }
+
+    /// Opens a payment token; an empty one if its key is destroyed, as it is two days after the buyer
+    /// has sent the token.
+    async fn open_token(&self, token: Option<&Sealed<String>>) -> String {
+        let Some(token) = token else { return String::new() };
+        let mut backoff = self.payments.backoff(&self.clock);
+        loop {
+            match self.store.personal_keys(&[token.key()].into()).await {
+                Ok(keys) => {
+                    return keys.open(PersonalField::PaymentToken, token).unwrap_or_default();
+                }
+                Err(error) => tracing::warn!(%error, "the key of a payment token cannot be read"),
+            }
+            backoff.pause().await;
+        }
     }
 
     /// Compensates [`PaymentSteps::authorize`] if its outcome is unknown. The step becomes stuck if

@@ -5,6 +5,7 @@ mod model;
 use super::*;
 use crate::domain::entity::Noun;
 use crate::domain::id::Key;
+use crate::domain::sealed;
 
 const DAY: i64 = 24 * 3_600_000;
 
@@ -22,6 +23,7 @@ fn create(lines: Vec<NewLine>) -> Command {
         details: Box::default(),
         lines,
         lines_max: LINES_MAX,
+        key: None,
     }
 }
 
@@ -38,8 +40,8 @@ fn remove(line: u32) -> Command {
 }
 
 fn email(email: Option<&str>) -> Command {
-    let email = Some(email.map(str::to_owned));
-    Command::Update { details: Box::new(Details { email, ..Details::default() }) }
+    let email = Some(email.map(sealed::any));
+    Command::Update { details: Box::new(Details { email, ..Details::default() }), key: None }
 }
 
 fn order(number: u128) -> OrderId {
@@ -178,10 +180,13 @@ fn absent_details_are_unchanged() {
     let mut cart = Cart::default();
     take(&mut cart, 0, &create(vec![])).unwrap();
     take(&mut cart, 0, &email(Some("a@example.com"))).unwrap();
-    let reference = Details { reference: Some(Some("PO 7".into())), ..Details::default() };
-    take(&mut cart, 0, &Command::Update { details: Box::new(reference) }).unwrap();
-    assert_eq!((cart.email(), cart.reference()), (Some("a@example.com"), Some("PO 7")));
+    let reference = Details { reference: Some(Some(sealed::any("PO7"))), ..Details::default() };
+    take(&mut cart, 0, &Command::Update { details: Box::new(reference), key: None }).unwrap();
+    assert_eq!(
+        (cart.email(), cart.reference()),
+        (Some(&sealed::any("a@example.com")), Some(&sealed::any("PO7")))
+    );
     take(&mut cart, 0, &email(None)).unwrap();
-    assert_eq!((cart.email(), cart.reference()), (None, Some("PO 7")));
-    assert_eq!(take(&mut cart, 0, &Command::Update { details: Box::default() }), Ok(0));
+    assert_eq!((cart.email(), cart.reference()), (None, Some(&sealed::any("PO7"))));
+    assert_eq!(take(&mut cart, 0, &Command::Update { details: Box::default(), key: None }), Ok(0));
 }

@@ -146,6 +146,8 @@ pub enum Command {
         /// The reason.
         reason: String,
     },
+    /// Records that the buyer's personal data are erased.
+    Erase,
     /// Raises an alert: the order's data are inconsistent.
     RaiseAlert {
         /// The alert.

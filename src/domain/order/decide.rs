@@ -97,6 +97,10 @@ impl Order {
                 let (step, why) = (step.clone(), why.clone());
                 Ok(some(wanted, Event::Stuck { step, why }))
             }
+            Command::Erase if self.needs_buyer() => Err(Rejection::WrongState {
+                what: "the order is not complete: it needs the buyer's data".into(),
+            }),
+            Command::Erase => Ok(some(!self.erased, Event::PersonalDataErased {})),
             Command::RaiseAlert { alert } => {
                 let alert = alert.clone();
                 Ok(some(self.alert.is_none(), Event::AlertRaised { alert }))

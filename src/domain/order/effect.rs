@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{Attempt, CapturePolicy, Order, Phase, step};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::money::{Currency, Money};
+use crate::domain::sealed::Sealed;
 use crate::domain::time::Span;
 use crate::seeded_fault::{self, SeededFault};
 
@@ -43,7 +44,7 @@ pub enum Effect {
         /// The account at the provider.
         provider: String,
         /// The provider's token for the card; `None` if the order no longer has it.
-        token: Option<String>,
+        token: Option<Sealed<String>>,
         /// The amount.
         amount: Money,
     },

@@ -113,6 +113,8 @@ pub enum Event {
     AlertRaised { alert: String },
     /// An operator cleared the alerts.
     AlertCleared { reason: String },
+    /// The buyer's personal data were erased: their keys are destroyed.
+    PersonalDataErased {},
 }
 
 impl entity::Event for Event {

@@ -80,6 +80,7 @@ impl entity::Noun for Order {
             }
             Event::AlertRaised { alert } => self.alert = Some(alert.clone()),
             Event::AlertCleared { .. } => self.alert = None,
+            Event::PersonalDataErased {} => self.erased = true,
         }
         if !self.stuck.is_empty() {
             let wanted: BTreeSet<_> = self.wanted().iter().map(Effect::step).collect();

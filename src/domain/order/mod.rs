@@ -43,11 +43,11 @@ pub use ledger::{
 pub use movement::MovementStatus;
 pub use status::{FulfillmentStatus, OrderStatus, PaymentStatus};
 
-use super::address::Address;
 use super::entity;
 use super::id::{OrderId, Sku};
 use super::money::{Currency, Rounding};
 use super::pricing::{Delivery, QuotedLine, Totals};
+use super::sealed::{Sealed, SealedAddress};
 use super::time::{Span, Timestamp};
 
 /// The journal's id for an order.
@@ -88,7 +88,7 @@ pub struct PaymentMethod {
     /// The name of the shop's account at the provider, such as `sandbox/eu`.
     pub provider: String,
     /// The provider's token for the card, from the buyer's browser.
-    pub token: String,
+    pub token: Sealed<String>,
 }
 
 impl std::fmt::Debug for PaymentMethod {
@@ -105,17 +105,17 @@ pub struct Placed {
     /// The currency of every amount.
     pub currency: Currency,
     /// The buyer's email address.
-    pub email: String,
+    pub email: Sealed<String>,
     /// The buyer's own reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference: Option<String>,
+    pub reference: Option<Sealed<String>>,
     /// The lines.
     pub lines: Vec<QuotedLine>,
     /// The shipping address.
-    pub shipping_address: Address,
+    pub shipping_address: SealedAddress,
     /// The billing address, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub billing_address: Option<Address>,
+    pub billing_address: Option<SealedAddress>,
     /// The delivery option.
     pub delivery: Delivery,
     /// The totals.
@@ -218,6 +218,9 @@ pub struct Order {
     stuck: BTreeMap<String, String>,
     skipped: BTreeSet<String>,
     alert: Option<String>,
+    /// Whether the buyer's personal data were erased.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    erased: bool,
 }
 
 impl Order {
@@ -304,6 +307,24 @@ impl Order {
     #[must_use]
     pub fn alert(&self) -> Option<&str> {
         self.alert.as_deref()
+    }
+
+    /// Whether the buyer's personal data were erased.
+    #[must_use]
+    pub const fn is_erased(&self) -> bool {
+        self.erased
+    }
+
+    /// Whether the buyer's personal data are still needed: the order is neither cancelled nor paid and
+    /// shipped, or something is left to be done.
+    #[must_use]
+    pub fn needs_buyer(&self) -> bool {
+        let over = match self.phase {
+            Phase::Cancelled => true,
+            Phase::Confirmed => self.unshipped_units() == 0,
+            _ => false,
+        };
+        !over || self.alert.is_some() || !self.stuck.is_empty() || !self.wanted().is_empty()
     }
 
     /// A line by its id.

@@ -14,6 +14,7 @@ use super::*;
 use crate::domain::entity::Noun;
 use crate::domain::money::{Rounding, TaxRate, UnitPrice};
 use crate::domain::pricing::Rules;
+use crate::domain::sealed;
 
 /// The time at which every order of these tests is placed, in milliseconds.
 const START: i64 = 1_000_000;
@@ -41,18 +42,8 @@ fn now() -> Timestamp {
     Timestamp::from_millis(START)
 }
 
-fn address() -> Address {
-    Address {
-        name: "Ada".into(),
-        company: None,
-        line1: "1 High St".into(),
-        line2: None,
-        city: "York".into(),
-        region: None,
-        postal_code: "YO1 1AA".into(),
-        country: "GB".into(),
-        phone: None,
-    }
+fn address() -> SealedAddress {
+    SealedAddress { country: "GB".into(), name: sealed::any("Ada"), address: sealed::any("York") }
 }
 
 /// An order with three lines, two of them of the same SKU: 3 units for 1000, 2 for 500 and 1 for
@@ -72,7 +63,7 @@ fn placed(capture: CapturePolicy) -> Placed {
     Placed {
         order: "ord_01k0000000e008000000000001".parse().unwrap(),
         currency: Currency::GBP,
-        email: "ada@example.com".into(),
+        email: sealed::any("ada"),
         reference: None,
         lines,
         shipping_address: address(),
@@ -87,7 +78,7 @@ fn placed(capture: CapturePolicy) -> Placed {
 }
 
 fn method() -> PaymentMethod {
-    PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() }
+    PaymentMethod { provider: "sandbox".into(), token: sealed::any("ok") }
 }
 
 fn place() -> Step {

@@ -37,6 +37,8 @@ pub enum Scope {
     StockWrite,
     #[strum(serialize = "settings:write")]
     SettingsWrite,
+    #[strum(serialize = "people:erase")]
+    PeopleErase,
     #[strum(serialize = "ops")]
     Ops,
 }

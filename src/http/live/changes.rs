@@ -20,7 +20,7 @@ use super::token::LiveToken;
 use super::{Live, positions};
 use crate::actors::engine::change_pages::{self, ChangePage, PageTopic, read_page};
 use crate::actors::engine::projections::{Happened, Projection as _};
-use crate::actors::order_rows::OrderRows;
+use crate::actors::order_rows::{OpenedOrderRow, OrderRows};
 use crate::actors::stock_rows::StockRows;
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::Sku;
@@ -436,7 +436,7 @@ async fn shown(store: &Store, page: ChangePage) -> Result<Vec<ListedChange>, Err
 async fn order_rows(
     store: &Store,
     page: &ChangePage,
-) -> Result<HashMap<String, order::Row>, Error> {
+) -> Result<HashMap<String, OpenedOrderRow>, Error> {
     let of = page.changes.iter().filter(|(entity, _)| entity.prefix() == Order::PREFIX);
     let id: Vec<String> = of.map(|(entity, _)| entity.to_string()).collect();
     if id.is_empty() {
@@ -444,7 +444,9 @@ async fn order_rows(
     }
     let filter = order::Filter { id, limit: LIST_MAX, ..order::Filter::default() };
     let (rows, _) = store.orders_at(&filter, OrderRows::NAME).await?;
-    Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    let keys = store.personal_keys(&OpenedOrderRow::key_ids(&rows)).await?;
+    let open = |row: order::Row| (row.id.clone(), OpenedOrderRow::open(row, Some(&keys)));
+    Ok(rows.into_iter().map(open).collect())
 }
 
 async fn product_rows(

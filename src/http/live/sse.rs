@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Live;
 use super::outbox::{self, BodyGate, GOING, GOING_AT_STOP};
 use super::owner_slots::{OwnerSlot, SlotsFull};
+use crate::actors::buyer_data::BuyerData;
 use crate::actors::engine::host::{Until, View};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::{CartId, OrderId};
@@ -53,7 +54,8 @@ pub async fn watch_my_order(
     let (state, version) = read::read_order(&call, order).await?;
     let cart = replacement_id(call.secret(), order);
     let links = links(&live.node, cart, order, &state).await;
-    let shape = OrderShape::new(order, (&state, version), links)?;
+    let buyer = BuyerData::of_order(&live.store, &state).await?;
+    let shape = OrderShape::new(order, (&state, version), buyer, links)?;
     let seen = request.headers().get("last-event-id").and_then(|seen| seen.to_str().ok());
     let seen = seen == Some(&event_id(live.history, version));
     if seen && over(&state) {
@@ -189,7 +191,8 @@ impl OrderWatch {
             return Some(Bytes::from_static(b": keep-alive\n\n"));
         }
         let links = links(&self.live.node, self.cart, self.order, &state).await;
-        let shape = OrderShape::new(self.order, (&state, version), links).ok()?;
+        let buyer = BuyerData::of_order(&self.live.store, &state).await.ok()?;
+        let shape = OrderShape::new(self.order, (&state, version), buyer, links).ok()?;
         (self.state, self.version) = (state, version);
         Some(event(&shape, (self.live.history, version)))
     }

@@ -12,7 +12,7 @@ use super::refusal::{Wrong, read_filter};
 use super::topic::{ListTopic, Merged};
 use crate::actors::engine::changes::Change;
 use crate::actors::engine::projections::Projection as _;
-use crate::actors::order_rows::{Facets, OrderRows};
+use crate::actors::order_rows::{Facets, OpenedOrderRow, OrderRows};
 use crate::domain::case_folding::fold_case;
 use crate::domain::id::OrderId;
 use crate::domain::order::{FulfillmentStatus, OrderStatus, PaymentStatus};
@@ -23,7 +23,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Scope;
 use crate::store::Store;
-use crate::store::order::{self, Row};
+use crate::store::order;
 
 /// The approximate size of a change without its events, in bytes.
 const CHANGE_BYTES: usize = 700;
@@ -77,13 +77,14 @@ fn one_of(asked: &[String], there: &str) -> bool {
 
 /// Whether an order matches the part of a filter that is about values that do not change once they
 /// are known.
-fn is_about(filter: &OrdersAsked, row: &Row) -> bool {
+fn is_about(filter: &OrdersAsked, order: &OpenedOrderRow) -> bool {
     let OrdersAsked { number, reference, .. } = filter;
+    let OpenedOrderRow { row, email, reference: own, .. } = order;
+    let email = email.as_deref().map(fold_case).unwrap_or_default();
     one_of(&filter.id, &row.id)
-        && one_of(&filter.email, &row.email_folded)
+        && one_of(&filter.email, &email)
         && (number.is_empty() || row.number.is_some_and(|there| number.contains(&there)))
-        && (reference.is_empty()
-            || row.reference.as_ref().is_some_and(|there| reference.contains(there)))
+        && (reference.is_empty() || own.as_ref().is_some_and(|there| reference.contains(there)))
 }
 
 /// The names of statuses in a filter.
@@ -137,14 +138,14 @@ impl ListTopic for OrdersTopic {
     }
 
     fn matches_after(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
-        let row = &change.shown;
+        let row = &change.shown.row;
         let seen = Seen {
             status: &row.status,
             payment_status: &row.payment_status,
             fulfillment_status: &row.fulfillment_status,
             unfinished: row.saga_step.is_some(),
         };
-        is_about(filter, row) && self.sees(filter, &seen)
+        is_about(filter, &change.shown) && self.sees(filter, &seen)
     }
 
     fn matches_before(&self, filter: &OrdersAsked, change: &Change<OrderRows>) -> bool {
@@ -165,8 +166,8 @@ impl ListTopic for OrdersTopic {
         _: &OrdersAsked,
         merged: &Merged<'a, OrderRows>,
     ) -> Option<ChangeShape<'a>> {
-        let row = &merged.last.shown;
-        let shown = OrderSummary::new(row.clone());
+        let row = &merged.last.shown.row;
+        let shown = OrderSummary::new(merged.last.shown.clone());
         let shown =
             shown.inspect_err(|error| tracing::error!(%error, "cannot show an order")).ok()?;
         Some(ChangeShape::Order(OrderChangeShape {
@@ -187,20 +188,23 @@ impl ListTopic for OrdersTopic {
     ) -> Result<(Vec<LiveRow>, Vec<(u16, i64)>), Error> {
         let OrdersAsked { id, status, payment_status, fulfillment_status, .. } = filter.clone();
         let OrdersAsked { email, number, reference, .. } = filter.clone();
+        let lookups = store.lookups().await?;
         let filter = order::Filter {
             id,
             status,
             payment_status,
             fulfillment_status,
-            email,
+            email_hash: email.iter().map(|email| lookups.email(email)).collect(),
             number,
-            reference,
+            reference_hash: reference.iter().map(|one| lookups.reference(one)).collect(),
             unfinished: self.unfinished,
             limit,
             ..order::Filter::default()
         };
         let (rows, cursors) = store.orders_at(&filter, OrderRows::NAME).await?;
-        let shape = |row| OrderSummary::new(row).map(LiveRow::Order);
+        let keys = store.personal_keys(&OpenedOrderRow::key_ids(&rows)).await?;
+        let open = |row| OpenedOrderRow::open(row, Some(&keys));
+        let shape = |row| OrderSummary::new(open(row)).map(LiveRow::Order);
         Ok((rows.into_iter().map(shape).collect::<Result<_, _>>()?, cursors))
     }
 }

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 use crate::actors::engine::host::{Gauge, Quarantined, Released};
 use crate::actors::node::Node;
 use crate::domain::entity::EntityId;
+use crate::http::api::order::list::{self, AskedOrders};
+use crate::http::api::order::schema;
 use crate::http::api::order::shape::OrderListItem;
-use crate::http::api::order::{list, schema};
 use crate::http::api::shape::Page;
 use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id};
@@ -20,7 +21,6 @@ use crate::http::edge::error::Error;
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut};
 use crate::http::operator::schema::NounName;
-use crate::store::order::Filter;
 use crate::store::shard::Row;
 use crate::store::webhook::{self, NEVER};
 
@@ -136,8 +136,7 @@ pub struct Here {
     responses((status = 200, description = "A page of orders, the newest placed first", body = Page<OrderListItem>)))]
 pub async fn list_sagas(call: RequestParts, request: HttpRequest) -> Result<HttpResponse, Error> {
     let query = Query::of_list(&request, &["sort", "limit", "after"], &["expand"])?;
-    let filter = Filter { unfinished: true, ..Filter::default() };
-    list::page(&call, &request, query, filter).await
+    list::page(&call, &request, query, &AskedOrders::unfinished()).await
 }
 
 /// Lists parked webhooks, and payments without an order.

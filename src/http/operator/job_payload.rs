@@ -46,7 +46,7 @@ pub(super) fn filter_of_orders(text: &str) -> Result<Query, Error> {
 fn check_filter(filter: &Value) -> Result<(), String> {
     let text = filter.as_str().ok_or("must be a string")?;
     let checked = filter_of_orders(text).and_then(|mut query| {
-        list::filter(&mut query);
+        list::asked(&mut query);
         query.check()
     });
     checked.map_err(|error| format!("must be a query of the list of orders: {}", error.detail()))

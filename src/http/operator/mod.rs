@@ -13,6 +13,7 @@ mod admin_page;
 mod cluster;
 mod dead_letters;
 pub mod entities;
+mod erasures;
 pub mod health;
 mod job_payload;
 pub mod jobs;
@@ -27,6 +28,7 @@ const PUBLIC: Access = Access::Public;
 const OPS: Access = Access::Key(Scope::Ops);
 const ORDERS: Access = Access::Key(Scope::OrdersRead);
 const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
+const ERASE: Access = Access::Key(Scope::PeopleErase);
 const NODE: Access = Access::Signed("another node");
 
 routes! {
@@ -42,6 +44,7 @@ routes! {
     GET    "/v1/admin/webhooks"                   OPS      Operate  entities::list_parked_webhooks;
     DELETE "/v1/admin/webhooks/{id}"              OPS      Operate  entities::discard_parked_webhook;
     POST   "/v1/admin/webhooks/{id}/retry"        OPS      Operate  entities::retry_parked_webhook;
+    POST   "/v1/admin/erasures"                   ERASE    Operate  erasures::erase_person;
     POST   "/v1/admin/quarantine/{entity}/retry"  OPS      Operate  entities::retry_quarantined;
     GET    "/v1/admin/cluster"                    OPS      Operate  cluster::show_cluster;
     POST   "/v1/admin/cluster/nodes/{id}/drain"   OPS      Operate  cluster::drain_node;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use crate::actors::order_rows::OpenedOrderRow;
 use crate::bus::queue::{JobFailure, JobRun};
 use crate::domain::background_job::{Job, JobKind, JobState};
 use crate::domain::money::{Currency, Money, parse_currency};
@@ -27,7 +28,7 @@ use crate::http::operator::job_payload::filter_of_orders;
 use crate::http::operator::jobs::{self, Jobs};
 use crate::http::operator::schema;
 use crate::store::job::JobPart;
-use crate::store::order::Row;
+use crate::store::order::Filter;
 use crate::store::{self, LIST_MAX, Store};
 
 /// The most orders of an export.
@@ -128,7 +129,7 @@ pub async fn create_order_export(
     _body: NoBody,
 ) -> Result<HttpResponse, Error> {
     let mut asked = filter_of_orders(request.query_string())?;
-    list::filter(&mut asked);
+    list::asked(&mut asked);
     asked.check()?;
     if call.store().count_jobs(JobKind::ExportOrders.as_str()).await? >= EXPORTS_MAX {
         let detail = format!("a shop has at most {EXPORTS_MAX} exports: delete some first");
@@ -238,9 +239,10 @@ pub async fn export_orders(store: Store, run: JobRun) -> Result<Value, JobFailur
     let never = |error: &Error| JobFailure::Never(error.detail().to_owned());
     let text = filter_text(&run.job.payload);
     let mut query = filter_of_orders(&text).map_err(|error| never(&error))?;
-    let mut filter = list::filter(&mut query);
+    let asked = list::asked(&mut query);
     query.check().map_err(|error| never(&error))?;
-    filter.limit = LIST_MAX;
+    let lookups = store.lookups().await.map_err(again)?;
+    let mut filter = Filter { limit: LIST_MAX, ..asked.filter(&lookups) };
     store.remove_other_parts(&run.job.id, run.job.attempts).await.map_err(again)?;
     let mut file = CsvFile { store: &store, job: &run.job, text: COLUMNS.join(","), parts: 0 };
     file.text.push_str("\r\n");
@@ -256,10 +258,11 @@ pub async fn export_orders(store: Store, run: JobRun) -> Result<Value, JobFailur
             return Err(JobFailure::Never(why));
         }
         filter.after = rows.last().map(|row| (filter.sort.at(row), row.id.clone()));
-        for row in &rows {
-            push_line(&mut file.text, row);
-        }
         let last = rows.len() < LIST_MAX as usize;
+        let keys = store.personal_keys(&OpenedOrderRow::key_ids(&rows)).await.map_err(again)?;
+        for row in rows {
+            push_line(&mut file.text, &OpenedOrderRow::open(row, Some(&keys)));
+        }
         if last || file.text.len() >= PART_BYTES {
             file.store_part().await?;
         }
@@ -299,7 +302,8 @@ impl CsvFile<'_> {
 }
 
 /// Adds the line of an order.
-fn push_line(file: &mut String, row: &Row) {
+fn push_line(file: &mut String, order: &OpenedOrderRow) {
+    let OpenedOrderRow { row, email, buyer_name, reference } = order;
     let currency = parse_currency(&row.currency).ok();
     let amount = |amount: i64| currency.map_or(amount.to_string(), |of| major(amount, of));
     let cells = [
@@ -308,10 +312,10 @@ fn push_line(file: &mut String, row: &Row) {
         row.status.clone(),
         row.payment_status.clone(),
         row.fulfillment_status.clone(),
-        cell(&row.email),
-        cell(&row.buyer_name),
+        cell(email.as_deref().unwrap_or_default()),
+        cell(buyer_name.as_deref().unwrap_or_default()),
         cell(row.country.as_deref().unwrap_or_default()),
-        cell(row.reference.as_deref().unwrap_or_default()),
+        cell(reference.as_deref().unwrap_or_default()),
         row.item_count.to_string(),
         row.currency.clone(),
         amount(row.total),

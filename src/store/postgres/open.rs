@@ -12,6 +12,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
 use super::replica::{Lag, Replica};
 use super::{Database, Inner};
+use crate::store::open::SEALED_SINCE;
+use crate::store::personal::{MasterKeyText, MasterKeys, PersonalKeys};
 use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
 /// The comment that the first migration sets on the table `shard`. It identifies a database as a
@@ -45,6 +47,17 @@ impl Store {
     /// [`OpenError::Empty`] where there is no store; [`OpenError::Older`] where its tables are not
     /// up to date; otherwise as [`Store::connect`].
     pub async fn connect_beside(url: &DatabaseUrl) -> Result<Self, OpenError> {
+        Self::connect_beside_with(url, MasterKeyText::default()).await
+    }
+
+    /// As [`Store::connect_beside`], with the master key of the settings.
+    ///
+    /// # Errors
+    /// As [`Store::connect_beside`].
+    pub async fn connect_beside_with(
+        url: &DatabaseUrl,
+        master_key: MasterKeyText,
+    ) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         match look(url, &mut connection).await? {
             None => return Err(OpenError::Empty(url.clone())),
@@ -53,7 +66,8 @@ impl Store {
             }
             Some(_) => {}
         }
-        let options = Options { read_connections: 2, write_connections: 2, ..Options::default() };
+        let options =
+            Options { read_connections: 2, write_connections: 2, master_key, ..Options::default() };
         open(url, connection, &options).await
     }
 
@@ -158,6 +172,13 @@ async fn migrate(
     shards: u16,
 ) -> Result<(), OpenError> {
     let found = look(url, connection).await?;
+    if found.is_some_and(|found| found < SEALED_SINCE) {
+        let has_events = sqlx::query_scalar("SELECT EXISTS (SELECT FROM event)");
+        let has_events = has_events.fetch_one(&mut *connection).await;
+        if has_events.map_err(|error| unreachable(url, &error))? {
+            return Err(OpenError::Clear);
+        }
+    }
     if found.is_none_or(|found| found < known()) {
         let outcome = match tokio::time::timeout(
             MIGRATE,
@@ -223,6 +244,7 @@ async fn open(
         );
         return Err(OpenError::Unfit { address: url.clone(), why });
     }
+    let master = master_keys(url, &mut connection, options).await?;
     connection.close().await.map_err(failed)?;
     let connect = settings(parse(url)?);
     let readers = Pool::primary(options.read_connections, connect.clone());
@@ -237,7 +259,41 @@ async fn open(
     };
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
     let inner = Inner { address: url.clone(), shards, readers, writers, replica };
-    Ok(Store::postgres(Database { inner: Arc::new(inner) }))
+    Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(Some(master))))
+}
+
+/// The name of the master key in the table of secrets.
+const OWN_MASTER_KEY: &str = "master key";
+
+/// The master key of the settings; and the one in the database, if there is one, so that what it has
+/// sealed can be opened. Without a setting, the database gets one: whoever reads the database can then
+/// read everything, so the profile `production` refuses that.
+async fn master_keys(
+    url: &DatabaseUrl,
+    connection: &mut PgConnection,
+    options: &Options,
+) -> Result<MasterKeys, OpenError> {
+    let failed = |error: sqlx::Error| unreachable(url, &error);
+    let unfit = |why: String| OpenError::Unfit { address: url.clone(), why };
+    let setting = (!options.master_key.is_empty()).then(|| options.master_key.read()).transpose();
+    let setting = setting.map_err(|rule| unfit(format!("store.master_key {rule}")))?;
+    if setting.is_none() {
+        let drawn: [u8; 32] = rand::random();
+        let text = "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+        let query = sqlx::query(text).bind(OWN_MASTER_KEY).bind(drawn.to_vec());
+        query.execute(&mut *connection).await.map_err(failed)?;
+    }
+    let own: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret WHERE name = $1")
+        .bind(OWN_MASTER_KEY)
+        .fetch_optional(connection)
+        .await
+        .map_err(failed)?;
+    let own = own.and_then(|bytes| bytes.try_into().ok()).map(MasterKeys::one);
+    match (setting, own) {
+        (Some(setting), Some(own)) => Ok(setting.and(&own)),
+        (Some(one), None) | (None, Some(one)) => Ok(one),
+        (None, None) => Err(unfit("its master key is damaged".to_owned())),
+    }
 }
 
 /// The version of the newest migration that this program has.

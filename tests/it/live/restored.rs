@@ -1,6 +1,8 @@
 //! Tokens of a store that was put back to an earlier state: whoever has one is told so, and does not
 //! miss the events that got the positions of the lost ones.
 
+use std::path::Path;
+
 use kontor::app::App;
 use kontor::store::maintenance::restore;
 use reqwest::Method;
@@ -59,8 +61,11 @@ async fn a_token_from_before_a_restore_is_refused_with_the_reason() {
     let token = token(&site).await;
     is_known(&site, &token).await;
     site.app.take().unwrap().stop().await;
+    let old = site.config.data.dir.clone();
     site.config.data.dir = site.dir.path().join("restored");
     restore(&backup, &site.config.data.dir).await.unwrap();
+    let key = |dir: &Path| dir.join("master.key");
+    std::fs::copy(key(&old), key(&site.config.data.dir)).unwrap();
     site.app = Some(App::start(&site.config).await.unwrap());
     // Other events get the positions of the lost ones.
     bought(&site, 3).await;

@@ -1,37 +1,18 @@
-//! Searches of very many orders on both databases, with and without an index.
+//! Searches of very many orders on both databases.
 
-use kontor::domain::search_text::Search;
 use kontor::store::projection::ProjectionBatch;
 use kontor::store::{Store, order};
-use sqlx::Connection as _;
 
-use super::{commit, connect, fresh, one_of_each, order_row, to, with_texts};
-use crate::servers::database;
+use super::{commit, one_of_each, order_row, search, to, with_texts};
 
 #[tokio::test]
 async fn a_search_finds_the_newest_of_very_many() {
     for (store, _dir) in one_of_each().await {
-        search(&store).await;
+        searches(&store).await;
     }
 }
 
-/// The role of the server may create tables, and no extension.
-#[tokio::test]
-async fn orders_are_found_without_pg_trgm() {
-    let url = database();
-    let role = format!("clerk_of_{}", url.rsplit('/').next().unwrap());
-    let mut owner = sqlx::PgConnection::connect(&url).await.unwrap();
-    let grant = format!("CREATE ROLE \"{role}\" LOGIN; GRANT ALL ON SCHEMA public TO \"{role}\"");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(grant)).execute(&mut owner).await.unwrap();
-    let store = connect(&url.replacen("postgres@", &format!("{role}@"), 1).as_str().into()).await;
-    assert!(store.searches_lack_index().await.unwrap());
-    search(&store).await;
-    let (with, _dir) = fresh().await;
-    assert!(!with.searches_lack_index().await.unwrap());
-    assert!(!connect(&database().as_str().into()).await.searches_lack_index().await.unwrap());
-}
-
-async fn search(store: &Store) {
+async fn searches(store: &Store) {
     let rows: Vec<order::Row> = (1..=2_500).map(|n| order_row(n, "pending")).collect();
     let orders = with_texts(&rows);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
@@ -42,7 +23,7 @@ async fn search(store: &Store) {
     let old = [("ord_001", [19, 18, 17, 16]), ("_0020 buyer", [20, 0, 0, 0])];
     for (words, ids) in newest.into_iter().chain(old).chain(newest).chain(old) {
         let mut found = Vec::new();
-        let search = Search::of(words);
+        let search = search(words);
         let mut filter = order::Filter { search, limit: 2, ..Default::default() };
         for _ in 0..2 {
             let page = store.orders(&filter).await.unwrap();

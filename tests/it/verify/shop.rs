@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kontor::actors::buyer_data::NewBuyerData;
 use kontor::actors::catalog::Expect;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::host;
@@ -13,7 +14,7 @@ use kontor::actors::flows::payment::{self, Payments};
 use kontor::actors::node::{Node, NodeStart, ShopSettings};
 use kontor::actors::nouns;
 use kontor::domain::address::Address;
-use kontor::domain::cart::{self, Details, NewLine};
+use kontor::domain::cart::{self, NewLine};
 use kontor::domain::entity::{Cause, Idempotency, Noun as _};
 use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::{Currency, UnitPrice};
@@ -155,27 +156,31 @@ impl Shop {
             country: "GB".into(),
             phone: None,
         };
-        let details = Details {
+        let buyer = NewBuyerData {
             email: Some(Some("buyer@example.com".into())),
             shipping_address: Some(Some(address)),
             delivery_option: Some(Some("standard".into())),
-            ..Details::default()
+            ..NewBuyerData::default()
         };
         let line = NewLine { sku: sku(name), quantity, agreed_price: None, agreed_until: None };
+        let (entity, store, now) = (cart::entity_id(id), &self.node.store, self.node.clock.now());
+        let (details, key) = buyer.sealed(&**store, &entity, now).await.unwrap();
         let create = cart::Command::Create {
             currency: Currency::GBP,
-            details: Box::new(details),
+            details,
             lines: vec![line],
             lines_max: cart::LINES_MAX,
+            key,
         };
-        self.node.carts.create(&cart::entity_id(id), create, cause(), |_| ()).await.unwrap();
+        self.node.carts.create(&entity, create, cause(), |_| ()).await.unwrap();
+        let token = store.seal_payment_token(token, now).await.unwrap();
         let idempotency = Idempotency { key: format!("key-{id}"), digest: 7 };
         self.node
             .flows
             .checkout
             .run(Request {
                 cart: id,
-                method: Some(PaymentMethod { provider: "sandbox".into(), token: token.into() }),
+                method: Some(PaymentMethod { provider: "sandbox".into(), token }),
                 expected_total: None,
                 cause: Cause { idempotency: Some(idempotency), ..cause() },
                 patience: wait.then_some(Duration::from_secs(20)),
@@ -257,5 +262,7 @@ impl Stopped {
 /// Copies the data folder's file of a shop that was stopped.
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
-    std::fs::copy(from.join("kontor.db"), to.join("kontor.db")).unwrap();
+    for name in ["kontor.db", "master.key"] {
+        std::fs::copy(from.join(name), to.join(name)).unwrap();
+    }
 }

@@ -24,6 +24,8 @@ use crate::domain::entity::{Cause, EntityId, Event, Noun};
 use crate::domain::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{AppendError, TimerChange};
+use crate::store::personal::key_row;
+use crate::store::row::RowChange;
 
 pub use history::{decode, kept};
 
@@ -328,7 +330,8 @@ impl<N: Noun> LoadedEntity<N> {
             return Ok(false);
         }
         N::command_name(command).clone_into(&mut cause.command);
-        self.apply(myself, &events, &cause, now).map_err(Error::Storage)?;
+        let rows = N::new_key(command).map(key_row).into_iter().collect();
+        self.apply(myself, &events, (&cause, now), rows).map_err(Error::Storage)?;
         Ok(false)
     }
 
@@ -337,13 +340,14 @@ impl<N: Noun> LoadedEntity<N> {
         &mut self,
         myself: &ActorRef<EntityMessage<N>>,
         events: &[N::Event],
-        cause: &Cause,
-        now: Timestamp,
+        (cause, now): (&Cause, Timestamp),
+        rows: Vec<RowChange>,
     ) -> Result<(), String> {
-        let mut rows = Vec::with_capacity(events.len());
+        let mut stored = Vec::with_capacity(events.len());
         for event in events {
             let data = serde_json::to_string(event).map_err(|error| error.to_string())?;
-            rows.push(NewEvent { kind: event.kind(), version: event.version(), data: data.into() });
+            let (kind, version) = (event.kind(), event.version());
+            stored.push(NewEvent { kind, version, data: data.into() });
         }
         let after_seq = self.seq;
         if after_seq == 0 && !self.fresh {
@@ -361,11 +365,11 @@ impl<N: Noun> LoadedEntity<N> {
             Append {
                 entity: self.id.clone(),
                 after_seq,
-                events: rows,
+                events: stored,
                 at: now,
                 cause: cause.into(),
                 timer,
-                rows: Vec::new(),
+                rows,
             },
         );
         Ok(())
@@ -430,7 +434,7 @@ impl<N: Noun> LoadedEntity<N> {
         let events = self.state.on_timer(now);
         let cause = Cause { by: "timer".into(), command: "timer".into(), ..Cause::default() };
         if !events.is_empty()
-            && let Err(error) = self.apply(myself, &events, &cause, now)
+            && let Err(error) = self.apply(myself, &events, (&cause, now), Vec::new())
         {
             tracing::error!(entity = self.id.as_str(), error, "cannot write the events of a timer");
         }

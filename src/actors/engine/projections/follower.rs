@@ -228,6 +228,9 @@ impl Follower {
             reached.insert(record.shard, record.pos);
             self.fold(record).await?;
         }
+        for list in &mut self.lists {
+            list.look_up_keys(self.store.as_ref()).await?;
+        }
         let owned: BTreeSet<u16> = self.owned.all();
         for (shard, pos) in reached {
             let Some(part) = self.parts.get_mut(&shard) else { continue };

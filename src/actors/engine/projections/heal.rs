@@ -62,6 +62,7 @@ async fn heal(
             if let Err(reason) = each(journal.as_ref(), entity, 0, Upto::Pos(pos), take).await? {
                 return Ok(Healed::Again(reason));
             }
+            run.look_up_keys(store).await?;
             run.gather();
         }
         let batch = ProjectionBatch {

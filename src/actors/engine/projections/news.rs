@@ -5,10 +5,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::projection::LiveList;
+use super::projection::{Keyed, LiveList};
 use crate::actors::engine::changes::{Change, ChangeSet};
 use crate::actors::engine::fold::Folded;
 use crate::domain::entity::{EntityId, Record};
+use crate::store::personal::Keys;
 
 /// Collects the changes of entities with the state `S`.
 pub(super) trait News<S>: Send + Sync {
@@ -17,7 +18,12 @@ pub(super) trait News<S>: Send + Sync {
 
     /// The collected changes of a shard, with the new states. Entities that cannot be shown in the
     /// list are left out.
-    fn take(&mut self, shard: u16, folded: &HashMap<EntityId, Folded<S>>) -> Box<dyn ChangeSet>;
+    fn take(
+        &mut self,
+        shard: u16,
+        folded: &HashMap<EntityId, Folded<S>>,
+        keys: Option<&Keys>,
+    ) -> Box<dyn ChangeSet>;
 
     /// Discards everything.
     fn clear(&mut self);
@@ -60,12 +66,13 @@ impl<L: LiveList> News<L::State> for Notes<L> {
         &mut self,
         shard: u16,
         folded: &HashMap<EntityId, Folded<L::State>>,
+        keys: Option<&Keys>,
     ) -> Box<dyn ChangeSet> {
         let notes = self.by_shard.remove(&shard).unwrap_or_default();
         let change = |(entity, note): (EntityId, Note<L>)| {
             let Note { after, before, events } = note;
             let now = folded.get(&entity)?;
-            let shown = self.list.shown(&entity, now)?;
+            let shown = self.list.shown(&entity, &Keyed { folded: now, keys })?;
             Some(Change::<L> { after, version: now.seq, before, shown, events, entity })
         };
         let mut changes: Vec<Change<L>> = notes.into_iter().filter_map(change).collect();

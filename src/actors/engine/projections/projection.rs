@@ -3,15 +3,18 @@
 //! handles cursors, gaps, dead letters and transactions. The shop's projections are in
 //! `actors/order_rows.rs` and `actors/stock_rows.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::news::Notes;
 use super::runner::{Runner, RunningProjection};
 use crate::actors::engine::fold::{Fold, Folded};
 use crate::domain::entity::{Cause, EntityId, Record};
+use crate::domain::sealed::KeyId;
 use crate::domain::time::Timestamp;
 use crate::store::list_row::Batch;
+use crate::store::personal::Keys;
 use crate::store::row::Table;
 use crate::store::{self, Tables};
 
@@ -37,9 +40,12 @@ pub trait Projection: Send + Sync + 'static {
         None
     }
 
+    /// Adds the ids of the keys of a state's personal values that its rows need.
+    fn key_ids(_state: &Self::State, _ids: &mut BTreeSet<KeyId>) {}
+
     /// Adds the rows of an entity in its current state; called once for each batch that changed the
     /// entity.
-    fn rows(&self, _entity: &EntityId, _folded: &Folded<Self::State>, _batch: &mut Batch) {}
+    fn rows(&self, _entity: &EntityId, _folded: &Keyed<'_, Self::State>, _batch: &mut Batch) {}
 
     /// Adds the rows of one event.
     ///
@@ -58,6 +64,22 @@ pub trait Projection: Send + Sync + 'static {
     /// memory.
     fn is_finished(_state: &Self::State) -> bool {
         false
+    }
+}
+
+/// A folded state, with the keys of its personal values; without any if the projection needs none.
+pub struct Keyed<'a, S> {
+    /// The state.
+    pub folded: &'a Folded<S>,
+    /// The keys.
+    pub keys: Option<&'a Keys>,
+}
+
+impl<S> Deref for Keyed<'_, S> {
+    type Target = Folded<S>;
+
+    fn deref(&self) -> &Folded<S> {
+        self.folded
     }
 }
 
@@ -86,7 +108,7 @@ pub trait LiveList: Projection {
     const IS_PROJECTED: bool = true;
 
     /// An entity's row in the list; `None` if it has none.
-    fn shown(&self, entity: &EntityId, folded: &Folded<Self::State>) -> Option<Self::Shown>;
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, Self::State>) -> Option<Self::Shown>;
 
     /// The values of a state by which the list can be filtered.
     fn facets(&self, state: &Self::State) -> Self::Facets;

@@ -4,8 +4,9 @@
 
 use std::marker::PhantomData;
 
+use super::projection::Keyed;
 use super::projection::{Happened, LiveList, Projection, Projections};
-use crate::actors::engine::fold::{Fold, Folded};
+use crate::actors::engine::fold::Fold;
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::{Event, Versioned};
@@ -80,7 +81,7 @@ impl<T: Versioned> LiveList for RowList<T> {
     type Happened = Happened;
     const IS_PROJECTED: bool = false;
 
-    fn shown(&self, _: &EntityId, folded: &Folded<RowState<T>>) -> Option<ShownRow<T>> {
+    fn shown(&self, _: &EntityId, folded: &Keyed<'_, RowState<T>>) -> Option<ShownRow<T>> {
         let (value, bytes) = folded.state.0.clone()?;
         let row = Row { value, version: folded.seq, updated_at: folded.at };
         Some(ShownRow { row, bytes })

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::news::News;
-use super::projection::{FoldedEvent, Projection};
+use super::projection::{FoldedEvent, Keyed, Projection};
 use crate::actors::engine::changes::ChangeSet;
 use crate::actors::engine::fold::{Fold as _, Folded, load_within};
 use crate::domain::entity::{EntityId, Record};
 use crate::store::journal::{Journal, ReadError};
 use crate::store::list_row::Batch;
+use crate::store::personal::Keys;
+use crate::store::{self, Tables};
 
 /// The number of folded entities in memory above which finished ones are first evicted.
 const RESTING_MAX: usize = 1_000;
@@ -52,6 +54,9 @@ pub(in crate::actors::engine) trait RunningProjection:
 
     /// Folds an event whose predecessors are folded; with `tell`, collects its change.
     fn take(&mut self, record: &Record, tell: bool) -> Result<(), String>;
+
+    /// Looks up the keys of the personal values of all entities that the batch has changed.
+    async fn look_up_keys(&mut self, store: &dyn Tables) -> Result<(), store::Error>;
 
     /// Adds the rows of all entities that the batch has changed.
     fn gather(&mut self);
@@ -104,6 +109,7 @@ pub(super) struct Runner<P: Projection> {
     /// The entities that the batch in progress has changed.
     changed: BTreeSet<EntityId>,
     batch: Batch,
+    keys: Option<Keys>,
     news: Option<Box<dyn News<P::State>>>,
 }
 
@@ -115,6 +121,7 @@ impl<P: Projection> Runner<P> {
             resting_max: RESTING_MAX,
             changed: BTreeSet::new(),
             batch: Batch::default(),
+            keys: None,
             news,
         }
     }
@@ -135,6 +142,7 @@ impl<P: Projection> Runner<P> {
     fn begin_step(&mut self) {
         self.changed.clear();
         self.batch = Batch::default();
+        self.keys = None;
         if let Some(news) = &mut self.news {
             news.clear();
         }
@@ -210,10 +218,24 @@ impl<P: Projection> RunningProjection for Runner<P> {
         Ok(())
     }
 
-    fn gather(&mut self) {
+    async fn look_up_keys(&mut self, store: &dyn Tables) -> Result<(), store::Error> {
+        let mut ids = BTreeSet::new();
         for entity in &self.changed {
             if let Some(one) = self.folded.get(entity) {
-                self.projection.rows(entity, one, &mut self.batch);
+                P::key_ids(&one.state, &mut ids);
+            }
+        }
+        if !ids.is_empty() {
+            self.keys = Some(store.personal_keys(&ids).await?);
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self) {
+        for entity in &self.changed {
+            if let Some(folded) = self.folded.get(entity) {
+                let keyed = Keyed { folded, keys: self.keys.as_ref() };
+                self.projection.rows(entity, &keyed, &mut self.batch);
             }
         }
     }
@@ -223,7 +245,8 @@ impl<P: Projection> RunningProjection for Runner<P> {
     }
 
     fn news(&mut self, shard: u16) -> Option<Box<dyn ChangeSet>> {
-        self.news.as_mut().map(|news| news.take(shard, &self.folded))
+        let keys = self.keys.as_ref();
+        self.news.as_mut().map(|news| news.take(shard, &self.folded, keys))
     }
 
     fn done(&mut self) {

@@ -157,6 +157,7 @@ impl Track {
                 self.add_dead_letter(record, reason, clock);
             }
         }
+        self.run.look_up_keys(store).await?;
         self.run.gather();
         Ok(())
     }

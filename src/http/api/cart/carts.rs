@@ -7,8 +7,9 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
+use crate::actors::buyer_data::{BuyerData, NewBuyerData};
 use crate::actors::engine::host::{self, View};
-use crate::domain::cart::{self, Cart, Command, Details, LINES_MAX};
+use crate::domain::cart::{self, Cart, Command, LINES_MAX};
 use crate::domain::entity::Cause;
 use crate::domain::id::{CartId, Sku};
 use crate::domain::money::Currency;
@@ -47,20 +48,26 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
         None => Some(call.node().settings.currency),
     };
     let lines = checked_lines(&call, new.lines.into_vec(), currency, false, &mut faults).await?;
-    let details = Box::new(Details {
+    let buyer = NewBuyerData {
         email: new.email.map(|email| Some(email.into())),
         reference: new.reference.map(|reference| Some(reference.into())),
         shipping_address: new.shipping_address.map(|address| Some(address.into())),
         billing_address: new.billing_address.map(|address| Some(address.into())),
         delivery_option: new.delivery_option.map(|option| Some(option.into())),
-    });
-    check_delivery(&call, &details, currency, &mut faults);
+    };
+    check_delivery(&call, &buyer, currency, &mut faults);
     faults.check()?;
     let currency = currency.unwrap_or(call.node().settings.currency);
-    let command = Command::Create { currency, details, lines, lines_max: lines_max(&call) };
+    let create = async |cart: CartId| -> Result<Command, Error> {
+        let entity = cart::entity_id(cart);
+        let (details, key) = buyer.clone().sealed(call.store(), &entity, call.now()).await?;
+        let lines_max = lines_max(&call);
+        Ok(Command::Create { currency, details, lines: lines.clone(), lines_max, key })
+    };
     let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
     let Some(key) = call.idempotency_key() else {
         let cart = CartId(call.node().clock.new_key());
+        let command = create(cart).await?;
         let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
         return answer(&call, StatusCode::CREATED, cart, made).await;
     };
@@ -70,10 +77,12 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
         None => ids[0],
     };
     let (carts, old) = (&call.node().carts, cart != ids[0]);
-    let made = carts.ask(&cart::entity_id(cart), command.clone(), cause.clone(), read).await;
+    let command = create(cart).await?;
+    let made = carts.ask(&cart::entity_id(cart), command, cause.clone(), read).await;
     let (cart, made) = match made {
         // The key was forgotten after a day: this is another cart.
         Err(host::Error::Rejected(cart::Rejection::Exists)) if old => {
+            let command = create(ids[0]).await?;
             (ids[0], carts.ask(&cart::entity_id(ids[0]), command, cause, read).await?)
         }
         made => (cart, made?),
@@ -104,20 +113,22 @@ pub async fn update_cart(
     let cart: CartId = id(&path, "cart")?;
     let cause = call.cause(body.digest);
     let Draft { value: patch, mut faults, .. } = body;
-    let details = Box::new(Details {
+    let buyer = NewBuyerData {
         email: patch.email.map(|email| email.map(Into::into)),
         reference: patch.reference.map(|reference| reference.map(Into::into)),
         shipping_address: patch.shipping_address.map(|address| address.map(Into::into)),
         billing_address: patch.billing_address.map(|address| address.map(Into::into)),
         delivery_option: patch.delivery_option.map(|option| option.map(Into::into)),
-    });
-    let currency = match &details.delivery_option {
+    };
+    let currency = match &buyer.delivery_option {
         Some(Some(_)) => open_cart(&call, cart).await?.0.currency(),
         _ => None,
     };
-    check_delivery(&call, &details, currency, &mut faults);
+    check_delivery(&call, &buyer, currency, &mut faults);
     faults.check()?;
-    change(&call, cart, Command::Update { details }, cause, Error::from).await
+    let entity = cart::entity_id(cart);
+    let (details, key) = buyer.sealed(call.store(), &entity, call.now()).await?;
+    change(&call, cart, Command::Update { details, key }, cause, Error::from).await
 }
 
 /// Adds lines to a cart.
@@ -302,7 +313,7 @@ async fn unsellable(
 
 fn check_delivery(
     call: &RequestParts,
-    details: &Details,
+    details: &NewBuyerData,
     currency: Option<Currency>,
     faults: &mut RequestFaults,
 ) {
@@ -355,16 +366,17 @@ pub(super) async fn answer(
         }
     });
     let requirements = priced.requirements.iter();
+    let buyer = BuyerData::of_cart(call.store(), &cart).await?;
     let cart = CartShape {
         id: id.to_string(),
         status: if cart.spent_on().is_some() { CartStatus::Spent } else { CartStatus::Open },
         version,
         currency: currency.code(),
-        email: cart.email().map(str::to_owned),
-        reference: cart.reference().map(str::to_owned),
+        email: buyer.email,
+        reference: buyer.reference,
         lines: lines.collect(),
-        shipping_address: cart.shipping_address().map(Into::into),
-        billing_address: cart.billing_address().map(Into::into),
+        shipping_address: buyer.shipping_address.as_ref().map(Into::into),
+        billing_address: buyer.billing_address.as_ref().map(Into::into),
         delivery: priced.delivery.as_ref().map(|delivery| Delivery::new(delivery, currency)),
         totals: Totals::new(&priced.totals, currency),
         requirements: requirements.map(Into::into).collect(),

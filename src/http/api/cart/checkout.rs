@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::actors::buyer_data::BuyerData;
 use crate::actors::engine::host::View;
 use crate::actors::flows::checkout::{CheckoutRefusal, PlacedOrder, Request};
 use crate::domain::cart;
@@ -44,9 +45,14 @@ pub struct PaymentInput {
     token: Text<1, 512>,
 }
 
-impl From<PaymentInput> for PaymentMethod {
-    fn from(PaymentInput { provider, token }: PaymentInput) -> Self {
-        Self { provider: provider.into(), token: token.into() }
+impl PaymentInput {
+    /// The payment method, its token sealed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn seal(self, call: &RequestParts) -> Result<PaymentMethod, Error> {
+        let token = call.store().seal_payment_token(&self.token, call.now()).await?;
+        Ok(PaymentMethod { provider: self.provider.into(), token })
     }
 }
 
@@ -96,7 +102,10 @@ pub async fn check_out(
         given.check(&call, cart, &mut faults).await?;
         faults.check()?;
     }
-    let method = payment.map(Into::into);
+    let method = match payment {
+        Some(payment) => Some(payment.seal(&call).await?),
+        None => None,
+    };
     let asked = Request { cart, method, expected_total: expected, cause, patience };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let order = OrderId(cart.0);
@@ -201,7 +210,8 @@ pub(super) async fn answer(
         None => StatusCode::ACCEPTED,
     };
     let token = order_token(call.secret(), id, call.now());
-    let shape = OrderShape::new(id, (&placed.order, placed.seq), links)?.with_token(token);
+    let buyer = BuyerData::of_order(call.store(), &placed.order).await?;
+    let shape = OrderShape::new(id, (&placed.order, placed.seq), buyer, links)?.with_token(token);
     let place = format!("/v1/store/orders/{id}");
     let response = match status {
         StatusCode::ACCEPTED => undecided((&placed.order, placed.seq), &place, shape),

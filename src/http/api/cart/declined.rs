@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use crate::actors::buyer_data::BuyerData;
 use crate::actors::flows::start_over::StartOverRefusal;
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Phase};
@@ -59,7 +60,7 @@ pub async fn pay_my_order(
     let Draft { value: RepaymentInput { payment }, mut faults, .. } = body;
     checkout::check_payment(&call, Some(&payment), &mut faults);
     faults.check()?;
-    let method = payment.into();
+    let method = payment.seal(&call).await?;
     let checkout = &call.node().flows.checkout;
     match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
         Ok(placed) => checkout::answer(&call, order, &placed, patience).await,
@@ -90,7 +91,8 @@ pub async fn cancel_my_order(
         Err(error) => return Err(with_next_steps(&call, order, error).await),
     };
     let links = links_of(&call, order, &state).await;
-    let shape = OrderShape::new(order, (&state, version), links)?;
+    let buyer = BuyerData::of_order(call.store(), &state).await?;
+    let shape = OrderShape::new(order, (&state, version), buyer, links)?;
     let response = match state.phase() {
         Phase::Cancelled => versioned(StatusCode::OK, version, &shape),
         _ => {

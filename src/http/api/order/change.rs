@@ -9,6 +9,7 @@ use serde::Deserialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::actors::buyer_data::BuyerData;
 use crate::actors::engine::host::{self, Until, View};
 use crate::domain::cart::{LINES_MAX, double_option};
 use crate::domain::entity::{Cause, EntityId, Noun as _};
@@ -453,7 +454,9 @@ async fn change(
         now = until_done(call, &entity, patience, now).await;
     }
     let (state, version) = now;
-    let response = versioned(StatusCode::OK, version, &AdminOrder::new(order, &state, version)?);
+    let buyer = BuyerData::of_order(call.store(), &state).await?;
+    let shape = AdminOrder::new(order, (&state, version), buyer)?;
+    let response = versioned(StatusCode::OK, version, &shape);
     Ok(read_your_writes::wrote(response, entity, version))
 }
 

@@ -10,6 +10,7 @@ use utoipa::openapi::schema::{Discriminator, Object, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::actors::buyer_data::BuyerData;
 use crate::domain::entity::{Cause, Record};
 use crate::domain::money::{Currency, Rounding};
 use crate::domain::order::{
@@ -88,7 +89,11 @@ pub enum EventData {
         generation: u32,
     },
     /// All stock is reserved, and the provider is asked for an authorization.
-    PaymentRequested { attempt: u32, provider: String, amount: Money },
+    PaymentRequested {
+        attempt: u32,
+        provider: String,
+        amount: Money,
+    },
     /// The provider has accepted the attempt and will report its outcome.
     PaymentPending {
         attempt: u32,
@@ -99,7 +104,10 @@ pub enum EventData {
         action: Option<ActionShape>,
     },
     /// The provider did not answer.
-    PaymentUnknown { attempt: u32, why: String },
+    PaymentUnknown {
+        attempt: u32,
+        why: String,
+    },
     /// The money is authorized.
     PaymentAuthorized {
         attempt: u32,
@@ -114,11 +122,17 @@ pub enum EventData {
         decline_code: String,
     },
     /// The provider does not know the attempt: it is given up, and reversed.
-    PaymentGivenUp { attempt: u32 },
+    PaymentGivenUp {
+        attempt: u32,
+    },
     /// An attempt that was not decided yet was reversed.
-    PaymentReversed { attempt: u32 },
+    PaymentReversed {
+        attempt: u32,
+    },
     /// An authorization was voided.
-    PaymentVoided { attempt: u32 },
+    PaymentVoided {
+        attempt: u32,
+    },
     /// The order waits for another payment: its units stay held only until another order needs
     /// them.
     HoldYielded {
@@ -131,7 +145,9 @@ pub enum EventData {
         generation: u32,
     },
     /// The order is paid, its stock is allocated, and it has an order number.
-    Confirmed { number: i64 },
+    Confirmed {
+        number: i64,
+    },
     /// A capture is requested.
     CaptureRequested {
         /// The id of the capture.
@@ -208,7 +224,9 @@ pub enum EventData {
         why: String,
     },
     /// An operator retries a stuck order.
-    RetryRequested { reason: String },
+    RetryRequested {
+        reason: String,
+    },
     /// An operator skipped a stuck step.
     StepSkipped {
         #[schema(value_type = schema::OrderStep)]
@@ -216,9 +234,14 @@ pub enum EventData {
         reason: String,
     },
     /// A contradiction in the order's data was found: nothing is done until an operator has acted.
-    AlertRaised { alert: String },
+    AlertRaised {
+        alert: String,
+    },
     /// An operator cleared the alert.
-    AlertCleared { reason: String },
+    AlertCleared {
+        reason: String,
+    },
+    PersonalDataErased {},
     /// A stored event that this version of the program cannot read.
     Unreadable {
         /// The kind of the event, as stored.
@@ -233,11 +256,12 @@ pub enum EventData {
 pub struct PlacedData {
     #[schema(value_type = checked::Currency)]
     currency: &'static str,
-    #[schema(value_type = checked::Email)]
-    email: String,
+    /// `null` once the buyer's personal data were erased, as the reference and the addresses are.
+    #[schema(value_type = Option<checked::Email>)]
+    email: Option<String>,
     reference: Option<String>,
     lines: Vec<PlacedLine>,
-    shipping_address: Address,
+    shipping_address: Option<Address>,
     billing_address: Option<Address>,
     delivery: Delivery,
     totals: Totals,
@@ -292,15 +316,15 @@ impl From<RequiredAction> for ActionShape {
 }
 
 impl PlacedData {
-    fn new(placed: &Placed, method: Option<PaymentMethod>) -> Self {
+    fn new(placed: &Placed, method: Option<PaymentMethod>, buyer: &BuyerData) -> Self {
         let currency = placed.currency;
         Self {
             currency: currency.code(),
-            email: placed.email.clone(),
-            reference: placed.reference.clone(),
+            email: buyer.email.clone(),
+            reference: buyer.reference.clone(),
             lines: placed.lines.iter().map(|line| PlacedLine::new(line, currency)).collect(),
-            shipping_address: (&placed.shipping_address).into(),
-            billing_address: placed.billing_address.as_ref().map(Into::into),
+            shipping_address: buyer.shipping_address.as_ref().map(Into::into),
+            billing_address: buyer.billing_address.as_ref().map(Into::into),
             delivery: Delivery::new(&placed.delivery, currency),
             totals: Totals::new(&placed.totals, currency),
             rounding: placed.rounding,
@@ -313,9 +337,14 @@ impl PlacedData {
 }
 
 impl EventShape {
-    /// A stored event, whose amounts are in this currency.
+    /// A stored event, whose amounts are in this currency, with the order's personal data.
     #[must_use]
-    pub fn new(record: &Record, event: Result<Event, String>, currency: Currency) -> Self {
+    pub fn new(
+        record: &Record,
+        event: Result<Event, String>,
+        currency: Currency,
+        buyer: &BuyerData,
+    ) -> Self {
         let head = EventHead {
             seq: record.seq,
             pos: record.pos,
@@ -323,15 +352,15 @@ impl EventShape {
             cause: record.cause().into(),
         };
         let unreadable = |why| EventData::Unreadable { stored_kind: record.kind.to_string(), why };
-        Self { head, event: event.map_or_else(unreadable, |event| data(event, currency)) }
+        Self { head, event: event.map_or_else(unreadable, |event| data(event, currency, buyer)) }
     }
 }
 
-fn data(event: Event, currency: Currency) -> EventData {
+fn data(event: Event, currency: Currency, buyer: &BuyerData) -> EventData {
     let money = |amount| Money::new(amount, currency);
     match event {
         Event::Placed { placed, method } => {
-            EventData::Placed(Box::new(PlacedData::new(&placed, method)))
+            EventData::Placed(Box::new(PlacedData::new(&placed, method, buyer)))
         }
         Event::PaymentRetried { method } => EventData::PaymentRetried { provider: method.provider },
         Event::Reserved { generation } => EventData::Reserved { generation },
@@ -386,6 +415,7 @@ fn data(event: Event, currency: Currency) -> EventData {
         Event::StepSkipped { step, reason } => EventData::StepSkipped { step, reason },
         Event::AlertRaised { alert } => EventData::AlertRaised { alert },
         Event::AlertCleared { reason } => EventData::AlertCleared { reason },
+        Event::PersonalDataErased {} => EventData::PersonalDataErased {},
     }
 }
 
@@ -488,7 +518,8 @@ mod tests {
 
     fn shown(record: &Record) -> Value {
         let event = decode(record).map_err(|error| error.to_string());
-        serde_json::to_value(EventShape::new(record, event, Currency::GBP)).unwrap()
+        serde_json::to_value(EventShape::new(record, event, Currency::GBP, &BuyerData::default()))
+            .unwrap()
     }
 
     /// The names of the members of the data of a kind, as the document has them.
@@ -532,12 +563,12 @@ mod tests {
 
     #[test]
     fn an_event_has_its_cause_and_no_payment_token() {
-        let text = r#"{"payment_retried": {"method": {"provider": "sandbox", "token": "tok_1"}}}"#;
+        let text = r#"{"payment_retried": {"method": {"provider": "sandbox", "token": "01k8x4m5n6p7q8r9s0t1.tok1"}}}"#;
         let event = shown(&record("payment_retried", 1, text));
         let cause = serde_json::json!({"by": "key:5f0c", "by_name": "Mira", "command": "cancel",
             "request_id": "req_1", "idempotency_key": "k1"});
         assert_eq!((&event["cause"], &event["data"]["provider"]), (&cause, &"sandbox".into()));
-        assert!(!event.to_string().contains("tok_1"), "{event:#}");
+        assert!(!event.to_string().contains("tok1"), "{event:#}");
         let odd = shown(&record("gift_wrapped", 1, "{\"gift_wrapped\": {}}"));
         assert_eq!(
             (&odd["kind"], &odd["data"]["stored_kind"]),

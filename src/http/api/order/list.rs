@@ -8,7 +8,9 @@ use std::str::FromStr;
 use actix_web::{HttpRequest, HttpResponse};
 use strum::VariantArray;
 
+use crate::actors::buyer_data::{BuyerData, key_ids};
 use crate::actors::engine::fold::Folded;
+use crate::actors::order_rows::OpenedOrderRow;
 use crate::actors::order_search;
 use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
@@ -27,6 +29,7 @@ use crate::http::edge::problem::Code;
 use crate::http::edge::query::{Query, cursor, cut, sorted_list};
 use crate::http::edge::read_your_writes;
 use crate::store::order::{Filter, Row, Sort};
+use crate::store::personal::LookupKeys;
 
 /// The most events of all orders of a page whose parts are shown: a page ends before it has more.
 const EVENTS_MAX: i64 = 20_000;
@@ -56,8 +59,8 @@ pub async fn list_orders(call: RequestParts, request: HttpRequest) -> Result<Htt
     let known = [FILTERS, ["limit", "after"].as_slice()].concat();
     let many = [FILTERS_OF_MANY, ["expand"].as_slice()].concat();
     let mut query = Query::of_list(&request, &known, &many)?;
-    let filter = filter(&mut query);
-    page(&call, &request, query, filter).await
+    let asked = asked(&mut query);
+    page(&call, &request, query, &asked).await
 }
 
 /// The filters of orders that have one value, and the order of the list.
@@ -76,24 +79,57 @@ pub const NUMBER_RULE: &str = "must be an order number";
 /// The rule for the references in a filter.
 pub const REFERENCE_RULE: &str = "must be a reference";
 
+/// The orders that a query asks for, in clear.
+#[derive(Debug, Default)]
+pub struct AskedOrders {
+    /// What is not personal.
+    filter: Filter,
+    emails: Vec<String>,
+    references: Vec<String>,
+    search: Option<Search>,
+}
+
+impl AskedOrders {
+    /// The orders whose saga has unfinished or stuck steps.
+    #[must_use]
+    pub fn unfinished() -> Self {
+        let filter = Filter { unfinished: true, ..Filter::default() };
+        Self { filter, ..Self::default() }
+    }
+
+    /// The filter of rows, which have keyed hashes of what is personal.
+    #[must_use]
+    pub fn filter(&self, lookups: &LookupKeys) -> Filter {
+        Filter {
+            email_hash: self.emails.iter().map(|email| lookups.email(email)).collect(),
+            reference_hash: self.references.iter().map(|one| lookups.reference(one)).collect(),
+            search: self.search.as_ref().map(|search| lookups.search(search)),
+            ..self.filter.clone()
+        }
+    }
+}
+
 /// The filter of orders in a query, with the order of the list; its faults stay with the query.
-pub fn filter(query: &mut Query) -> Filter {
+pub fn asked(query: &mut Query) -> AskedOrders {
     let ids: Vec<OrderId> = query.values("id", ID_RULE);
-    Filter {
+    let filter = Filter {
         id: ids.iter().map(ToString::to_string).collect(),
         status: statuses::<OrderStatus>(query, "status"),
         payment_status: statuses::<PaymentStatus>(query, "payment_status"),
         fulfillment_status: statuses::<FulfillmentStatus>(query, "fulfillment_status"),
-        email: query.values("email", EMAIL_RULE),
         number: query.values("number", NUMBER_RULE),
-        reference: query.values("reference", REFERENCE_RULE),
-        search: Search::of(query.search()),
         placed_from: query.moment("placed_from"),
         placed_to: query.moment("placed_to"),
         updated_from: query.moment("updated_from"),
         updated_to: query.moment("updated_to"),
         sort: query.sort(),
         ..Filter::default()
+    };
+    AskedOrders {
+        filter,
+        emails: query.values("email", EMAIL_RULE),
+        references: query.values("reference", REFERENCE_RULE),
+        search: Search::of(query.search()),
     }
 }
 
@@ -140,9 +176,10 @@ pub async fn page(
     call: &RequestParts,
     request: &HttpRequest,
     mut query: Query,
-    filter: Filter,
+    asked: &AskedOrders,
 ) -> Result<HttpResponse, Error> {
     let (limit, sort) = (query.limit(), query.sort::<Sort>());
+    let filter = asked.filter(&*call.store().lookups().await?);
     let parts: BTreeSet<OrderPart> = query.choices("expand").into_iter().collect();
     let filter = Filter { sort, after: after(&mut query, sort), limit: limit + 1, ..filter };
     let writes = query.faults.note(read_your_writes::named(request));
@@ -165,14 +202,23 @@ pub async fn page(
     }
     let last = rows.last().map(|row| ListPosition(sort.at(row), row.id.clone()));
     let last = last.map(|place| cursor(&sorted_list("orders", sort), &place.to_string()));
+    let mut ids = OpenedOrderRow::key_ids(&rows);
+    orders.values().for_each(|order| key_ids(order, &mut ids));
+    let keys = call.store().personal_keys(&ids).await?;
     let shape = |row: Row| {
         let order = orders.remove(&row.id);
-        let found = filter.search.as_ref().map(|search| {
-            let matches = |order| order_search::matches(search, &EntityId::new(&row.id), order);
+        let found = asked.search.as_ref().map(|search| {
+            let id = EntityId::new(&row.id);
+            let matches = |order| order_search::matches(search, &id, order, Some(&keys));
             order.as_ref().map(matches).unwrap_or_default()
         });
         let allocations = row.id.parse().ok().and_then(|id: OrderId| allocations.remove(&id));
-        OrderListItem::new(row, order.as_ref(), &parts, (found, allocations))
+        let order = order.as_ref().map(|order| {
+            let buyer = order.placed().map(|placed| BuyerData::open(placed, &keys));
+            (order, buyer.unwrap_or_default())
+        });
+        let listed = OpenedOrderRow::open(row, Some(&keys));
+        OrderListItem::new(listed, order, &parts, (found, allocations))
     };
     let data = rows.into_iter().map(shape).collect::<Result<_, _>>()?;
     let page = Page::<OrderListItem> { data, next_cursor: last.filter(|_| more) };

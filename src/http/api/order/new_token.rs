@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::actors::buyer_data::BuyerData;
 use crate::domain::id::OrderId;
 use crate::http::api::order::read::read_order;
 use crate::http::api::token::{opens_order_until, order_token};
@@ -18,8 +19,9 @@ pub struct NewOrderToken {
     /// The token: give it to the order's buyer only, at the order's email address.
     #[schema(example = "ot_TiDqW8b1mJt0s9gq2Zx7pQ4nK5yV6cR3hL8eF1dA0uBwXi")]
     token: String,
-    /// Where to send it: the order's email address.
-    email: String,
+    /// Where to send it: the order's email address; `null` once it was erased.
+    #[schema(nullable = true)]
+    email: Option<String>,
     /// When it expires, as `shop.order_token_days` says.
     expires_at: String,
 }
@@ -36,14 +38,15 @@ pub async fn issue_order_token(
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
     let (state, _) = read_order(&call, order).await?;
-    let placed = state.placed().ok_or_else(|| Error::not_found("order"))?;
+    state.placed().ok_or_else(|| Error::not_found("order"))?;
+    let buyer = BuyerData::of_order(call.store(), &state).await?;
     let token = order_token(call.secret(), order, call.now());
     let lifetime = call.node().settings.order_token_lifetime();
     let until = opens_order_until(call.secret(), order, &token, lifetime);
     tracing::info!(%order, by = call.principal().by(), "a new token of an order was issued");
     Ok(HttpResponse::Created().json(NewOrderToken {
         token,
-        email: placed.email.clone(),
+        email: buyer.email,
         expires_at: until.unwrap_or_default().to_string(),
     }))
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::actors::buyer_data::BuyerData;
 use crate::actors::engine::host::{View, decode};
 use crate::domain::entity::Noun as _;
 use crate::domain::id::OrderId;
@@ -41,7 +42,9 @@ pub async fn get_my_order(
     let order: OrderId = id(&path, "order")?;
     let (state, version) = read_order(&call, order).await?;
     let links = links_of(&call, order, &state).await;
-    Ok(versioned(StatusCode::OK, version, &OrderShape::new(order, (&state, version), links)?))
+    let buyer = BuyerData::of_order(call.store(), &state).await?;
+    let shape = OrderShape::new(order, (&state, version), buyer, links)?;
+    Ok(versioned(StatusCode::OK, version, &shape))
 }
 
 /// Returns an order in its current state or in an earlier one.
@@ -75,7 +78,8 @@ pub async fn get_order(
         (None, None) => read_order(&call, order).await?,
         (seq, at) => as_it_was(&call, order, seq, at).await?,
     };
-    let mut shape = AdminOrder::new(order, &state, version)?;
+    let buyer = BuyerData::of_order(call.store(), &state).await?;
+    let mut shape = AdminOrder::new(order, (&state, version), buyer)?;
     if located {
         let mut allocations = allocations_of(&call, std::iter::once((order, &state))).await?;
         shape = shape.with_allocations(allocations.remove(&order).unwrap_or_default());
@@ -108,8 +112,13 @@ pub async fn list_order_events(
         0 => Vec::new(),
         _ => journal.read_entity(&order::entity_id(order), 0, 1).await?,
     };
-    let currency = currency(first.first().or(records.first()));
-    let data = records.iter().map(|record| event(record, currency)).collect();
+    let first = placed(first.first().or(records.first()));
+    let buyer = match &first {
+        Some(order) => BuyerData::of_order(call.store(), order).await?,
+        None => BuyerData::default(),
+    };
+    let currency = first.as_ref().and_then(Order::placed).map(|placed| placed.currency);
+    let data = records.iter().map(|record| event(record, currency, &buyer)).collect();
     Ok(HttpResponse::Ok().json(Page::<EventShape> { data, next_cursor: last.filter(|_| more) }))
 }
 
@@ -164,18 +173,18 @@ async fn as_it_was(
 
 /// An event as the API shows it; `currency` is the order's, which is unknown if the order's first event
 /// cannot be read.
-fn event(record: &Record, currency: Option<Currency>) -> EventShape {
+fn event(record: &Record, currency: Option<Currency>, buyer: &BuyerData) -> EventShape {
     let read = decode::<Event>(record).map_err(|error| error.to_string());
     let unknown =
         || "the first event of the order, which has its currency, is unreadable".to_owned();
     let event = currency.ok_or_else(unknown).and(read);
-    EventShape::new(record, event, currency.unwrap_or(Currency::GBP))
+    EventShape::new(record, event, currency.unwrap_or(Currency::GBP), buyer)
 }
 
-/// The currency of an order, from its first event.
-fn currency(first: Option<&Record>) -> Option<Currency> {
-    match decode::<Event>(first?) {
-        Ok(Event::Placed { placed, .. }) => Some(placed.currency),
-        _ => None,
-    }
+/// An order as it was placed, from its first event.
+fn placed(first: Option<&Record>) -> Option<Order> {
+    let mut order = Order::default();
+    let first = first?;
+    order.evolve(&decode::<Event>(first).ok()?, first.at);
+    order.placed().is_some().then_some(order)
 }

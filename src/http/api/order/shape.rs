@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::actors::buyer_data::BuyerData;
+use crate::actors::order_rows::OpenedOrderRow;
 use crate::actors::order_search::SearchedValue;
 use crate::domain::id::OrderId;
 use crate::domain::money::{Currency, parse_currency};
@@ -21,7 +23,6 @@ use crate::http::api::shape::{Address, Delivery, Money, Price, Totals};
 use crate::http::docs::schemas;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
-use crate::store;
 
 /// A line as it was ordered.
 #[derive(Debug, Serialize, ToSchema)]
@@ -125,11 +126,12 @@ pub struct OrderContent {
     fulfillment_status: FulfillmentStatus,
     #[schema(value_type = checked::Currency)]
     currency: &'static str,
-    #[schema(value_type = checked::Email)]
-    email: String,
+    /// `null` once the buyer's personal data were erased, as the reference and the addresses are.
+    #[schema(value_type = Option<checked::Email>)]
+    email: Option<String>,
     reference: Option<String>,
     lines: Vec<OrderLine>,
-    shipping_address: Address,
+    shipping_address: Option<Address>,
     billing_address: Option<Address>,
     delivery: Delivery,
     totals: Totals,
@@ -281,11 +283,12 @@ pub struct OrderSummary {
     fulfillment_status: String,
     #[schema(value_type = checked::Currency)]
     currency: String,
-    #[schema(value_type = checked::Email)]
-    email: String,
+    /// `null` once the buyer's personal data were erased, as the name and the reference are.
+    #[schema(value_type = Option<checked::Email>)]
+    email: Option<String>,
     /// The name in the billing address, or in the shipping address if that is the only one.
     #[schema(example = "Ada Lovelace")]
-    buyer_name: String,
+    buyer_name: Option<String>,
     #[schema(value_type = Option<checked::Country>)]
     country: Option<String>,
     reference: Option<String>,
@@ -368,15 +371,18 @@ impl OrderListItem {
     /// # Errors
     /// An internal error for a row with an unknown currency.
     pub fn new(
-        row: store::order::Row,
-        order: Option<&Order>,
+        row: OpenedOrderRow,
+        order: Option<(&Order, BuyerData)>,
         parts: &BTreeSet<OrderPart>,
         (found, allocations): (Option<Vec<SearchedValue>>, Option<Vec<OrderAllocation>>),
     ) -> Result<Self, Error> {
         let matched = |one: SearchedValue| OrderMatch { field: one.field.into(), text: one.text };
+        let (order, buyer) =
+            order.map_or((None, None), |(order, buyer)| (Some(order), Some(buyer)));
         let order = order.and_then(|order| Some((order, order.placed()?)));
         let part = |part| order.filter(|_| parts.contains(&part));
         let addresses = part(OrderPart::Addresses);
+        let buyer = buyer.filter(|_| addresses.is_some()).unwrap_or_default();
         let payments = part(OrderPart::Payments);
         let lines = part(OrderPart::Lines).map(|(order, placed)| {
             placed.lines.iter().map(|line| order_line(order, line, placed)).collect()
@@ -385,9 +391,8 @@ impl OrderListItem {
             row: OrderSummary::new(row)?,
             matched: found.map(|found| found.into_iter().map(matched).collect()),
             lines,
-            shipping_address: addresses.map(|(_, placed)| (&placed.shipping_address).into()),
-            billing_address: addresses
-                .and_then(|(_, placed)| placed.billing_address.as_ref().map(Into::into)),
+            shipping_address: buyer.shipping_address.as_ref().map(Into::into),
+            billing_address: buyer.billing_address.as_ref().map(Into::into),
             delivery: addresses.map(|(_, placed)| Delivery::new(&placed.delivery, placed.currency)),
             payments: payments.map(|(order, placed)| attempts(order, placed.currency)),
             captures: payments.map(|(order, placed)| captures(order, placed.currency)),
@@ -399,7 +404,7 @@ impl OrderListItem {
 }
 
 impl OrderContent {
-    fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
+    fn new(id: OrderId, order: &Order, version: i64, buyer: BuyerData) -> Result<Self, Error> {
         let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
         let money = |amount| Money::new(amount, placed.currency);
         Ok(Self {
@@ -407,11 +412,11 @@ impl OrderContent {
             number: order.number(),
             fulfillment_status: order.fulfillment_status(),
             currency: placed.currency.code(),
-            email: placed.email.clone(),
-            reference: placed.reference.clone(),
+            email: buyer.email,
+            reference: buyer.reference,
             lines: placed.lines.iter().map(|line| order_line(order, line, placed)).collect(),
-            shipping_address: (&placed.shipping_address).into(),
-            billing_address: placed.billing_address.as_ref().map(Into::into),
+            shipping_address: buyer.shipping_address.as_ref().map(Into::into),
+            billing_address: buyer.billing_address.as_ref().map(Into::into),
             delivery: Delivery::new(&placed.delivery, placed.currency),
             totals: Totals::new(&placed.totals, placed.currency),
             total: money(order.total()),
@@ -434,9 +439,10 @@ impl OrderShape {
     pub fn new(
         id: OrderId,
         (order, version): (&Order, i64),
+        buyer: BuyerData,
         links: OrderLinks,
     ) -> Result<Self, Error> {
-        let mut content = OrderContent::new(id, order, version)?;
+        let mut content = OrderContent::new(id, order, version, buyer)?;
         content.refunds.iter_mut().for_each(|refund| refund.reason = None);
         Ok(Self {
             content,
@@ -470,8 +476,12 @@ impl AdminOrder {
     ///
     /// # Errors
     /// 404 if the order was not placed.
-    pub fn new(id: OrderId, order: &Order, version: i64) -> Result<Self, Error> {
-        let content = OrderContent::new(id, order, version)?;
+    pub fn new(
+        id: OrderId,
+        (order, version): (&Order, i64),
+        buyer: BuyerData,
+    ) -> Result<Self, Error> {
+        let content = OrderContent::new(id, order, version, buyer)?;
         let placed = order.placed().ok_or_else(|| Error::not_found("order"))?;
         let currency = placed.currency;
         let stuck = order.stuck().iter();
@@ -507,7 +517,8 @@ impl OrderSummary {
     ///
     /// # Errors
     /// An internal error for a row with an unknown currency.
-    pub fn new(row: store::order::Row) -> Result<Self, Error> {
+    pub fn new(listed: OpenedOrderRow) -> Result<Self, Error> {
+        let OpenedOrderRow { row, email, buyer_name, reference } = listed;
         let currency = parse_currency(&row.currency).map_err(Error::internal)?;
         let money = |amount| Money::new(amount, currency);
         Ok(Self {
@@ -520,10 +531,10 @@ impl OrderSummary {
             payment_status: row.payment_status,
             fulfillment_status: row.fulfillment_status,
             currency: row.currency,
-            email: row.email,
-            buyer_name: row.buyer_name,
+            email,
+            buyer_name,
             country: row.country,
-            reference: row.reference,
+            reference,
             line_count: row.line_count,
             item_count: row.item_count,
             saga_step: row.saga_step,

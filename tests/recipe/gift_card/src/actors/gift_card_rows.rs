@@ -2,7 +2,7 @@
 //! written, and who is told, is not known here.
 
 use kontor::actors::engine::fold::Folded;
-use kontor::actors::engine::projections::{LiveList, Projection};
+use kontor::actors::engine::projections::{Keyed, LiveList, Projection};
 use kontor::domain::entity::{EntityId, Noun as _, Record};
 use kontor::store::list_row::Batch;
 use kontor::store::row::{Table, TableRow as _};
@@ -23,7 +23,7 @@ impl Projection for GiftCardRows {
         Some((Row::table(), entity.key()))
     }
 
-    fn rows(&self, entity: &EntityId, folded: &Folded<GiftCard>, batch: &mut Batch) {
+    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, GiftCard>, batch: &mut Batch) {
         if let Some(row) = gift_card_row(entity, folded) {
             batch.put(row);
         }
@@ -35,7 +35,7 @@ impl LiveList for GiftCardRows {
     type Facets = ();
     type Happened = ();
 
-    fn shown(&self, entity: &EntityId, folded: &Folded<GiftCard>) -> Option<Row> {
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, GiftCard>) -> Option<Row> {
         gift_card_row(entity, folded)
     }
 

@@ -1,8 +1,7 @@
 //! The invariants of gift cards: each is issued once, spent at most once per order, and never spent
 //! beyond its balance (I3); and their rows equal the fold of their events (I6).
 
-use kontor::actors::engine::fold::Folded;
-use kontor::actors::engine::projections::Projection as _;
+use kontor::actors::engine::projections::{Keyed, Projection as _};
 use kontor::domain::entity::{EntityId, Noun as _};
 use kontor::verify::{FoldedRow, Invariant, ListedBook, NounBook};
 
@@ -28,7 +27,7 @@ impl FoldedRow for Row {
         self.version
     }
 
-    fn fresh(entity: &EntityId, folded: &Folded<GiftCard>) -> Vec<Self> {
+    fn fresh(entity: &EntityId, folded: &Keyed<'_, GiftCard>) -> Vec<Self> {
         gift_card_row(entity, folded).into_iter().collect()
     }
 }

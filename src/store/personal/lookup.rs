@@ -1,0 +1,170 @@
+//! Keyed hashes, by which rows are found that hold nothing personal in clear: the whole of an email
+//! address or a reference, and the parts of words for searches.
+//!
+//! A search finds any part of a word, so a word is stored as the codes of all its parts of three
+//! characters, in order. A code has 20 bits: a part is found by chance in one of a million parts, and
+//! whoever searches sees only what the opened order really has.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use siphasher::sip::SipHasher24;
+use std::fmt;
+use std::hash::Hasher as _;
+
+use super::seal::DataKey;
+use crate::domain::case_folding::fold_case;
+use crate::domain::search_text::{Search, trigrams};
+
+/// The characters of a code.
+const CODE_CHARS: usize = 4;
+const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// The keys of the hashes.
+#[derive(Clone)]
+pub struct LookupKeys {
+    hashes: [u8; 32],
+    codes: SipHasher24,
+}
+
+impl fmt::Debug for LookupKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LookupKeys(..)")
+    }
+}
+
+/// A search as the codes of what it looks for: a text must have all needles of one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodedSearch {
+    ways: Vec<Vec<String>>,
+}
+
+impl CodedSearch {
+    /// The ways, each with its needles: codes with a space before and after each.
+    #[must_use]
+    pub fn ways(&self) -> &[Vec<String>] {
+        &self.ways
+    }
+}
+
+impl LookupKeys {
+    /// Hashes with keys that are derived from this secret.
+    #[must_use]
+    pub fn new(secret: [u8; 32]) -> Self {
+        let derived = |label: &str| mac(&secret, label, "");
+        let codes: [u8; 16] = derived("codes").first_chunk().copied().unwrap_or_default();
+        Self { hashes: derived("hashes"), codes: SipHasher24::new_with_key(&codes) }
+    }
+
+    /// A key for what belongs to no person alone, such as the file of an export.
+    #[must_use]
+    pub fn data_key(&self, entity: &str) -> DataKey {
+        DataKey::new(mac(&self.hashes, "data", entity), entity)
+    }
+
+    /// Who an email address belongs to, whatever its case: 32 hexadecimal digits.
+    #[must_use]
+    pub fn email(&self, email: &str) -> String {
+        self.hash("email", &fold_case(email))
+    }
+
+    /// The hash of a buyer's reference: 32 hexadecimal digits.
+    #[must_use]
+    pub fn reference(&self, reference: &str) -> String {
+        self.hash("reference", reference)
+    }
+
+    fn hash(&self, of: &str, text: &str) -> String {
+        hex::encode(&mac(&self.hashes, of, text)[..16])
+    }
+
+    /// The codes of a search text ([`search_text`](crate::domain::search_text::search_text)): those
+    /// of each word with spaces around them, words two spaces apart.
+    #[must_use]
+    pub fn codes(&self, text: &str) -> String {
+        let mut codes = String::with_capacity(text.len() * (CODE_CHARS + 1));
+        for word in text.split('\n').filter(|word| !word.is_empty()) {
+            self.push(&mut codes, &format!("\n{word}\n"));
+        }
+        codes
+    }
+
+    /// A search for the codes that [`LookupKeys::codes`] makes.
+    #[must_use]
+    pub fn search(&self, search: &Search) -> CodedSearch {
+        let coded = |needle: &String| {
+            let mut codes = String::new();
+            self.push(&mut codes, needle);
+            codes
+        };
+        let ways = search.ways().iter().map(|way| way.iter().map(coded).collect()).collect();
+        CodedSearch { ways }
+    }
+
+    fn push(&self, codes: &mut String, text: &str) {
+        codes.push(' ');
+        for part in trigrams(text) {
+            let mut hasher = self.codes;
+            hasher.write(part.as_bytes());
+            let mut hash = hasher.finish();
+            for _ in 0..CODE_CHARS {
+                let nth = usize::try_from(hash % 36).unwrap_or(0);
+                codes.push(char::from(ALPHABET[nth]));
+                hash /= 36;
+            }
+            codes.push(' ');
+        }
+    }
+}
+
+fn mac(key: &[u8; 32], label: &str, text: &str) -> [u8; 32] {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
+        // HMAC accepts a key of any length.
+        return [0; 32];
+    };
+    mac.update(label.as_bytes());
+    mac.update(&[0]);
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::search_text::search_text;
+
+    #[test]
+    fn codes_are_found_as_the_words_are() {
+        let lookups = LookupKeys::new([5; 32]);
+        let text = search_text(["Ada  King\tLovelace", "ada@Example.com", "Li", "7"]);
+        let codes = lookups.codes(&text);
+        assert!(!codes.contains("ada") && !codes.contains("love"));
+        let finds = |q: &str| {
+            let coded = lookups.search(&Search::of(q).unwrap());
+            coded.ways().iter().any(|way| way.iter().all(|needle| codes.contains(needle)))
+        };
+        for (q, found) in [
+            ("ada", true),
+            ("LOVE ada", true),
+            ("example.c", true),
+            ("li", true),
+            ("7", true),
+            ("l", false),
+            ("ki", false),
+            ("adaking", false),
+            ("ada nobody", false),
+            ("kinglove", false),
+        ] {
+            assert_eq!(finds(q), found, "{q}");
+        }
+        assert_ne!(LookupKeys::new([6; 32]).codes(&text), codes);
+    }
+
+    #[test]
+    fn an_email_address_has_one_hash_whatever_its_case() {
+        let lookups = LookupKeys::new([5; 32]);
+        assert_eq!(lookups.email("Ada@Example.com"), lookups.email("ada@example.COM"));
+        assert_ne!(lookups.email("ada@example.com"), lookups.email("bob@example.com"));
+        assert_ne!(lookups.email("a"), lookups.reference("a"));
+        assert_eq!(lookups.reference("PO-1").len(), 32);
+    }
+}

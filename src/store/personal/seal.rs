@@ -1,0 +1,153 @@
+//! Sealing and opening: AES-256-GCM under a key for the values of one command. The associated data
+//! are the entity and the field, so that a sealed value moved elsewhere cannot be opened there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use serde::Serialize;
+use sha2::Sha256;
+
+use crate::domain::address::Address;
+use crate::domain::sealed::{KeyId, Sealed, SealedAddress};
+
+/// What a sealed value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum PersonalField {
+    /// The buyer's email address.
+    Email,
+    /// The buyer's own reference.
+    Reference,
+    /// The recipient's name in the shipping address.
+    ShippingName,
+    /// The shipping address without the name.
+    ShippingAddress,
+    /// The name in the billing address.
+    BillingName,
+    /// The billing address without the name.
+    BillingAddress,
+    /// The provider's token for a card.
+    PaymentToken,
+}
+
+/// The fields of an address: those of its name and of the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressField {
+    /// The shipping address.
+    Shipping,
+    /// The billing address.
+    Billing,
+}
+
+impl AddressField {
+    pub(super) const fn fields(self) -> (PersonalField, PersonalField) {
+        match self {
+            Self::Shipping => (PersonalField::ShippingName, PersonalField::ShippingAddress),
+            Self::Billing => (PersonalField::BillingName, PersonalField::BillingAddress),
+        }
+    }
+}
+
+/// A key of 256 bits, and the data that are authenticated with each value. It has no `Debug` with its
+/// bytes, so that it cannot be logged.
+#[derive(Clone)]
+pub struct DataKey {
+    bytes: [u8; 32],
+    entity: Arc<str>,
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataKey({})", self.entity)
+    }
+}
+
+impl DataKey {
+    /// A key with these bytes, for values of this entity.
+    #[must_use]
+    pub fn new(bytes: [u8; 32], entity: &str) -> Self {
+        Self { bytes, entity: entity.into() }
+    }
+
+    /// The entity whose values it seals.
+    #[must_use]
+    pub fn entity(&self) -> &str {
+        &self.entity
+    }
+
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    fn cipher(&self) -> Option<LessSafeKey> {
+        UnboundKey::new(&AES_256_GCM, &self.bytes).ok().map(LessSafeKey::new)
+    }
+
+    fn associated(&self, field: &str) -> Vec<u8> {
+        format!("kontor {} {field}", self.entity).into_bytes()
+    }
+
+    /// A nonce that only the same value of the same field has: it is computed from both with the key.
+    fn nonce(&self, field: &str, plain: &[u8]) -> Option<[u8; NONCE_LEN]> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.bytes).ok()?;
+        mac.update(field.as_bytes());
+        mac.update(&[0]);
+        mac.update(plain);
+        mac.finalize().into_bytes().first_chunk().copied()
+    }
+
+    /// Seals bytes: the nonce, the ciphertext and the tag, as base64url.
+    pub(in crate::store) fn seal_bytes(&self, field: &str, plain: &[u8]) -> Option<String> {
+        let nonce = self.nonce(field, plain)?;
+        let mut text = plain.to_vec();
+        let aad = Aad::from(self.associated(field));
+        let sealing = Nonce::assume_unique_for_key(nonce);
+        self.cipher()?.seal_in_place_append_tag(sealing, aad, &mut text).ok()?;
+        Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &text].concat()))
+    }
+
+    /// Opens what [`DataKey::seal_bytes`] has sealed; `None` if it was not sealed with this key for
+    /// this entity and field.
+    pub(in crate::store) fn open_bytes(&self, field: &str, sealed: &str) -> Option<Vec<u8>> {
+        let mut text = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let nonce = Nonce::try_assume_unique_for_key(text.get(..NONCE_LEN)?).ok()?;
+        let aad = Aad::from(self.associated(field));
+        let plain = self.cipher()?.open_within(nonce, aad, &mut text, NONCE_LEN..).ok()?;
+        Some(plain.to_vec())
+    }
+}
+
+/// A new key with its id.
+#[derive(Clone, Debug)]
+pub struct SealingKey {
+    /// Its id, which its values name.
+    pub id: KeyId,
+    /// The key.
+    pub key: DataKey,
+}
+
+impl SealingKey {
+    /// Seals a value.
+    #[must_use]
+    pub fn seal<T>(&self, field: PersonalField, value: &(impl Serialize + ?Sized)) -> Sealed<T> {
+        let plain = serde_json::to_vec(value).unwrap_or_default();
+        let sealed = self.key.seal_bytes(field.into(), &plain).unwrap_or_default();
+        Sealed::new(&self.id, &sealed)
+    }
+
+    /// Seals an address, its name apart.
+    #[must_use]
+    pub fn seal_address(&self, field: AddressField, address: &Address) -> SealedAddress {
+        let (of_name, of_rest) = field.fields();
+        let rest = Address { name: String::new(), ..address.clone() };
+        SealedAddress {
+            country: address.country.clone(),
+            name: self.seal(of_name, &address.name),
+            address: self.seal(of_rest, &rest),
+        }
+    }
+}

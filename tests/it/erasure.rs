@@ -1,0 +1,214 @@
+//! Personal data at rest: sealed everywhere, and gone for good once their keys are destroyed.
+
+use std::path::Path;
+
+use kontor::app::App;
+use kontor::store::Store;
+use kontor::store::maintenance::restore;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::servers::database;
+use crate::site::Site;
+
+/// What stands nowhere in clear: each is of a buyer, or a payment token.
+const CANARIES: [&str; 8] = [
+    "Zsofia Kanarienvogel",
+    "kanarienvogel",
+    "Vogelweg 77",
+    "Vogelhausen",
+    "+49 30 7777777",
+    "zsofia.kanarienvogel@example.com",
+    "PO-KANARIE-9",
+    "tok_ok",
+];
+const EMAIL: &str = "Zsofia.Kanarienvogel@example.com";
+
+fn details() -> Value {
+    json!({
+        "email": EMAIL,
+        "reference": "PO-KANARIE-9",
+        "shipping_address": {
+            "name": "Zsofia Kanarienvogel", "line1": "Vogelweg 77", "city": "Vogelhausen",
+            "postal_code": "10115", "country": "DE", "phone": "+49 30 7777777",
+        },
+    })
+}
+
+/// Places an order of the person; returns the id of its cart.
+async fn order(site: &Site, key: &str) -> String {
+    let cart = site.cart(&[("LAMP", 1)]).await;
+    site.store(Method::PATCH, &format!("/carts/{cart}"), Some(details())).await.expect(200);
+    site.checkout(&cart, key, "tok_ok", 10).await.expect(201);
+    cart
+}
+
+async fn ship(site: &Site, cart: &str) {
+    let path = format!("/orders/{}/fulfillments", cart.replace("cart_", "ord_"));
+    site.admin(Method::POST, &path, Some(json!({}))).await.expect(200);
+}
+
+async fn listed(site: &Site, query: &str) -> Vec<Value> {
+    let page = site.admin(Method::GET, &format!("/orders?{query}"), None).await.expect(200);
+    page["data"].as_array().unwrap().clone()
+}
+
+/// The orders that are found by any of what is known of the person.
+async fn found(site: &Site) -> usize {
+    let mut count = 0;
+    for query in [
+        "q=kanarie",
+        "q=vogelweg",
+        "q=7777777",
+        &format!("email={EMAIL}"),
+        "reference=PO-KANARIE-9",
+    ] {
+        count += listed(site, query).await.len();
+    }
+    count
+}
+
+/// All bytes below a folder that have one of the canaries in clear, in either case.
+fn in_clear(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(in_clear(&path));
+            continue;
+        }
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).to_lowercase();
+        let has = |canary: &&&str| text.contains(&canary.to_lowercase());
+        found.extend(CANARIES.iter().filter(has).map(|one| format!("{}: {one}", path.display())));
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_file_of_a_store_has_personal_data_or_payment_tokens_in_clear() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    order(&site, "one").await;
+    site.until_some(async || (found(&site).await == 5).then_some(())).await;
+    let export = site.admin(Method::POST, "/order-exports", None).await.expect(202);
+    let path = format!("/order-exports/{}", export["id"].as_str().unwrap());
+    site.until_some(async || {
+        let now = site.admin(Method::GET, &path, None).await.expect(200);
+        now["file"].is_string().then_some(())
+    })
+    .await;
+    let store = &site.app.as_ref().unwrap().store;
+    store.index_order_texts(100).await.unwrap();
+    let backups = site.dir.path().join("backups");
+    std::fs::create_dir(&backups).unwrap();
+    store.backup(&backups.join("backup.db")).await.unwrap();
+    assert_eq!(in_clear(&site.config.data.dir), [""; 0]);
+    assert_eq!(in_clear(&backups), [""; 0]);
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_read_and_found_by_nobody_in_sqlite() {
+    erase(Site::open().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_person_is_read_and_found_by_nobody_in_postgres() {
+    let url = database();
+    erase(Site::with(|config| config.store.url = url.as_str().into()).await).await;
+}
+
+async fn erase(site: Site) {
+    site.sell("LAMP", 1_000, 10).await;
+    let shipped = order(&site, "one").await;
+    ship(&site, &shipped).await;
+    let open = order(&site, "two").await;
+    site.until_some(async || (found(&site).await == 10).then_some(())).await;
+    let id = |cart: &str| cart.replace("cart_", "ord_");
+
+    let body = Some(json!({"email": EMAIL.to_uppercase()}));
+    let done = site.admin(Method::POST, "/erasures", body.clone()).await.expect(200);
+    assert_eq!(done["orders"], json!([id(&shipped)]), "{done}");
+    assert_eq!(done["kept"][0]["order"], id(&open), "{done}");
+    assert_eq!(done["kept"][0]["because"], "incomplete", "{done}");
+    let order = site.admin(Method::GET, &format!("/orders/{}", id(&shipped)), None).await;
+    let order = order.expect(200);
+    for field in ["email", "reference", "shipping_address", "billing_address"] {
+        assert!(order[field].is_null(), "{field}: {order}");
+    }
+    let events = format!("/orders/{}/events", id(&shipped));
+    let events = site.admin(Method::GET, &events, None).await.expect(200).to_string();
+    assert!(!events.to_lowercase().contains("kanarie"), "{events}");
+    assert!(events.contains("personal_data_erased"), "{events}");
+    site.until_some(async || (found(&site).await == 5).then_some(())).await;
+
+    ship(&site, &open).await;
+    site.until_some(async || {
+        let done = site.admin(Method::POST, "/erasures", body.clone()).await.expect(200);
+        done["kept"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    site.until_some(async || (found(&site).await == 0).then_some(())).await;
+    let rows = listed(&site, "").await;
+    assert!(rows.len() == 2 && rows.iter().all(|row| row["email"].is_null()), "{rows:?}");
+    let order = site.admin(Method::GET, &format!("/orders/{}", id(&open)), None).await.expect(200);
+    assert_eq!((&order["total"]["amount"], &order["email"]), (&json!(1_000), &Value::Null));
+    site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn personal_data_are_kept_as_long_as_the_law_asks() {
+    let site = Site::with(|config| {
+        config.shop.retention_days_in = [("DE".to_owned(), 3_650)].into();
+    })
+    .await;
+    site.sell("LAMP", 1_000, 10).await;
+    let cart = order(&site, "one").await;
+    ship(&site, &cart).await;
+    site.until_some(async || {
+        let body = Some(json!({"email": EMAIL}));
+        let done = site.admin(Method::POST, "/erasures", body).await.expect(200);
+        assert_eq!(done["orders"], json!([]), "{done}");
+        let kept = &done["kept"][0];
+        (kept["because"] == "retention" && kept["until"].is_string()).then_some(())
+    })
+    .await;
+    site.until_some(async || (found(&site).await == 5).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_does_not_start_without_its_master_key() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    order(&site, "one").await;
+    let backup = site.dir.path().join("backup.db");
+    site.app.as_ref().unwrap().store.backup(&backup).await.unwrap();
+    site.app.take().unwrap().stop().await;
+    let old = site.config.data.dir.clone();
+    site.config.data.dir = site.dir.path().join("restored");
+    restore(&backup, &site.config.data.dir).await.unwrap();
+    let refused = App::start(&site.config).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("copy the file master.key"), "{refused}");
+    std::fs::copy(old.join("master.key"), site.config.data.dir.join("master.key")).unwrap();
+    site.app = Some(App::start(&site.config).await.unwrap());
+    site.until_some(async || (found(&site).await == 5).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_sealed_with_a_new_master_key_while_a_server_runs() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    order(&site, "one").await;
+    let dir = &site.config.data.dir;
+    let old = std::fs::read_to_string(dir.join("master.key")).unwrap();
+    std::fs::write(dir.join("master.key"), format!("{}\n{old}", "7".repeat(64))).unwrap();
+    let beside = Store::open_beside(dir).await.unwrap();
+    assert!(beside.rewrap_keys(|_| {}).await.unwrap() >= 3);
+    assert_eq!(beside.rewrap_keys(|_| {}).await.unwrap(), 0);
+    beside.close().await;
+    std::fs::write(dir.join("master.key"), "7".repeat(64)).unwrap();
+    let beside = Store::open_beside(dir).await.unwrap();
+    let report = kontor::verify::verify(&beside, None, |_| {}).await.unwrap();
+    assert!(report.ok, "{report}");
+    beside.close().await;
+}
