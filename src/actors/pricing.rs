@@ -1,6 +1,7 @@
 //! The current prices of a cart: its lines with the products' current names and prices, delivery,
 //! totals, and the requirements for a checkout that the cart does not meet yet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
@@ -77,13 +78,41 @@ pub struct Pricing {
 }
 
 impl Pricing {
-    /// Prices a cart, as it is at `now`.
+    /// Prices a cart to be shown, as it is at `now`. Products that other nodes have just changed may
+    /// have their old prices.
     ///
     /// # Errors
     /// [`store::Error`] if products cannot be read.
     pub async fn price(&self, cart: &Cart, now: Timestamp) -> Result<PricedCart, store::Error> {
+        let mut products = BTreeMap::new();
+        for line in cart.lines() {
+            if let Some(row) = self.catalog.get(&line.sku).await? {
+                products.insert(line.sku.clone(), row);
+            }
+        }
+        Ok(self.price_of((cart, now), &products))
+    }
+
+    /// Prices a cart that is to be ordered, as it is at `now`, with the prices that the store has now.
+    ///
+    /// # Errors
+    /// [`store::Error`] if products cannot be read.
+    pub async fn price_order(
+        &self,
+        cart: &Cart,
+        now: Timestamp,
+    ) -> Result<PricedCart, store::Error> {
+        let skus = cart.lines().iter().map(|line| line.sku.clone()).collect();
+        Ok(self.price_of((cart, now), &self.catalog.current(&skus).await?))
+    }
+
+    fn price_of(
+        &self,
+        (cart, now): (&Cart, Timestamp),
+        products: &BTreeMap<Sku, Arc<Row>>,
+    ) -> PricedCart {
         let mut requirements = Vec::new();
-        let lines = self.price_lines((cart, now), &mut requirements).await?;
+        let lines = self.price_lines((cart, now), products, &mut requirements);
         if cart.lines().is_empty() {
             requirements.push(Requirement::LinesMissing);
         }
@@ -106,17 +135,18 @@ impl Pricing {
         if totals.is_err() {
             requirements.push(Requirement::TotalTooLarge);
         }
-        Ok(PricedCart { lines, delivery, totals: totals.unwrap_or_default(), requirements })
+        PricedCart { lines, delivery, totals: totals.unwrap_or_default(), requirements }
     }
 
-    async fn price_lines(
+    fn price_lines(
         &self,
         (cart, now): (&Cart, Timestamp),
+        products: &BTreeMap<Sku, Arc<Row>>,
         requirements: &mut Vec<Requirement>,
-    ) -> Result<Vec<PricedLine>, store::Error> {
+    ) -> Vec<PricedLine> {
         let mut lines = Vec::with_capacity(cart.lines().len());
         for line in cart.lines() {
-            let row = self.catalog.get(&line.sku).await?;
+            let row = products.get(&line.sku).cloned();
             let product = row.as_ref().map(|row| &row.value);
             let listed = cart
                 .currency()
@@ -160,6 +190,6 @@ impl Pricing {
             let agreed = agreed.is_some();
             lines.push(PricedLine { line: line_of, agreed, available, product: row });
         }
-        Ok(lines)
+        lines
     }
 }

@@ -256,6 +256,16 @@ impl Tables for MemoryStore {
         self.people.keys(ids, lookups, read).await
     }
 
+    async fn find_rows(
+        &self,
+        table: &'static Table,
+        keys: &[Value<'_>],
+    ) -> Result<Vec<FoundRow>, Error> {
+        drop(self.rows().await?);
+        let find = |key: &Value<'_>| self.journal.find_row(table, std::slice::from_ref(key));
+        Ok(keys.iter().filter_map(find).collect())
+    }
+
     async fn rows_behind(
         &self,
         table: &'static Table,

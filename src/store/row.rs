@@ -452,6 +452,25 @@ pub(in crate::store) async fn find(
     Ok(query.fetch_all(from).await?.pop())
 }
 
+/// The rows with these keys, of a table with one key column, as far as there are any.
+pub(in crate::store) async fn find_all(
+    from: Readers<'_>,
+    table: &'static Table,
+    keys: &[Value<'_>],
+) -> Result<Vec<FoundRow>, Error> {
+    let mut found = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(LIST_MAX as usize) {
+        let mut query = Builder::new(from.dialect(), &table.select());
+        query.push(" WHERE ").push(table.key.join(", ")).push(" IN (");
+        for (nth, key) in keys.iter().enumerate() {
+            query.push(if nth == 0 { "" } else { ", " }).push_bind(key.clone().into_owned());
+        }
+        query.push(")");
+        found.extend(query.fetch_all(from).await?);
+    }
+    Ok(found)
+}
+
 /// Rows in order of their keys, starting after `after`, at most `limit`.
 pub(in crate::store) async fn list_behind(
     from: Readers<'_>,

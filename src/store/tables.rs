@@ -39,6 +39,14 @@ pub trait Tables: Send + Sync + 'static {
         key: &[Value<'_>],
     ) -> Result<Option<FoundRow>, Error>;
 
+    /// The rows with these keys in a table of versioned rows with one key column, as far as there are
+    /// any.
+    async fn find_rows(
+        &self,
+        table: &'static Table,
+        keys: &[Value<'_>],
+    ) -> Result<Vec<FoundRow>, Error>;
+
     /// Rows of a projected list, or of a table of versioned rows, in order of their keys, starting
     /// after `after`, at most `limit`.
     async fn rows_behind(
@@ -170,6 +178,14 @@ impl Tables for Store {
         key: &[Value<'_>],
     ) -> Result<Option<FoundRow>, Error> {
         row::find(self.readers(), table, key).await
+    }
+
+    async fn find_rows(
+        &self,
+        table: &'static Table,
+        keys: &[Value<'_>],
+    ) -> Result<Vec<FoundRow>, Error> {
+        row::find_all(self.readers(), table, keys).await
     }
 
     async fn rows_behind(

@@ -95,6 +95,20 @@ pub async fn find<T: VersionedRow>(
     found.as_ref().map(Row::decode).transpose()
 }
 
+/// The rows with these keys, as far as there are any, never from a replica: one query for up to
+/// [`LIST_MAX`] of them.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn find_all<T: VersionedRow>(
+    tables: &dyn Tables,
+    keys: &[T::Key],
+) -> Result<Vec<Row<T>>, Error> {
+    let keys: Vec<Value<'_>> = keys.iter().map(Stored::to_value).collect();
+    let found = tables.find_rows(T::table(), &keys).await?;
+    found.iter().map(Row::decode).collect()
+}
+
 /// Rows in order of their keys after `after`, at most `limit`, never from a replica.
 ///
 /// # Errors

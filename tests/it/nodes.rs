@@ -3,6 +3,7 @@
 //! or dies. Real processes and servers are in `cluster`.
 
 mod moving;
+mod prices;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -9,7 +9,7 @@
 mod kinds;
 mod remote;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -189,6 +189,37 @@ impl<T: VersionedRow> RowHost<T> {
             self.keep(row.clone(), asked);
         }
         Ok(row)
+    }
+
+    /// The rows of these keys, as far as there are any, as they surely are now: a decision about money
+    /// does not rest on what the feed or a TTL makes likely. Rows that this node cannot know are read
+    /// from the store, in one query.
+    ///
+    /// # Errors
+    /// The store's, when it cannot be read.
+    pub async fn current(
+        &self,
+        keys: &BTreeSet<T::Key>,
+    ) -> Result<BTreeMap<T::Key, Arc<Row<T>>>, store::Error> {
+        let known = |key: &T::Key| {
+            let kept = self.kept.get(key).filter(|kept| self.knows(key, kept.at))?;
+            Some((key.clone(), kept.row))
+        };
+        let mut rows: BTreeMap<_, _> = keys.iter().filter_map(known).collect();
+        let wanted = keys.iter().filter(|key| !rows.contains_key(key));
+        let wanted: Vec<T::Key> = wanted.cloned().collect();
+        self.lookups.hits.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        if wanted.is_empty() {
+            return Ok(rows);
+        }
+        self.lookups.misses.fetch_add(wanted.len() as u64, Ordering::Relaxed);
+        let asked = Instant::now();
+        for row in versioned::find_all::<T>(self.base.store.as_ref(), &wanted).await? {
+            let row = Arc::new(row);
+            self.keep(row.clone(), asked);
+            rows.insert(row.value.key().clone(), row);
+        }
+        Ok(rows)
     }
 
     /// Writes a row. A repeated creation ([`Expect::Absent`]) with the idempotency key of the first

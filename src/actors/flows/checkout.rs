@@ -331,14 +331,15 @@ impl CheckoutFlow {
         Err(CheckoutRefusal::Host(host::Error::TryAgain))
     }
 
-    /// Prices a cart, and returns the content of its order, which never changes afterwards.
+    /// Prices a cart with the prices that the store has, and returns the content of its order, which
+    /// never changes afterwards.
     async fn freeze(
         &self,
         order: OrderId,
         cart: &cart::Cart,
         expected: Option<Money>,
     ) -> Result<order::Placed, CheckoutRefusal> {
-        let priced = self.pricing.price(cart, self.clock.now()).await?;
+        let priced = self.pricing.price_order(cart, self.clock.now()).await?;
         if !priced.requirements.is_empty() {
             return Err(CheckoutRefusal::Incomplete(priced.requirements));
         }
