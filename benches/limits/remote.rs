@@ -9,9 +9,9 @@ use futures_util::StreamExt as _;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::cluster;
 use kontor::actors::node::Node;
-use kontor::bus::key::ClusterKey;
 use kontor::bus::nats::Connection;
 use kontor::bus::{self, Calls, NatsProblems, Notices};
+use kontor::domain::cluster_key::ClusterKey;
 use kontor::domain::stock;
 use kontor::store::{Options, Store};
 use kontor_lab::cluster::servers::Nats;
@@ -30,7 +30,9 @@ const PINGS: usize = 50_000;
 const PINGERS: usize = 512;
 /// About the bytes of a command, and of its answer.
 const PING_BYTES: usize = 400;
-const KEY: ClusterKey = ClusterKey::new([7; 32]);
+fn key() -> ClusterKey {
+    ClusterKey::new([7; 32])
+}
 
 /// Measures both sides.
 pub async fn run(setting: &Setting, reservations: usize) -> Outcome {
@@ -86,8 +88,8 @@ async fn node(name: &str, store: &str, nats: &str) -> Outcome<Arc<Node>> {
     let start = cluster::ClusterStart {
         options: cluster::Options { settle_ms: 100, ..cluster::Options::default() },
         node: name.to_owned(),
-        calls: Calls::new(nats.clone(), &bus, KEY, name, Arc::clone(&now))?,
-        notices: Notices::new(nats.clone(), KEY, name, now, CancellationToken::new()),
+        calls: Calls::new(nats.clone(), &bus, key(), name, Arc::clone(&now))?,
+        notices: Notices::new(nats.clone(), key(), name, now, CancellationToken::new()),
         stream: None,
         bus,
         nats,

@@ -10,16 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::cluster::ClusterStart;
-use crate::bus::key::ClusterKey;
 use crate::bus::nats::Connection;
 use crate::bus::queue::{JetStreamJobNotices, JobChannel, LocalJobNotices};
 use crate::bus::stream::{Jet, Stream};
 use crate::bus::{Calls, NatsProblems, Notices, Now};
 use crate::config::Config;
+use crate::domain::cluster_key::ClusterKey;
 use crate::store::Store;
-
-/// The name of the stored secret with which the nodes of a cluster authenticate each other.
-const SECRET: &str = "cluster";
 
 /// Returns the arguments of cluster membership, and the connection for job notices; `None` if only
 /// one node can use the store.
@@ -27,19 +24,18 @@ pub(super) async fn start(
     config: &Config,
     store: &Store,
     clock: &Clock,
-    stop: &CancellationToken,
+    (key, stop): (&ClusterKey, &CancellationToken),
 ) -> Result<Option<(ClusterStart, Arc<dyn JobChannel>)>, Error> {
     if !store.is_shared() {
         return Ok(None);
     }
     let node = name(config);
-    let key = ClusterKey::new(store.secret(SECRET).await?);
     let nats = Connection::open(&config.bus, &node).await?;
     let clock = clock.clone();
     let now: Now = Arc::new(move || clock.now());
-    let calls = Calls::new(nats.clone(), &config.bus, key, &node, Arc::clone(&now));
+    let calls = Calls::new(nats.clone(), &config.bus, key.clone(), &node, Arc::clone(&now));
     let calls = calls.map_err(Error::Calls)?;
-    let notices = Notices::new(nats.clone(), key, &node, now, stop.clone());
+    let notices = Notices::new(nats.clone(), key.clone(), &node, now, stop.clone());
     let nats_problems = NatsProblems::default();
     let channel: Arc<dyn JobChannel> = match &nats {
         Some(nats) => {
@@ -47,7 +43,8 @@ pub(super) async fn start(
         }
         None => Arc::new(LocalJobNotices::default()),
     };
-    let jet = nats.clone().map(|nats| Jet::new(nats, &config.bus, key, nats_problems.clone()));
+    let jet =
+        nats.clone().map(|nats| Jet::new(nats, &config.bus, key.clone(), nats_problems.clone()));
     let stream = jet.map(|jet| -> Arc<dyn Stream> { Arc::new(jet) });
     let (options, bus) = (config.cluster.clone(), config.bus.clone());
     let start = ClusterStart { options, node, calls, notices, stream, bus, nats, nats_problems };

@@ -7,6 +7,7 @@
 
 mod assembly;
 mod cluster;
+mod cluster_key;
 mod erasures;
 mod jobs;
 mod search_index;
@@ -124,7 +125,6 @@ impl App {
         if config.profile == ServerProfile::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
         }
-        let cache = Cache::open(&config.cache).await?;
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?
         } else {
@@ -138,7 +138,11 @@ impl App {
             }
         };
         let stop = CancellationToken::new();
-        let (cluster, channel) = match cluster::start(config, &store, &clock, &stop).await? {
+        let unless_started = stop.clone().drop_guard();
+        let key = cluster_key::open(config, &store, &clock, &stop).await?;
+        let cache = Cache::open(&config.cache, cluster_key::seal(&key, &clock)).await?;
+        let (cluster, channel) = match cluster::start(config, &store, &clock, (&key, &stop)).await?
+        {
             Some((cluster, channel)) => (Some(cluster), channel),
             None => (None, Arc::new(LocalJobNotices::default()) as Arc<dyn JobChannel>),
         };
@@ -193,6 +197,7 @@ impl App {
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
         tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
         app.subscribe();
+        unless_started.disarm();
         Ok(app)
     }
 

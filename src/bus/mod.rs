@@ -8,7 +8,6 @@
 pub mod calls;
 mod feed;
 pub mod follow;
-pub mod key;
 pub mod local;
 pub mod nats;
 mod nats_problems;

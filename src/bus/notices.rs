@@ -1,8 +1,9 @@
 //! Notices: short messages to all other nodes that something has changed. A receiver then reads the
 //! change from the store. Notices may be lost, so a receiver also reads the store periodically.
 //!
-//! A notice is signed. Repeated, it only makes its receivers read again.
+//! A notice is signed, and heard once: one that was overheard and is sent again is ignored.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_nats::{HeaderMap, Message};
@@ -14,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Now;
 use super::calls::SKEW;
-use super::key::{ClusterKey, MessageKind};
 use super::local::Board;
 use super::nats::Connection;
+use crate::domain::cluster_key::{ClusterKey, MessageKind};
+use crate::domain::time::Timestamp;
 
 /// The NATS subject of notices.
 const SUBJECT: &str = "kontor.notices";
@@ -51,6 +53,9 @@ const MAC: &str = "Kontor-Notice-Mac";
 #[derive(Serialize, Deserialize)]
 struct Told {
     from: String,
+    /// A random number, by which two notices differ.
+    #[serde(default)]
+    id: u64,
     /// The time of sending, in milliseconds since 1970 by the sender's clock.
     sent: i64,
     #[serde(flatten)]
@@ -143,7 +148,8 @@ struct Me {
 impl Me {
     /// A notice as a message: its headers and its body.
     fn write(&self, notice: Notice) -> Option<(HeaderMap, Bytes)> {
-        let told = Told { from: self.node.clone(), sent: (self.now)().millis(), notice };
+        let (id, sent) = (rand::random(), (self.now)().millis());
+        let told = Told { from: self.node.clone(), id, sent, notice };
         let body = serde_json::to_vec(&told).ok()?;
         let mut headers = HeaderMap::new();
         headers.insert(MAC, self.key.sign(MessageKind::Notice, &[], &body));
@@ -192,6 +198,15 @@ async fn say(
     }
 }
 
+/// Whether a notice is heard for the first time. One that is too old to be accepted is forgotten.
+fn is_first(known: &mut HashMap<(String, u64), i64>, told: &Told, now: Timestamp) -> bool {
+    if known.len() >= QUEUE {
+        let oldest = now.millis() - i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
+        known.retain(|_, sent| *sent >= oldest);
+    }
+    known.insert((told.from.clone(), told.id), told.sent).is_none()
+}
+
 /// Receives notices; after a connection loss, reports [`Notice::Missed`].
 async fn hear(
     nats: Connection,
@@ -199,7 +214,7 @@ async fn hear(
     heard: broadcast::Sender<Notice>,
     stop: CancellationToken,
 ) {
-    let mut up = nats.connected();
+    let (mut up, mut known) = (nats.connected(), HashMap::new());
     let Ok(mut told) = nats.client().subscribe(SUBJECT).await else {
         tracing::error!("cannot receive notices");
         return;
@@ -210,11 +225,11 @@ async fn hear(
             message = told.next() => {
                 let Some(message) = message else { return };
                 match me.read(&message) {
-                    Some(told) if told.from != me.node => {
+                    Some(told) if told.from == me.node => {}
+                    Some(told) if is_first(&mut known, &told, (me.now)()) => {
                         let _none = heard.send(told.notice);
                     }
-                    Some(_) => {}
-                    None => tracing::warn!("ignored a notice that no node of this cluster signed now"),
+                    _ => tracing::warn!("ignored a notice that no node of this cluster signed now"),
                 }
             }
             changed = up.changed() => {

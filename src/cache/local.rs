@@ -93,14 +93,30 @@ impl Local {
         self.kept.retain(|(own, _, _), _| *own != space);
     }
 
+    /// Counts a call of a caller; of one that has no room here, among all such callers.
     pub(super) fn count(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
-        let now = i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
+        let known = self.count_known(key, limit, cost);
+        known.unwrap_or_else(|| self.count_at("", limit, cost))
+    }
+
+    /// Counts a call of a caller; `None` if there is no room for one more caller.
+    pub(super) fn count_known(&self, key: &str, limit: Limit, cost: i64) -> Option<RateDecision> {
+        let now = self.micros();
         let mut callers = locked(&self.callers);
         if callers.len() >= CALLERS_MAX && !callers.contains_key(key) {
             callers.retain(|_, full_at| *full_at > now);
         }
         let room = callers.len() < CALLERS_MAX || callers.contains_key(key);
-        let key = if room { key } else { "" };
+        drop(callers);
+        room.then(|| self.count_at(key, limit, cost))
+    }
+
+    fn micros(&self) -> i64 {
+        i64::try_from(self.began.elapsed().as_micros()).unwrap_or(i64::MAX / 4)
+    }
+
+    fn count_at(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
+        let (now, mut callers) = (self.micros(), locked(&self.callers));
         let (next, decision) =
             rate::count(callers.get(key).copied().unwrap_or(0), now, limit, cost);
         match callers.get_mut(key) {

@@ -2,6 +2,9 @@
 //! limits, short locks and revocations. This state is in Redis if a server is configured, else in
 //! this process.
 //!
+//! What nodes keep in Redis is signed (`seal`), because others may be able to write there. Counters of
+//! rate limits are not, so each node counts for itself, too, and the stricter count decides.
+//!
 //! Nothing here is authoritative. Redis may be unreachable, hang or be emptied; kontor then reads
 //! answers from the store, each node counts rate limits for itself, and work runs without a lock.
 //! `redis` is the connection to Redis, `local` the implementation in this process, `rate` the
@@ -11,6 +14,7 @@ mod local;
 mod lock;
 mod rate;
 mod redis;
+mod seal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +28,7 @@ use self::local::Local;
 pub use self::lock::{Lock, LockGuard};
 pub use self::rate::{Limit, RateDecision};
 use self::redis::Remote;
+pub use self::seal::{CacheSeal, Now};
 use crate::domain::limits::{holds, within};
 
 /// Options of the cache.
@@ -146,6 +151,8 @@ pub struct CacheCounts {
     pub failed: u64,
     /// Connection losses.
     pub outages: u64,
+    /// Values and revocations that no node of the cluster has signed; they count as missing.
+    pub unsigned: u64,
 }
 
 #[derive(Default)]
@@ -155,6 +162,7 @@ struct CacheTally {
     away: AtomicU64,
     failed: AtomicU64,
     outages: AtomicU64,
+    unsigned: AtomicU64,
 }
 
 /// The cache. Clones share one connection.
@@ -175,12 +183,12 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheOpenError`]: the address is invalid.
-    pub async fn open(options: &Options) -> Result<Self, CacheOpenError> {
+    pub async fn open(options: &Options, seal: CacheSeal) -> Result<Self, CacheOpenError> {
         let tally = Arc::new(CacheTally::default());
         let remote = if options.url.is_empty() {
             None
         } else {
-            Some(Remote::open(options, tally.clone()).await?)
+            Some(Remote::open(options, seal, tally.clone()).await?)
         };
         let inner = Inner { local: Local::new(options.bytes_max), remote, tally };
         Ok(Self { inner: Arc::new(inner) })
@@ -210,6 +218,7 @@ impl Cache {
             away: read(&tally.away),
             failed: read(&tally.failed),
             outages: read(&tally.outages),
+            unsigned: read(&tally.unsigned),
         }
     }
 
@@ -263,24 +272,37 @@ impl Cache {
         }
     }
 
-    /// Counts a call against a rate limit, by the clock of Redis. While Redis is unreachable, each
-    /// node counts for itself.
+    /// Counts a call against a rate limit, for all nodes together by the clock of Redis, and for this
+    /// node alone: both must allow it. So a Redis that was emptied, or that somebody else writes to,
+    /// allows no more than the limit on each node. While Redis is unreachable, each node counts for
+    /// itself.
     pub async fn consume_limit(&self, key: &str, limit: Limit) -> RateDecision {
-        self.count(key, limit, 1).await
+        let Inner { local, remote, .. } = &*self.inner;
+        let Some(remote) = remote else {
+            return local.count(key, limit, 1);
+        };
+        let own = local.count_known(key, limit, 1);
+        if let Some(refused) = own.filter(|own| !own.allowed) {
+            return refused;
+        }
+        match (remote.count(key, limit, 1).await, own) {
+            (Some(shared), Some(own)) if shared.allowed => own.stricter(shared),
+            (Some(shared), _) => {
+                local.count_known(key, limit, -1);
+                shared
+            }
+            (None, Some(own)) => own,
+            (None, None) => local.count(key, limit, 1),
+        }
     }
 
     /// Takes back a call that was counted against a rate limit.
     pub async fn give_back(&self, key: &str, limit: Limit) {
-        self.count(key, limit, -1).await;
-    }
-
-    async fn count(&self, key: &str, limit: Limit, cost: i64) -> RateDecision {
-        if let Some(remote) = &self.inner.remote
-            && let Some(decision) = remote.count(key, limit, cost).await
-        {
-            return decision;
-        }
-        self.inner.local.count(key, limit, cost)
+        let _shared = match &self.inner.remote {
+            Some(remote) => remote.count(key, limit, -1).await,
+            None => None,
+        };
+        self.inner.local.count(key, limit, -1);
     }
 
     /// Announces to all nodes that something is revoked, such as a session. The TTL of the

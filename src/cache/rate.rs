@@ -39,6 +39,18 @@ pub struct RateDecision {
     pub retry_in: Duration,
 }
 
+impl RateDecision {
+    /// The stricter one of two decisions that allow a call.
+    pub(super) fn stricter(self, other: Self) -> Self {
+        Self {
+            allowed: self.allowed && other.allowed,
+            left: self.left.min(other.left),
+            full_in: self.full_in.max(other.full_in),
+            retry_in: self.retry_in.max(other.retry_in),
+        }
+    }
+}
+
 /// Counts `cost` calls (negative to take calls back). `full_at` is the time at which the allowance
 /// is full again; times are in microseconds. Returns the new `full_at` and the outcome.
 pub(super) fn count(full_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, RateDecision) {

@@ -4,7 +4,7 @@
 //! While the server is unreachable, every call fails at once. A background task reconnects, drops
 //! the spaces that could not be dropped during the outage, and only then lets calls through again.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -14,13 +14,16 @@ use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Scri
 use tokio::time::{Instant, sleep, timeout};
 
 use super::rate::{self, Limit, RateDecision};
-use super::{CacheOpenError, CacheSlot, CacheState, CacheTally, Options};
+use super::seal::Unsigned;
+use super::{CacheOpenError, CacheSeal, CacheSlot, CacheState, CacheTally, Options};
 
 /// The number of timeouts in a row that opens the circuit breaker; a broken connection opens it at
 /// once.
 const TIMEOUTS_MAX: u32 = 3;
 /// The maximum number of revocations that are read.
 const REVOKED_MAX: usize = 10_000;
+/// The longest time for which a node remembers a revocation that it has read.
+const REVOKED_FOR_MAX: Duration = Duration::from_secs(3_600);
 
 /// Returns the generation of a space, and the value of a key in it. A space without a generation
 /// gets a random one; a counted one could be an earlier generation again after the server was
@@ -37,13 +40,15 @@ static GET: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
-/// Computes the same as `rate::count`, by the server's clock.
+/// Computes the same as `rate::count`, by the server's clock. A stored time that no count can have
+/// reached, because somebody else wrote it, refuses calls for one period at most.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local time = redis.call('TIME') \
          local now = time[1] * 1000000 + time[2] \
          local apart, per, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) \
-         local from = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) \
+         local stored = tonumber(redis.call('GET', KEYS[1]) or '0') or 0 \
+         local from = math.min(math.max(stored, now), now + per) \
          local next = math.max(from + cost * apart, now) \
          if cost > 0 and next - now > per then \
            return {0, from - now} \
@@ -108,13 +113,15 @@ pub(super) fn client(url: &str) -> Result<Client, CacheOpenError> {
 pub(super) struct Remote {
     client: Client,
     prefix: String,
+    seal: CacheSeal,
     patience: Duration,
     retry: Duration,
     poll: Duration,
     link: Mutex<Link>,
     /// The number of timeouts in a row.
     late: AtomicU32,
-    revoked: Mutex<HashSet<String>>,
+    /// What is revoked, and until when at least.
+    revoked: Mutex<HashMap<String, Instant>>,
     tally: Arc<CacheTally>,
 }
 
@@ -129,12 +136,14 @@ struct Link {
 impl Remote {
     pub(super) async fn open(
         options: &Options,
+        seal: CacheSeal,
         tally: Arc<CacheTally>,
     ) -> Result<Arc<Self>, CacheOpenError> {
         let link = Link { connection: None, since: Instant::now(), to_drop: BTreeSet::new() };
         let remote = Arc::new(Self {
             client: client(&options.url)?,
             prefix: options.prefix.clone(),
+            seal,
             patience: Duration::from_millis(options.timeout_ms),
             retry: Duration::from_millis(options.retry_ms),
             poll: Duration::from_millis(options.poll_ms),
@@ -202,8 +211,29 @@ impl Remote {
         let mut call = REVOKED.prepare_invoke();
         call.key(self.key("revoked", "")).arg(REVOKED_MAX);
         let all = self.within(call.invoke_async::<HashSet<String>>(connection)).await?;
-        *self.revoked.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        let now = Instant::now();
+        let mut revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a node has read holds for its time, even if somebody removes it from the server.
+        revoked.retain(|_, until| *until > now);
+        for kept in &all {
+            match self.seal.open_revocation(&self.prefix, kept) {
+                Ok((what, left)) => {
+                    let until = revoked.entry(what).or_insert(now);
+                    *until = (*until).max(now + left.min(REVOKED_FOR_MAX));
+                }
+                Err(Unsigned) => self.count_unsigned(),
+            }
+        }
         Ok(())
+    }
+
+    fn count_unsigned(&self) {
+        if self.tally.unsigned.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "Redis has a value that no node of this cluster has signed: somebody else writes to \
+                 it, or it is from before the key of the cluster was replaced"
+            );
+        }
     }
 
     /// Checks the connection and reads revocations; reconnects if there is no connection.
@@ -284,7 +314,19 @@ impl Remote {
         let mut connection = self.connection()?;
         let mut call = GET.prepare_invoke();
         call.key(self.key("space", space)).arg(key).arg(rand::random::<u64>());
-        self.outcome(call.invoke_async(&mut connection)).await
+        let (generation, kept): (u64, Option<Vec<u8>>) =
+            self.outcome(call.invoke_async(&mut connection)).await?;
+        let Some(kept) = kept else {
+            return Some((generation, None));
+        };
+        let opened = self.seal.open(&self.prefix, (space, generation, key), &kept);
+        Some((
+            generation,
+            opened.unwrap_or_else(|Unsigned| {
+                self.count_unsigned();
+                None
+            }),
+        ))
     }
 
     fn full(&self, space: &str, generation: u64, key: &str) -> String {
@@ -293,7 +335,8 @@ impl Remote {
 
     pub(super) async fn put(&self, place: &CacheSlot, value: &[u8], lasts: Duration) {
         let mut command = redis::cmd("SET");
-        command.arg(self.full(place.space, place.generation, &place.key)).arg(value);
+        let sealed = self.seal.close(&self.prefix, place, value, lasts);
+        command.arg(self.full(place.space, place.generation, &place.key)).arg(sealed);
         command.arg("PX").arg(millis(lasts));
         // A lost value is only a cache miss.
         let _kept: Option<()> = self.ask(command).await;
@@ -380,12 +423,14 @@ impl Remote {
             return false;
         };
         let mut call = REVOKE.prepare_invoke();
-        call.key(self.key("revoked", "")).arg(what).arg(millis(lasts));
+        let sealed = self.seal.close_revocation(&self.prefix, what, lasts);
+        call.key(self.key("revoked", "")).arg(sealed).arg(millis(lasts));
         self.outcome(call.invoke_async::<i64>(&mut connection)).await == Some(1)
     }
 
     pub(super) fn revoked(&self, what: &str) -> bool {
-        self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(what)
+        let revoked = self.revoked.lock().unwrap_or_else(PoisonError::into_inner);
+        revoked.get(what).is_some_and(|until| *until > Instant::now())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod address;
 pub mod background_job;
 pub mod cart;
 pub mod case_folding;
+pub mod cluster_key;
 pub mod counter;
 pub mod entity;
 pub mod id;

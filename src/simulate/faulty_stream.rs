@@ -11,9 +11,9 @@ use tokio::sync::watch;
 
 use super::process::SimulatedProcess;
 use super::world::World;
-use crate::bus::key::ClusterKey;
 use crate::bus::stream::wire::{DecodedMessage, StreamMessage};
 use crate::bus::stream::{LocalStream, PublishFuture, Stream, StreamError};
+use crate::domain::cluster_key::ClusterKey;
 use crate::domain::time::Timestamp;
 
 /// Timeout of an acknowledgment.

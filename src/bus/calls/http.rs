@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode, header};
 use tokio::time::Instant;
 use tokio_util::bytes::{Bytes, BytesMut};
 
-use super::{ANSWER_BYTES_MAX, CallError, Calls, MAC, PATH, Peer, Way};
+use super::{ANSWER_BYTES_MAX, CallError, Calls, MAC, OUTCOME, PATH, Peer, Way};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the server's keep-alive, so that the server has seldom closed a pooled connection.
@@ -61,22 +61,13 @@ impl Calls {
             let why = describe_error(&error);
             if error.is_connect() || error.is_builder() { unreachable(why) } else { unknown(why) }
         })?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                return Err(CallError::Busy(to.node.clone()));
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                return Err(unreachable("the call is too large".into()));
-            }
-            // The call was refused before anything was done.
-            status if status.is_client_error() => {
-                return Err(unreachable(format!("it answered {status}")));
-            }
-            status => return Err(unknown(format!("it answered {status}"))),
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let signature = header(MAC).map(str::to_owned);
+        if response.status() != StatusCode::OK {
+            let refusal = self.refusal((seal.id, to), header(OUTCOME), signature.as_deref());
+            let status = response.status();
+            return Err(refusal.unwrap_or_else(|| unknown(format!("it answered {status}"))));
         }
-        let signature = response.headers().get(MAC).and_then(|value| value.to_str().ok());
-        let signature = signature.map(str::to_owned);
         let mut answer = BytesMut::new();
         loop {
             match response.chunk().await {

@@ -22,16 +22,17 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::key::ClusterKey;
 use super::local::Board;
 use super::nats::Connection;
 use super::{Now, Options, token};
+use crate::domain::cluster_key::ClusterKey;
+use crate::domain::time::Timestamp;
 use repeats::{CallId, Repeats};
 use seal::Seal;
 
 pub use metrics::CallMetrics;
 pub use repeats::SKEW;
-pub use seal::MAC;
+pub use seal::{MAC, OUTCOME};
 pub use serve::{AnnouncedCall, LONGEST};
 
 /// The largest request, in bytes.
@@ -43,8 +44,6 @@ pub const PATH: &str = "/v1/node/calls";
 
 /// How long a node is called over HTTP first, after it did not answer over NATS.
 const SILENT_FOR: Duration = Duration::from_secs(15);
-/// The NATS header of a reply that is not an answer but the reason why there is none.
-const OUTCOME: &str = "Kontor-Call-Outcome";
 /// The highest possible limit of calls that are served at once.
 const PLACES_MAX: u32 = 1_000_000;
 /// The most calls that wait without a slot ([`CallSlot::wait`]), as a multiple of the calls that
@@ -145,8 +144,13 @@ pub enum CallRefusal {
     /// The call was received before.
     #[error("the call was received before")]
     Repeated,
-    /// The call was sent too long ago, or the clocks of the nodes differ too much.
-    #[error("the clocks of the nodes differ by more than {} seconds: check them", SKEW.as_secs())]
+    /// The call was sent too long ago, or before this process began, or the clocks of the nodes differ
+    /// too much.
+    #[error(
+        "the call was sent before this node started, or the clocks of the nodes differ by more than \
+         {} seconds: check them",
+        SKEW.as_secs()
+    )]
     Late,
     /// This node is overloaded.
     #[error("the node is overloaded")]
@@ -195,6 +199,7 @@ struct Inner {
     process: u64,
     next_call: AtomicU64,
     repeats: Repeats,
+    began_at: Timestamp,
     now: Now,
     metrics: CallMetrics,
     handler: OnceLock<Handler>,
@@ -231,7 +236,7 @@ impl Calls {
     /// Calls between nodes in one process.
     #[must_use]
     pub fn local(board: &Board, options: &Options, node: &str, now: Now) -> Self {
-        let this = Self::with(Way::Local(board.clone()), options, ClusterKey::default(), node, now);
+        let this = Self::with(Way::Local(board.clone()), options, ClusterKey::alone(), node, now);
         board.add(node, &this);
         this
     }
@@ -245,6 +250,7 @@ impl Calls {
             process: rand::random(),
             next_call: AtomicU64::new(1),
             repeats: Repeats::default(),
+            began_at: now(),
             now,
             metrics: CallMetrics::default(),
             handler: OnceLock::new(),
@@ -353,7 +359,7 @@ impl Calls {
     }
 
     /// The answer; `None` if the call must be repeated over HTTP: it was carried out but its answer
-    /// is too large for NATS, or what came is not the answer of the node.
+    /// is too large for NATS, or what came is not signed by the node.
     async fn by_nats(
         &self,
         nats: &Connection,
@@ -397,11 +403,11 @@ impl Calls {
             None if self.is_answer(seal.id, to, header(seal::MAC), &message.payload) => {
                 Ok(Some(message.payload))
             }
-            None => Ok(None),
-            Some("busy") => Err(CallError::Busy(to.node.clone())),
-            Some("answer_too_large") => Ok(None),
             Some("expired") => Err(unknown("the call timed out")),
-            Some(refused) => Err(unreachable(refused)),
+            outcome => match self.refusal((seal.id, to), outcome, header(seal::MAC)) {
+                Some(refused) => Err(refused),
+                None => Ok(None),
+            },
         }
     }
 }
@@ -415,6 +421,24 @@ impl Calls {
             tracing::warn!(node = to.node, "an answer to a call is not signed by the node");
         }
         is_signed
+    }
+
+    /// The refusal of a call, if the node that was called has signed it: only then nothing was done.
+    fn refusal(
+        &self,
+        (call, to): (CallId, &Peer),
+        outcome: Option<&str>,
+        signature: Option<&str>,
+    ) -> Option<CallError> {
+        let outcome = outcome?;
+        if !seal::is_refusal(&self.0.key, signature?, (call, &to.node), outcome) {
+            return None;
+        }
+        let node = to.node.clone();
+        Some(match outcome {
+            "busy" => CallError::Busy(node),
+            why => CallError::Unreachable { node, why: why.to_owned() },
+        })
     }
 }
 

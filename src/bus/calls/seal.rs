@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::CallRefusal;
 use super::repeats::{CallId, SKEW};
-use crate::bus::key::{ClusterKey, MessageKind};
+use crate::domain::cluster_key::{ClusterKey, MessageKind};
 use crate::domain::time::Timestamp;
 
 /// The calling node.
@@ -22,8 +22,10 @@ pub const LEFT: &str = "Kontor-Call-Left";
 /// The digest (SHA-256) of a call's body, in hexadecimal.
 pub const DIGEST: &str = "Kontor-Call-Digest";
 /// The signature: that of a call covers the headers above and the callee, that of an answer the id of
-/// its call, the node that answers and the body.
+/// its call, the node that answers and the body, that of a refusal these and the outcome.
 pub const MAC: &str = "Kontor-Call-Mac";
+/// The reason why there is no answer.
+pub const OUTCOME: &str = "Kontor-Call-Outcome";
 /// The trace context (W3C).
 pub const TRACE: &str = "traceparent";
 
@@ -70,7 +72,8 @@ impl Seal {
     }
 
     /// Verifies and parses the headers of a call to this node. The headers are valid only if a node
-    /// of the cluster signed them, for this node, and recently. The body is verified by
+    /// of the cluster signed them, for this node, and recently, and not before `since`: what was
+    /// sent to an earlier process of this node may have been received there. The body is verified by
     /// [`Self::covers`].
     ///
     /// # Errors
@@ -79,7 +82,7 @@ impl Seal {
         key: &ClusterKey,
         me: &str,
         header: impl Fn(&str) -> Option<&'a str>,
-        now: Timestamp,
+        (since, now): (Timestamp, Timestamp),
     ) -> Result<Self, CallRefusal> {
         let text = |name| header(name).ok_or(CallRefusal::Unsigned);
         let (from, id, sent, left) = (text(FROM)?, text(ID)?, text(SENT)?, text(LEFT)?);
@@ -93,7 +96,7 @@ impl Seal {
         let left: u64 = left.parse().map_err(|_| CallRefusal::Unsigned)?;
         let age = now.millis().saturating_sub(sent);
         let skew = i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
-        if age > skew || age < -skew {
+        if age > skew || age < -skew || sent < since.millis() {
             return Err(CallRefusal::Late);
         }
         Ok(Self {
@@ -125,11 +128,30 @@ pub fn is_answer(key: &ClusterKey, signature: &str, call: CallId, to: &str, body
     key.is_signed(signature, MessageKind::Answer, &[&call.to_string(), to], body)
 }
 
+/// The signature of the refusal of a call: with it, the caller may believe that nothing was done.
+#[must_use]
+pub fn sign_refusal(key: &ClusterKey, call: &str, me: &str, outcome: &str) -> String {
+    key.sign(MessageKind::Refusal, &[call, me, outcome], b"")
+}
+
+/// Whether a refusal was signed by the node that was called.
+#[must_use]
+pub fn is_refusal(
+    key: &ClusterKey,
+    signature: &str,
+    (call, to): (CallId, &str),
+    outcome: &str,
+) -> bool {
+    key.is_signed(signature, MessageKind::Refusal, &[&call.to_string(), to, outcome], b"")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEY: ClusterKey = ClusterKey::new([7; 32]);
+    fn key() -> ClusterKey {
+        ClusterKey::new([7; 32])
+    }
     const ID: CallId = CallId { process: 9, number: 1 };
 
     fn seal() -> Seal {
@@ -145,17 +167,21 @@ mod tests {
 
     fn read(headers: &[(&'static str, String)], me: &str, at: i64) -> Result<Seal, CallRefusal> {
         let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
-        Seal::read(&KEY, me, find, Timestamp::from_millis(at))
+        let since = Timestamp::from_millis(990_000);
+        Seal::read(&key(), me, find, (since, Timestamp::from_millis(at)))
     }
 
     #[test]
     fn call_signature_covers_callee_body_and_time() {
-        let headers = seal().headers(&KEY, "b");
+        let headers = seal().headers(&key(), "b");
         assert_eq!(read(&headers, "b", 1_000_100), Ok(seal()));
         assert_eq!(read(&headers, "c", 1_000_100), Err(CallRefusal::Unsigned));
         assert!(seal().covers(b"body") && !seal().covers(b"bod"));
         assert_eq!(read(&headers, "b", 1_060_001), Err(CallRefusal::Late));
         assert_eq!(read(&headers, "b", 939_999), Err(CallRefusal::Late));
+        let restarted = Timestamp::from_millis(1_000_001);
+        let find = |name: &str| headers.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
+        assert_eq!(Seal::read(&key(), "b", find, (restarted, restarted)), Err(CallRefusal::Late));
         for at in 0..6 {
             let mut changed = headers.clone();
             changed[at].1.push('0');
@@ -164,11 +190,16 @@ mod tests {
             missing.remove(at);
             assert_eq!(read(&missing, "b", 1_000_100), Err(CallRefusal::Unsigned), "{at}");
         }
-        let answer = sign_answer(&KEY, &ID.to_string(), "b", b"answer");
-        assert!(is_answer(&KEY, &answer, ID, "b", b"answer"));
-        assert!(!is_answer(&KEY, &answer, ID, "c", b"answer"));
-        assert!(!is_answer(&KEY, &answer, CallId { number: 2, ..ID }, "b", b"answer"));
-        assert!(!is_answer(&KEY, &answer, ID, "b", b"another"));
+        let answer = sign_answer(&key(), &ID.to_string(), "b", b"answer");
+        assert!(is_answer(&key(), &answer, ID, "b", b"answer"));
+        assert!(!is_answer(&key(), &answer, ID, "c", b"answer"));
+        assert!(!is_answer(&key(), &answer, CallId { number: 2, ..ID }, "b", b"answer"));
+        assert!(!is_answer(&key(), &answer, ID, "b", b"another"));
+        let refusal = sign_refusal(&key(), &ID.to_string(), "b", "busy");
+        assert!(is_refusal(&key(), &refusal, (ID, "b"), "busy"));
+        assert!(!is_refusal(&key(), &refusal, (ID, "b"), "closed"));
+        assert!(!is_refusal(&key(), &refusal, (ID, "c"), "busy"));
+        assert!(!is_refusal(&key(), &refusal, (CallId { number: 2, ..ID }, "b"), "busy"));
         let foreign = seal().headers(&ClusterKey::new([8; 32]), "b");
         assert_eq!(read(&foreign, "b", 1_000_100), Err(CallRefusal::Unsigned));
     }

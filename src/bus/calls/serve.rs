@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::seal::{MAC, Seal, sign_answer};
+use super::seal::{MAC, OUTCOME, Seal, sign_answer, sign_refusal};
 use super::{
     ANSWER_BYTES_MAX, CALL_BYTES_MAX, CallFailure, CallRefusal, CallSlot, Calls, Handler,
-    IncomingCall, OUTCOME, WAITS, Way, subject,
+    IncomingCall, WAITS, Way, subject,
 };
 use crate::bus::nats::Connection;
 
@@ -54,8 +54,7 @@ impl Calls {
     }
 
     /// Whether calls are accepted: there is a handler, and serving was not stopped.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         self.0.handler.get().is_some() && !self.0.closed.is_cancelled()
     }
 
@@ -91,7 +90,8 @@ impl Calls {
         header: impl Fn(&str) -> Option<&'a str>,
     ) -> Result<AnnouncedCall, CallRefusal> {
         let inner = &self.0;
-        Seal::read(&inner.key, &inner.node, header, (inner.now)()).map(AnnouncedCall)
+        let times = (inner.began_at, (inner.now)());
+        Seal::read(&inner.key, &inner.node, header, times).map(AnnouncedCall)
     }
 
     fn admit(
@@ -159,6 +159,16 @@ impl Calls {
         sign_answer(&self.0.key, call, &self.0.node, answer)
     }
 
+    /// The headers of the refusal of a call that was admitted. A call that was not admitted is refused
+    /// without a signature: whoever has overheard a call could otherwise make its caller believe
+    /// that nothing was done.
+    #[must_use]
+    pub fn refusal_headers(&self, call: &str, refusal: CallRefusal) -> [(&'static str, String); 2] {
+        let outcome = refusal.outcome();
+        let signature = sign_refusal(&self.0.key, call, &self.0.node, outcome);
+        [(OUTCOME, outcome.to_owned()), (MAC, signature)]
+    }
+
     fn place(&self) -> Result<CallSlot, CallRefusal> {
         if !self.is_open() {
             return Err(CallRefusal::Closed);
@@ -216,29 +226,31 @@ impl Calls {
         let announced = this.announced(header);
         let admitted = announced.and_then(|call| this.admit(call, message.payload));
         tokio::spawn(async move {
-            let mut id = String::new();
-            let done = match admitted {
+            let mut headers = async_nats::HeaderMap::new();
+            let mut answer = Bytes::new();
+            match admitted {
                 Ok(call) => {
-                    id.clone_from(&call.id);
-                    this.answer("nats", call).await
+                    let id = call.id.clone();
+                    match this.answer("nats", call).await {
+                        Ok(large) if large.len() + HEADERS > nats.message_bytes_max() => {
+                            headers.insert(OUTCOME, "answer_too_large");
+                        }
+                        Ok(done) => {
+                            headers.insert(MAC, this.sign_answer(&id, &done));
+                            answer = done;
+                        }
+                        Err(CallFailure::Refused(refusal)) => {
+                            for (name, value) in this.refusal_headers(&id, refusal) {
+                                headers.insert(name, value);
+                            }
+                        }
+                        Err(CallFailure::Expired) => headers.insert(OUTCOME, "expired"),
+                    }
                 }
                 Err(refusal) => {
                     this.0.metrics.answered("nats", refusal.outcome());
-                    Err(CallFailure::Refused(refusal))
+                    headers.insert(OUTCOME, refusal.outcome());
                 }
-            };
-            let (outcome, answer) = match done {
-                Ok(answer) if answer.len() + HEADERS > nats.message_bytes_max() => {
-                    (Some("answer_too_large"), Bytes::new())
-                }
-                Ok(answer) => (None, answer),
-                Err(CallFailure::Refused(refusal)) => (Some(refusal.outcome()), Bytes::new()),
-                Err(CallFailure::Expired) => (Some("expired"), Bytes::new()),
-            };
-            let mut headers = async_nats::HeaderMap::new();
-            match outcome {
-                Some(outcome) => headers.insert(OUTCOME, outcome),
-                None => headers.insert(MAC, this.sign_answer(&id, &answer)),
             }
             let sent = nats.client().publish_with_headers(reply, headers, answer).await;
             if let Err(error) = sent {

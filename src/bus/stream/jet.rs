@@ -24,10 +24,10 @@ use tokio::sync::watch;
 
 use super::wire::{CONTENT_TYPE, DecodedMessage, SUBJECTS, StreamMessage, of_shard, read};
 use super::{NAME, PublishFuture, Stream, StreamError, missing_of};
-use crate::bus::key::ClusterKey;
 use crate::bus::nats::Connection;
 use crate::bus::nats_problems::NatsProblems;
 use crate::bus::options::Options;
+use crate::domain::cluster_key::ClusterKey;
 use crate::domain::time::Timestamp;
 
 /// Timeout of a request to the server.
@@ -390,7 +390,7 @@ impl Stream for Jet {
             .messages()
             .await
             .map_err(failed)?;
-        let key = *self.key();
+        let key = self.key().clone();
         let decoded = messages.filter_map(move |message| {
             let decoded = match message {
                 Ok(message) => read(&message.payload, &key).map(Ok),

@@ -10,17 +10,16 @@ use tokio::sync::{Notify, watch};
 
 use super::wire::{DecodedMessage, StreamMessage, read};
 use super::{PublishFuture, Stream, StreamError, missing_of};
-use crate::bus::key::ClusterKey;
+use crate::domain::cluster_key::ClusterKey;
 use crate::domain::time::Timestamp;
-
-/// All its readers and writers are in this process.
-const KEY: ClusterKey = ClusterKey::new([0; 32]);
 
 /// A stream in process. Clones share its content.
 #[derive(Clone)]
 pub struct LocalStream(Arc<Inner>);
 
 struct Inner {
+    /// All its readers and writers are in this process.
+    key: ClusterKey,
     kept: Mutex<Log>,
     reachable: watch::Sender<bool>,
     /// Notifies the waiters after each change, in the order in which they began to wait, so that
@@ -40,7 +39,12 @@ struct Log {
 impl Default for LocalStream {
     fn default() -> Self {
         let (reachable, changed) = (watch::Sender::new(true), Notify::new());
-        Self(Arc::new(Inner { kept: Mutex::default(), reachable, changed }))
+        Self(Arc::new(Inner {
+            key: ClusterKey::alone(),
+            kept: Mutex::default(),
+            reachable,
+            changed,
+        }))
     }
 }
 
@@ -108,14 +112,14 @@ impl LocalStream {
     }
 }
 
-fn decode(message: &StreamMessage) -> Option<DecodedMessage> {
-    read(&message.body, &KEY)
+fn decode(message: &StreamMessage, key: &ClusterKey) -> Option<DecodedMessage> {
+    read(&message.body, key)
 }
 
 #[async_trait]
 impl Stream for LocalStream {
     fn key(&self) -> &ClusterKey {
-        &KEY
+        &self.0.key
     }
 
     fn reachable(&self) -> watch::Receiver<bool> {
@@ -186,7 +190,8 @@ impl Stream for LocalStream {
             }
             let mut places: Vec<usize> = last.into_values().collect();
             places.sort_unstable();
-            let first: Vec<_> = places.iter().map(|at| decode(&log.messages[*at])).collect();
+            let first: Vec<_> =
+                places.iter().map(|at| decode(&log.messages[*at], self.key())).collect();
             (log.incarnation, log.messages.len(), first)
         };
         let before = stream::iter(first.into_iter().flatten().map(Ok));
@@ -203,7 +208,7 @@ impl Stream for LocalStream {
                 };
                 match next {
                     Some(message) => {
-                        return decode(&message)
+                        return decode(&message, &this.0.key)
                             .map(|decoded| (Ok(decoded), (this.clone(), at + 1)));
                     }
                     None => changed.await,

@@ -14,7 +14,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 
-use crate::bus::key::ClusterKey;
+use crate::domain::cluster_key::ClusterKey;
 use crate::domain::time::Timestamp;
 use wire::{DecodedMessage, StreamMessage};
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use tokio_util::bytes::Bytes;
 
-use crate::bus::key::{ClusterKey, MessageKind};
+use crate::domain::cluster_key::{ClusterKey, MessageKind};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
 
@@ -230,15 +230,17 @@ fn word(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const KEY: ClusterKey = ClusterKey::new([7; 32]);
+    fn key() -> ClusterKey {
+        ClusterKey::new([7; 32])
+    }
 
     fn read(body: &[u8]) -> Option<DecodedMessage> {
-        super::read(body, &KEY)
+        super::read(body, &key())
     }
 
     fn sent(record: &Record) -> StreamMessage {
         let names = PublicNames::from([("ord", "order"), ("sku", "stock")]);
-        StreamMessage::of(record, 5, &names, &KEY)
+        StreamMessage::of(record, 5, &names, &key())
     }
 
     fn record() -> Record {
@@ -283,7 +285,7 @@ mod tests {
         for change in changed {
             let mut other = record();
             change(&mut other);
-            assert!(!is_signed(&other, &message.sum, &KEY), "{other:?}");
+            assert!(!is_signed(&other, &message.sum, &key()), "{other:?}");
         }
     }
 

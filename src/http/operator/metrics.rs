@@ -53,6 +53,7 @@ struct CacheMetrics {
     lookups: Family<Lookup, Gauge<i64, AtomicI64>>,
     failed: Gauge<i64, AtomicI64>,
     outages: Gauge<i64, AtomicI64>,
+    unsigned: Gauge<i64, AtomicI64>,
     products: Family<Lookup, Gauge<i64, AtomicI64>>,
 }
 
@@ -65,6 +66,8 @@ impl CacheMetrics {
         let help = "Redis calls that failed or timed out, since the start";
         to.register("cache_failed", help, self.failed.clone());
         to.register("cache_outages", "Redis outages since the start", self.outages.clone());
+        let help = "Values in Redis that no node of this cluster has signed, since the start";
+        to.register("cache_unsigned", help, self.unsigned.clone());
         let help = "Lookups of products by SKU since the start: a hit is from memory, a miss from \
                     the store";
         to.register("product_lookups", help, self.products.clone());
@@ -81,6 +84,7 @@ impl CacheMetrics {
         }
         self.failed.set(signed(counts.failed));
         self.outages.set(signed(counts.outages));
+        self.unsigned.set(signed(counts.unsigned));
         for (outcome, count) in [("hit", &products.hits), ("miss", &products.misses)] {
             let count = count.load(Ordering::Relaxed);
             self.products.get_or_create(&Lookup { outcome }).set(signed(count));

@@ -1,6 +1,7 @@
 //! The route for calls from other nodes over HTTP, which are used without NATS or while NATS is
 //! down. `bus` checks the call's signature, before the body is read, and passes the call to the node.
 
+use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use crate::bus::Calls;
@@ -19,7 +20,7 @@ pub async fn answer_node(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Error> {
-    let Some(calls) = calls.as_ref().as_ref().filter(|calls| calls.is_open()) else {
+    let Some(calls) = calls.as_ref().as_ref() else {
         return Err(Error::not_found("cluster"));
     };
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
@@ -34,13 +35,21 @@ pub async fn answer_node(
             response.content_type("application/octet-stream").insert_header(signature);
             Ok(response.body(answer))
         }
-        Err(CallFailure::Refused(refusal)) => Err(refused(refusal)),
+        Err(CallFailure::Refused(refusal)) => {
+            let mut error = refused(refusal);
+            for (name, value) in calls.refusal_headers(&id, refusal) {
+                if let Ok(name) = HeaderName::try_from(name) {
+                    error = error.header(name, value);
+                }
+            }
+            Err(error)
+        }
         Err(CallFailure::Expired) => Ok(HttpResponse::GatewayTimeout().finish()),
     }
 }
 
-/// The answer to a refused call. From each of these statuses the calling node knows that nothing
-/// was done.
+/// The answer to a refused call. Only from one that is signed the calling node knows that nothing was
+/// done.
 fn refused(refusal: CallRefusal) -> Error {
     let code = match refusal {
         CallRefusal::Unsigned | CallRefusal::Late | CallRefusal::Repeated => Code::Unauthorized,

@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_nats::Request;
-use futures_util::{FutureExt as _, StreamExt as _};
-use kontor::bus::key::ClusterKey;
+use futures_util::FutureExt as _;
 use kontor::bus::local::Board;
 use kontor::bus::nats::Connection;
 use kontor::bus::{CallError, CallSlot, Calls, Handler, IncomingCall, Options, Peer};
+use kontor::domain::cluster_key::ClusterKey;
 use kontor::http::Routes;
 use kontor::http::live::Topics;
 use kontor::http::server::{self, Server};
 use kontor_lab::cluster::cut::{ProxyMode, TcpProxy};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
@@ -24,7 +22,9 @@ use super::nats::{self, up};
 use super::{PATIENCE, now, until};
 use crate::shop::Shop;
 
-const KEY: ClusterKey = ClusterKey::new([9; 32]);
+pub(super) fn key() -> ClusterKey {
+    ClusterKey::new([9; 32])
+}
 const CALLS_MAX: usize = 4;
 
 /// Does what a call's body says: `echo`, `hang`, `wait`, `large`, `who`.
@@ -60,9 +60,9 @@ impl Desk {
 }
 
 /// Node `b`, which answers, and node `a`, which calls it.
-struct Pair {
-    a: Calls,
-    peer: Peer,
+pub(super) struct Pair {
+    pub(super) a: Calls,
+    pub(super) peer: Peer,
     desk: Arc<Desk>,
     stop: CancellationToken,
     served: Option<JoinHandle<()>>,
@@ -70,7 +70,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn options() -> Options {
+    pub(super) fn options() -> Options {
         Options { calls_max: CALLS_MAX, ..Options::default() }
     }
 
@@ -80,8 +80,8 @@ impl Pair {
         (Self::of(calls("a"), &calls("b"), None, String::new()), board)
     }
 
-    async fn wire(a: Option<Connection>, b: Option<Connection>) -> Self {
-        let calls = |nats, node| Calls::new(nats, &Self::options(), KEY, node, now()).unwrap();
+    pub(super) async fn wire(a: Option<Connection>, b: Option<Connection>) -> Self {
+        let calls = |nats, node| Calls::new(nats, &Self::options(), key(), node, now()).unwrap();
         let (a, b) = (calls(a, "a"), calls(b, "b"));
         let shop = Shop::open().await;
         let listen = "127.0.0.1:0".parse().unwrap();
@@ -102,7 +102,11 @@ impl Pair {
         Self { a, peer: Peer { node: "b".into(), url }, desk, stop, served, web }
     }
 
-    async fn ask(&self, body: &'static [u8], patience: Duration) -> Result<Bytes, CallError> {
+    pub(super) async fn ask(
+        &self,
+        body: &'static [u8],
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
         self.a.call(&self.peer, Bytes::from_static(body), patience).await
     }
 
@@ -116,11 +120,11 @@ impl Pair {
         call
     }
 
-    fn done(&self) -> usize {
+    pub(super) fn done(&self) -> usize {
         self.desk.done.load(Ordering::SeqCst)
     }
 
-    async fn close(mut self) {
+    pub(super) async fn close(mut self) {
         self.stop.cancel();
         self.desk.gate.add_permits(1_000);
         if let Some(served) = self.served.take() {
@@ -289,108 +293,6 @@ fn counted(pair: &Pair, labels: &str) -> u64 {
     let line =
         text.lines().find(|line| line.starts_with("node_calls_total") && line.contains(labels));
     line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn unsigned_call_is_refused_without_effect() {
-    let server = nats::Server::start();
-    for by_nats in [false, true] {
-        let connect = async |node: &str| match by_nats {
-            true => Some(server.connect(node).await),
-            false => None,
-        };
-        let pair = Pair::wire(None, connect("b").await).await;
-        let stranger =
-            Calls::new(connect("x").await, &Pair::options(), ClusterKey::new([8; 32]), "a", now());
-        let stranger = stranger.unwrap();
-        let refused = stranger.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
-        assert!(matches!(refused, Err(CallError::Unreachable { .. })), "{refused:?}");
-        // One of the cluster whose clock is wrong, and one that means another node.
-        let wrong: kontor::bus::Now =
-            Arc::new(|| kontor::domain::time::Timestamp::from_millis(1_000));
-        let late = Calls::new(connect("y").await, &Pair::options(), KEY, "a", wrong).unwrap();
-        let refused = late.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
-        assert!(matches!(refused, Err(CallError::Unreachable { .. })), "{refused:?}");
-        let other = Peer { node: "c".into(), url: pair.peer.url.clone() };
-        let refused = pair.a.call(&other, Bytes::from_static(b"hello"), PATIENCE).await;
-        assert!(matches!(refused, Err(CallError::Unreachable { .. })), "{refused:?}");
-        assert_eq!(pair.done(), 0);
-        pair.close().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_call_of_a_stranger_is_refused_before_its_body_is_read() {
-    let pair = Pair::wire(None, None).await;
-    let address = pair.peer.url.trim_start_matches("http://").to_owned();
-    let mut stranger = tokio::net::TcpStream::connect(&address).await.unwrap();
-    // The body is announced, and never sent.
-    let head =
-        format!("POST /v1/node/calls HTTP/1.1\r\nhost: {address}\r\ncontent-length: 9\r\n\r\n");
-    stranger.write_all(head.as_bytes()).await.unwrap();
-    let mut status = [0; 12];
-    let read = tokio::time::timeout(PATIENCE, stranger.read_exact(&mut status)).await;
-    assert_eq!((read.unwrap().unwrap(), &status), (12, b"HTTP/1.1 401"));
-    pair.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_overheard_call_that_is_sent_again_is_refused() {
-    let server = nats::Server::start();
-    let pair = Pair::wire(Some(server.connect("a").await), Some(server.connect("b").await)).await;
-    let (spy, mut overheard) = server.stranger("kontor.node.b.calls").await;
-    assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
-    let call = tokio::time::timeout(PATIENCE, overheard.next()).await.unwrap().unwrap();
-    let headers = call.headers.unwrap();
-    let again = Request::new().headers(headers.clone()).payload(call.payload.clone());
-    let answer = spy.send_request(call.subject, again).await.unwrap();
-    let outcome = answer.headers.unwrap().get("Kontor-Call-Outcome").unwrap().to_string();
-    assert_eq!((outcome.as_str(), answer.payload.len()), ("repeated", 0));
-    let mut again = reqwest::Client::new().post(format!("{}/v1/node/calls", pair.peer.url));
-    for (name, values) in headers.iter() {
-        again = again.header(name.to_string(), values[0].to_string());
-    }
-    assert_eq!(again.body(call.payload).send().await.unwrap().status(), 401);
-    assert_eq!(pair.done(), 1);
-    pair.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_forged_answer_is_not_believed() {
-    let server = nats::Server::start();
-    // The callee does not listen to NATS, so only the forger answers there.
-    let pair = Pair::wire(Some(server.connect("a").await), None).await;
-    let (forger, mut calls) = server.stranger("kontor.node.b.calls").await;
-    let forges = tokio::spawn(async move {
-        for _ in 0..2 {
-            let call = calls.next().await.unwrap();
-            let (reply, headers) = (call.reply.unwrap(), call.headers.unwrap());
-            forger.publish_with_headers(reply, headers, "forged".into()).await.unwrap();
-        }
-        forger
-    });
-    for _ in 0..2 {
-        assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
-    }
-    let _connected = tokio::time::timeout(PATIENCE, forges).await.unwrap().unwrap();
-    assert_eq!(pair.done(), 2);
-
-    // Over HTTP there is nobody else to ask: the outcome is unknown.
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = Peer { node: "b".into(), url: format!("http://{}", listener.local_addr().unwrap()) };
-    let forges = tokio::spawn(async move {
-        let (mut wire, _) = listener.accept().await.unwrap();
-        let mut bytes = [0; 4_096];
-        let _some = tokio::io::AsyncReadExt::read(&mut wire, &mut bytes).await.unwrap();
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged";
-        tokio::io::AsyncWriteExt::write_all(&mut wire, answer).await.unwrap();
-        wire
-    });
-    let by_http = Calls::new(None, &Pair::options(), KEY, "a", now()).unwrap();
-    let forged = by_http.call(&peer, Bytes::from_static(b"hello"), PATIENCE).await;
-    assert!(matches!(forged, Err(CallError::Unknown { .. })), "{forged:?}");
-    drop(forges.await.unwrap());
-    pair.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! What crosses nodes: one suite for each part, on the twin in process and on NATS.
 
 mod calls;
+mod forged;
 mod nats;
 mod notices;
 mod queue;

@@ -1,14 +1,17 @@
 //! Notices between nodes, on the twin and on NATS.
 
-use kontor::bus::key::ClusterKey;
+use futures_util::StreamExt as _;
 use kontor::bus::local::Board;
 use kontor::bus::{Notice, Notices};
+use kontor::domain::cluster_key::ClusterKey;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use super::{PATIENCE, nats, now, until};
 
-const KEY: ClusterKey = ClusterKey::new([9; 32]);
+fn key() -> ClusterKey {
+    ClusterKey::new([9; 32])
+}
 
 async fn next(heard: &mut Receiver<Notice>) -> Notice {
     tokio::time::timeout(PATIENCE, heard.recv()).await.unwrap().unwrap()
@@ -54,7 +57,7 @@ async fn notices_by_nats_report_missed_ones() {
     let stop = CancellationToken::new();
     let mut server = nats::Server::start();
     let (a, b) = (server.connect("a").await, server.connect("b").await);
-    let notices = |nats, node| Notices::new(Some(nats), KEY, node, now(), stop.clone());
+    let notices = |nats, node| Notices::new(Some(nats), key(), node, now(), stop.clone());
     let (a, b) = (notices(a, "a"), notices(b.clone(), "b"));
     suite(a.clone(), b.clone()).await;
     let mut by_b = b.listen();
@@ -75,12 +78,12 @@ async fn a_forged_or_old_notice_is_ignored() {
     let notices = async |node: &str, key, now| {
         Notices::new(Some(server.connect(node).await), key, node, now, stop.clone())
     };
-    let listener = notices("b", KEY, now()).await;
+    let listener = notices("b", key(), now()).await;
     let forger = notices("x", ClusterKey::new([8; 32]), now()).await;
     let old: kontor::bus::Now =
         std::sync::Arc::new(|| kontor::domain::time::Timestamp::from_millis(1));
-    let late = notices("y", KEY, old).await;
-    let honest = notices("a", KEY, now()).await;
+    let late = notices("y", key(), old).await;
+    let honest = notices("a", key(), now()).await;
     let mut heard = listener.listen();
     until("b hears", async || {
         for other in [&forger, &late] {
@@ -104,5 +107,47 @@ async fn a_forged_or_old_notice_is_ignored() {
         }
     })
     .await;
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_that_is_sent_again_is_heard_once() {
+    let (stop, server) = (CancellationToken::new(), nats::Server::start());
+    let notices = async |node: &str| {
+        Notices::new(Some(server.connect(node).await), key(), node, now(), stop.clone())
+    };
+    let (a, b) = (notices("a").await, notices("b").await);
+    let (spy, mut overheard) = server.stranger("kontor.notices").await;
+    let mut heard = b.listen();
+    until("b hears", async || {
+        a.tell(Notice::Settings);
+        heard.try_recv().is_ok_and(|notice| notice == Notice::Settings)
+    })
+    .await;
+    a.tell(Notice::CacheDrop { keys: vec!["once".to_owned()] });
+    let message = loop {
+        let message = overheard.next().await.unwrap();
+        if message.payload.windows(4).any(|part| part == b"once") {
+            break message;
+        }
+    };
+    for _ in 0..3 {
+        let headers = message.headers.clone().unwrap();
+        spy.publish_with_headers("kontor.notices", headers, message.payload.clone()).await.unwrap();
+    }
+    spy.flush().await.unwrap();
+    let mut times = 0;
+    until("b hears the last", async || {
+        a.tell(Notice::Shards);
+        while let Ok(notice) = heard.try_recv() {
+            times += usize::from(matches!(notice, Notice::CacheDrop { .. }));
+            if notice == Notice::Shards {
+                return true;
+            }
+        }
+        false
+    })
+    .await;
+    assert_eq!(times, 1);
     stop.cancel();
 }

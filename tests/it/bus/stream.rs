@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use kontor::bus::key::ClusterKey;
 use kontor::bus::stream::wire::{PublicNames, StreamMessage};
 use kontor::bus::stream::{Jet, LocalStream, NAME, Stream};
 use kontor::bus::{EventSource, Feed, NatsProblems, Options, Relay, follow};
+use kontor::domain::cluster_key::ClusterKey;
 use kontor::domain::entity::{EntityId, Record};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
@@ -277,10 +277,12 @@ async fn event_missing_in_the_feed_is_relayed() {
     pair.stop.cancel();
 }
 
-const KEY: ClusterKey = ClusterKey::new([9; 32]);
+fn key() -> ClusterKey {
+    ClusterKey::new([9; 32])
+}
 
 fn jet(nats: kontor::bus::nats::Connection, problems: &NatsProblems) -> Arc<dyn Stream> {
-    Arc::new(Jet::new(nats, &Options::default(), KEY, problems.clone()))
+    Arc::new(Jet::new(nats, &Options::default(), key(), problems.clone()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-use kontor::cache::{Cache, Options};
+use kontor::actors::engine::clock::Clock;
+use kontor::cache::{Cache, CacheSeal, Options};
+use kontor::domain::cluster_key::ClusterKey;
 use tempfile::TempDir;
 
 pub struct Redis {
@@ -53,7 +56,20 @@ impl Redis {
 
     /// A new client of its own, as another node has one. It may not be connected yet.
     pub async fn client(&self) -> Cache {
-        Cache::open(&self.options()).await.unwrap()
+        self.client_with(ClusterKey::new([1; 32])).await
+    }
+
+    /// A client of a node with this key.
+    pub async fn client_with(&self, key: ClusterKey) -> Cache {
+        let clock = Clock::system();
+        let seal = CacheSeal::new(key, Arc::new(move || clock.now()));
+        Cache::open(&self.options(), seal).await.unwrap()
+    }
+
+    /// A connection of somebody who is no node.
+    pub async fn stranger(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
     }
 
     /// Patient enough for a busy machine: what is tested is what happens, not how fast.
@@ -64,9 +80,7 @@ impl Redis {
 
     /// Empties it, as by hand.
     pub async fn flush(&self) {
-        let client = redis::Client::open(self.url()).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        redis::cmd("FLUSHALL").query_async::<()>(&mut connection).await.unwrap();
+        redis::cmd("FLUSHALL").query_async::<()>(&mut self.stranger().await).await.unwrap();
     }
 }
 
