@@ -1,4 +1,4 @@
-//! Continues erasures that are open, because an order must keep its data for now or a node was stopped,
+//! Reads the master key again, continues erasures that are open, because an order must keep its data for now or a node was stopped,
 //! and destroys the keys of payment tokens that no attempt to pay needs any more.
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ pub(super) async fn go_on(node: Arc<Node>, store: Store, stop: CancellationToken
         if let Err(error) = Box::pin(node.flows.erasure.go_on_with_all()).await {
             tracing::warn!(%error, "an erasure cannot be continued; retrying");
         }
+        store.people().read_master_again();
         if let Err(error) = store.destroy_old_token_keys(node.clock.now()).await {
             tracing::warn!(%error, "the keys of old payment tokens cannot be destroyed; retrying");
         }

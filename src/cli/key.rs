@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::{ADMIN, Scope};
+use kontor::store::personal::master;
 use kontor::store::{self, OpenError, Store};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
@@ -27,7 +28,7 @@ pub fn scopes() -> PossibleValuesParser {
     PossibleValuesParser::new(std::iter::once(ADMIN).chain(each))
 }
 
-/// Create, list and revoke API keys
+/// Create, list and revoke API keys; replace the keys of a store
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "\
 A key is shown once; only a digest of it is stored. A running server accepts a new key at once. It
@@ -38,7 +39,8 @@ Examples:
   kontor key create --scope orders:read --scope stock:read --name warehouse --json
   kontor key list
   kontor key create --scope admin --store postgres://kontor@db/kontor
-  kontor key revoke 5f0c…")]
+  kontor key revoke 5f0c…
+  kontor key rotate --master")]
 pub struct Args {
     /// The action.
     #[command(subcommand)]
@@ -71,6 +73,25 @@ pub enum KeyCommand {
         /// Print the result as JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Replace the keys that a store keeps for itself, while servers run
+    ///
+    /// With --master: seal all personal data keys with a new master key. In a data folder this makes the
+    /// key and replaces the file master.key; for a store in PostgreSQL, first put the new key before the
+    /// old one in store.master_key of every node.
+    ///
+    /// With --cluster: add a new key with which nodes authenticate each other. The old one is accepted
+    /// for 5 more minutes.
+    Rotate {
+        /// The store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// The master key of personal data
+        #[arg(long, required_unless_present = "cluster")]
+        master: bool,
+        /// The key of the cluster
+        #[arg(long)]
+        cluster: bool,
     },
     /// Revoke a key
     Revoke {
@@ -120,6 +141,18 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 }
             }
         }
+        KeyCommand::Rotate { store, master, cluster } => {
+            let place = store.place()?;
+            if master {
+                rotate_master(&place).await?;
+            }
+            if cluster {
+                let store = place.open().await?;
+                store.add_cluster_key(Clock::system().now(), false).await?;
+                store.close().await;
+                stderr::line("the cluster has a new key; nodes use it in 10 seconds");
+            }
+        }
         KeyCommand::Revoke { id, store } => {
             let store = open(&store.place()?).await?;
             let revoked = store.revoke_key(&id, Clock::system().now()).await?;
@@ -131,6 +164,23 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Seals all keys of personal data with a new master key. A folder keeps the one before until the next
+/// rotation.
+async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
+    if let StorePlace::Folder(dir) = place {
+        // A server that runs reads the file again every 10 minutes, and when it cannot open a key.
+        master::add(dir).map_err(store::Error::from)?;
+    }
+    let store = place.open().await?;
+    let count = store.rewrap_keys(|_| {}).await?;
+    store.close().await;
+    if let StorePlace::Folder(dir) = place {
+        master::keep_two(dir).map_err(store::Error::from)?;
+    }
+    stderr::line(format_args!("{count} keys are sealed with the new master key"));
+    Ok(())
 }
 
 fn show(key: &store::key::Row) -> serde_json::Value {

@@ -68,7 +68,7 @@ impl MemoryStore {
     /// A store of this journal, with all other tables empty.
     #[must_use]
     pub fn new(journal: Journal) -> Self {
-        let people = PersonalKeys::new(Some(MasterKeys::one([7; 32])));
+        let people = PersonalKeys::new(Some(MasterKeys::one([7; 32])), None);
         let store = Self { journal, before: None, link: None, rows: Arc::default(), people };
         let key = DataKey::new([6; 32], "payment_tokens");
         if let Ok(master) = store.people.master() {

@@ -199,7 +199,7 @@ fn assemble(
     let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
     let writer = WriteConnection::new(writer_options(dir), connection);
     let folder = Folder::new(dir.to_owned(), readers, writer, lock);
-    Store::sqlite(folder, PersonalKeys::new(master))
+    Store::sqlite(folder, PersonalKeys::new(master, Some(dir.to_owned())))
 }
 
 /// A pool of connections to the file. A local connection cannot break, so it does not expire, and

@@ -5,6 +5,7 @@ use std::path::Path;
 use kontor::app::App;
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
+use kontor::store::personal::master;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -201,12 +202,16 @@ async fn keys_are_sealed_with_a_new_master_key_while_a_server_runs() {
     order(&site, "one").await;
     let dir = &site.config.data.dir;
     let old = std::fs::read_to_string(dir.join("master.key")).unwrap();
-    std::fs::write(dir.join("master.key"), format!("{}\n{old}", "7".repeat(64))).unwrap();
+    master::add(dir).unwrap();
     let beside = Store::open_beside(dir).await.unwrap();
     assert!(beside.rewrap_keys(|_| {}).await.unwrap() >= 3);
     assert_eq!(beside.rewrap_keys(|_| {}).await.unwrap(), 0);
     beside.close().await;
-    std::fs::write(dir.join("master.key"), "7".repeat(64)).unwrap();
+    master::keep_two(dir).unwrap();
+    let both = std::fs::read_to_string(dir.join("master.key")).unwrap();
+    assert!(both.ends_with(&old) && both.len() == 2 * old.len());
+    order(&site, "two").await;
+    site.until_some(async || (found(&site).await == 10).then_some(())).await;
     let beside = Store::open_beside(dir).await.unwrap();
     let report = kontor::verify::verify(&beside, None, |_| {}).await.unwrap();
     assert!(report.ok, "{report}");

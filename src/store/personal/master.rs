@@ -94,6 +94,11 @@ impl MasterKeys {
         Self { keys: [Self::named(bytes)].into() }
     }
 
+    /// The keys, one a line, as they are stored in a file.
+    fn text(&self) -> String {
+        self.keys.iter().flat_map(|(_, bytes)| [hex::encode(bytes), "\n".to_owned()]).collect()
+    }
+
     /// These keys, and others that only open.
     #[must_use]
     pub fn and(&self, others: &Self) -> Self {
@@ -169,8 +174,31 @@ pub fn read_or_make(dir: &Path) -> io::Result<MasterKeys> {
         return Ok(known);
     }
     let bytes: [u8; 32] = rand::random();
-    write(dir, &format!("{}\n", hex::encode(bytes)))?;
-    Ok(MasterKeys::one(bytes))
+    let made = MasterKeys::one(bytes);
+    write(dir, &made.text())?;
+    Ok(made)
+}
+
+/// Puts a new master key before those of a data folder; returns both.
+///
+/// # Errors
+/// Those of the file system; or the file is not a key.
+pub fn add(dir: &Path) -> io::Result<MasterKeys> {
+    let known = read_or_make(dir)?;
+    let new = MasterKeys::one(rand::random()).and(&known);
+    write(dir, &new.text())?;
+    Ok(new)
+}
+
+/// Removes all master keys of a data folder but the two newest: a server that runs may have sealed
+/// with the one before until it has read the file again.
+///
+/// # Errors
+/// As [`add`].
+pub fn keep_two(dir: &Path) -> io::Result<()> {
+    let text = read_or_make(dir)?.text();
+    let two: String = text.split_inclusive('\n').take(2).collect();
+    write(dir, &two)
 }
 
 /// Replaces the file of a data folder's master key: a crash leaves the old one or the new one.

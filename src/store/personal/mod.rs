@@ -13,7 +13,8 @@ pub mod master;
 pub mod seal;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -82,7 +83,9 @@ pub struct PersonalKeys {
 }
 
 struct Inner {
-    master: Option<MasterKeys>,
+    master: RwLock<Option<MasterKeys>>,
+    /// The folder whose master key may be replaced while this process runs.
+    dir: Option<PathBuf>,
     cache: Cache<KeyId, CachedKey>,
     lookups: OnceCell<Arc<LookupKeys>>,
     token_key: Mutex<Option<(SealingKey, Instant)>>,
@@ -90,7 +93,7 @@ struct Inner {
 
 impl std::fmt::Debug for PersonalKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PersonalKeys").field("master", &self.inner.master).finish_non_exhaustive()
+        f.debug_struct("PersonalKeys").field("master", &self.master()).finish_non_exhaustive()
     }
 }
 
@@ -110,9 +113,10 @@ fn locked(name: &str) -> Error {
 impl PersonalKeys {
     /// The keys of a store with this master key.
     #[must_use]
-    pub fn new(master: Option<MasterKeys>) -> Self {
+    pub fn new(master: Option<MasterKeys>, dir: Option<PathBuf>) -> Self {
         let inner = Inner {
-            master,
+            master: RwLock::new(master),
+            dir,
             cache: Cache::new(CACHED),
             lookups: OnceCell::new(),
             token_key: Mutex::new(None),
@@ -124,8 +128,9 @@ impl PersonalKeys {
     ///
     /// # Errors
     /// [`Error::Refused`] if it is not known.
-    pub fn master(&self) -> Result<&MasterKeys, Error> {
-        self.inner.master.as_ref().ok_or_else(|| locked(""))
+    pub fn master(&self) -> Result<MasterKeys, Error> {
+        let master = self.inner.master.read().unwrap_or_else(PoisonError::into_inner);
+        master.clone().ok_or_else(|| locked(""))
     }
 
     /// Opens a stored key.
@@ -133,7 +138,23 @@ impl PersonalKeys {
     /// # Errors
     /// [`Error::Refused`] if the master key is not known, or is not the one that has sealed it.
     pub fn unwrap(&self, key: &StoredKey) -> Result<DataKey, Error> {
-        self.master()?.unwrap(&key.wrapped, &key.entity).map_err(|name| locked(&name))
+        let opened = self.master()?.unwrap(&key.wrapped, &key.entity);
+        opened.or_else(|name| self.with_new_master(key).ok_or_else(|| locked(&name)))
+    }
+
+    /// Opens a key with a master key that the folder has got since it was opened.
+    fn with_new_master(&self, key: &StoredKey) -> Option<DataKey> {
+        self.read_master_again();
+        self.master().ok()?.unwrap(&key.wrapped, &key.entity).ok()
+    }
+
+    /// Reads the master key of the data folder again: it may have been replaced.
+    pub fn read_master_again(&self) {
+        let Some(dir) = self.inner.dir.as_deref() else { return };
+        if let Ok(Some(new)) = master::read(dir) {
+            let all = self.master().map_or(new.clone(), |known| new.and(&known));
+            *self.inner.master.write().unwrap_or_else(PoisonError::into_inner) = Some(all);
+        }
     }
 
     /// A new key for the values of an entity, and how it is stored. `bytes` are 32 random bytes, and

@@ -259,7 +259,7 @@ async fn open(
     };
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
     let inner = Inner { address: url.clone(), shards, readers, writers, replica };
-    Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(Some(master))))
+    Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(Some(master), None)))
 }
 
 /// The name of the master key in the table of secrets.

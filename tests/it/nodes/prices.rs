@@ -43,8 +43,10 @@ async fn an_old_price_that_a_node_remembers_is_never_charged() {
     let outcome = nodes[1].on(async move {
         let known = here.catalog.get(&sold.parse().unwrap()).await.unwrap().unwrap();
         assert_eq!(known.version, version, "the node still remembers the old price");
+        let token = here.store.seal_payment_token("tok_ok", here.clock.now()).await.unwrap();
         let request = |expected: i64| {
-            let method = PaymentMethod { provider: "sandbox".into(), token: "tok_ok".into() };
+            let (provider, token) = ("sandbox".into(), token.clone());
+            let method = PaymentMethod { provider, token };
             let cause = Cause { by: "buyer".into(), ..Cause::default() };
             let expected_total = Some(Money::new(expected, "GBP".parse().unwrap()));
             let patience = Some(Duration::from_secs(30));
