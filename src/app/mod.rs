@@ -87,6 +87,12 @@ pub enum Error {
          use profile development"
     )]
     SandboxInProduction,
+    /// The store is in PostgreSQL and has no master key of its own, but the profile is `production`.
+    #[error(
+        "profile production needs store.master_key for a store in PostgreSQL, the same on all nodes \
+         (openssl rand -hex 32): without it, whoever reads the database reads all names and addresses"
+    )]
+    NoMasterKeyInProduction,
 }
 
 impl App {
@@ -124,6 +130,12 @@ impl App {
         config.check()?;
         if config.profile == ServerProfile::Production && !config.sandbox.url.is_empty() {
             return Err(Error::SandboxInProduction);
+        }
+        if config.profile == ServerProfile::Production
+            && !config.store.url.is_empty()
+            && config.store.master_key.is_empty()
+        {
+            return Err(Error::NoMasterKeyInProduction);
         }
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?

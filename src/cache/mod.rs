@@ -28,7 +28,7 @@ use self::local::Local;
 pub use self::lock::{Lock, LockGuard};
 pub use self::rate::{Limit, RateDecision};
 use self::redis::Remote;
-pub use self::seal::{CacheSeal, Now};
+pub use self::seal::{CacheSeal, SealClock};
 use crate::domain::limits::{holds, within};
 
 /// Options of the cache.

@@ -14,19 +14,19 @@ const MAC_BYTES: usize = 64;
 const TIME_BYTES: usize = 16;
 
 /// Returns the time.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+pub type SealClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The key with which nodes sign what they keep in the cache, and their clock.
 #[derive(Clone)]
 pub struct CacheSeal {
     key: ClusterKey,
-    now: Now,
+    now: SealClock,
 }
 
 impl CacheSeal {
     /// A seal with a key and a clock.
     #[must_use]
-    pub const fn new(key: ClusterKey, now: Now) -> Self {
+    pub const fn new(key: ClusterKey, now: SealClock) -> Self {
         Self { key, now }
     }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_value_is_good_only_at_its_place_and_in_its_time() {
         let clock = Arc::new(AtomicI64::new(1_000));
-        let now: Now = {
+        let now: SealClock = {
             let clock = Arc::clone(&clock);
             Arc::new(move || Timestamp::from_millis(clock.load(Ordering::SeqCst)))
         };

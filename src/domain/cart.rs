@@ -453,7 +453,9 @@ impl entity::Noun for Cart {
                 Ok(vec![created, Event::Replaced { order: *order }])
             }
             Command::Erase => {
-                let there = self.currency.is_some() && self.has_personal_data();
+                // Of a cart that became an order, the order tells it.
+                let open = self.currency.is_some() && self.spent_on.is_none();
+                let there = open && self.has_personal_data();
                 Ok(there.then_some(Event::PersonalDataErased {}).into_iter().collect())
             }
             Command::Spend { order } if self.spent_on == Some(*order) => Ok(Vec::new()),

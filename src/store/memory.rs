@@ -197,6 +197,16 @@ impl Tables for MemoryStore {
         Ok(SealingKey { id, key }.seal(PersonalField::PaymentToken, token))
     }
 
+    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error> {
+        let rows = self.rows().await?;
+        let there = |id: &&KeyId| {
+            let key = [Value::text(id.as_str())];
+            let stored = self.journal.find_row(StoredKey::table(), &key).is_some();
+            stored && !rows.destroyed.contains(id.as_str())
+        };
+        Ok(ids.iter().filter(there).count())
+    }
+
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {
         let rows = self.rows().await?;
         let found = self.journal.rows_behind(StoredKey::table(), None, u32::MAX);

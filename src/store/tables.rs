@@ -69,6 +69,9 @@ pub trait Tables: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Sealed<String>, Error>;
 
+    /// See [`Store::count_keys`].
+    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error>;
+
     /// See [`Store::keys_of_subject`].
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error>;
 
@@ -211,6 +214,10 @@ impl Tables for Store {
         now: Timestamp,
     ) -> Result<Sealed<String>, Error> {
         Self::seal_payment_token(self, token, now).await
+    }
+
+    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error> {
+        Self::count_keys(self, ids).await
     }
 
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {

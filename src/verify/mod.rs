@@ -140,6 +140,7 @@ pub async fn verify_with(
         })
         .await?;
     }
+    books.check_erased(store).await?;
     books.orders.finish(&mut books.findings);
     books.compare_nouns();
     books.check_timers(journal).await?;
@@ -149,6 +150,19 @@ pub async fn verify_with(
     }
     check_epochs(&before, &store.shards().await?, &mut books.findings);
     report(journal, books).await
+}
+
+impl Books {
+    /// Checks that the keys of erased orders are destroyed.
+    async fn check_erased(&mut self, store: &dyn Tables) -> Result<(), Error> {
+        for (entity, pos, ids) in std::mem::take(&mut self.orders.erased) {
+            if store.count_keys(&ids).await? > 0 {
+                let why = "its buyer was erased, but the keys of their data are still there";
+                self.findings.add(Invariant::I7, &entity, &[pos], why);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Checks that a shard's row has the position of its last event, and that no projection's cursor is

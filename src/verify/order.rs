@@ -5,7 +5,7 @@
 //! reduced to summaries of some 400 bytes; at its next event, a reduced order is read from the
 //! journal again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
@@ -22,6 +22,9 @@ use crate::domain::order::{
 use crate::domain::pricing::{QuotedLine, Totals};
 use crate::domain::time::Timestamp;
 use crate::store::personal::Keys;
+
+use crate::actors::buyer_data::key_ids;
+use crate::domain::sealed::KeyId;
 
 /// The number of whole orders in memory beyond which finished ones are reduced to summaries.
 const WHOLE_MAX: usize = 100_000;
@@ -203,6 +206,9 @@ pub(super) struct AllOrders {
     whole_max: usize,
     /// The keys of the personal values of all orders.
     pub people: Option<Keys>,
+    /// The orders whose buyers were erased, each with the position of that event and the keys that
+    /// must be destroyed.
+    pub erased: Vec<(EntityId, i64, BTreeSet<KeyId>)>,
 }
 
 impl AllOrders {
@@ -274,6 +280,11 @@ impl AllOrders {
                 add((Invariant::I2, why));
             }
             Event::StepSkipped { .. } | Event::AlertCleared { .. } => entry.overruled = true,
+            Event::PersonalDataErased {} => {
+                let mut ids = BTreeSet::new();
+                key_ids(order, &mut ids);
+                self.erased.push((record.entity.clone(), record.pos, ids));
+            }
             _ => {}
         }
         order.evolve(event, record.at);

@@ -30,11 +30,14 @@ pub enum Invariant {
     I5,
     /// Every projected row equals the fold of its events.
     I6,
+    /// Who was erased cannot be read: the keys of their data are destroyed.
+    I7,
 }
 
 impl Invariant {
     /// All invariants.
-    pub const ALL: [Self; 6] = [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6];
+    pub const ALL: [Self; 7] =
+        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7];
 }
 
 impl fmt::Display for Invariant {

@@ -86,6 +86,8 @@ def read_events(client: AuthenticatedClient, order: AdminOrder) -> None:
 def ship(client: AuthenticatedClient, order: str) -> None:
     found = must(get_order.sync(order, client=client), AdminOrder)
     read_events(client, found)
+    if not isinstance(found.email, str):
+        raise SystemExit(f"the order has its buyer's email: {found}")
     page = must(list_orders.sync(client=client, email=[found.email]), PageOrderListItem)
     if order not in [one.id for one in page.data]:
         raise SystemExit(f"the order is found by its email: {page}")

@@ -8,6 +8,8 @@ use kontor::store::maintenance::restore;
 use kontor::store::personal::master;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::servers::database;
 use crate::site::Site;
@@ -155,6 +157,35 @@ async fn erase(site: Site) {
     let order = site.admin(Method::GET, &format!("/orders/{}", id(&open)), None).await.expect(200);
     assert_eq!((&order["total"]["amount"], &order["email"]), (&json!(1_000), &Value::Null));
     site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_an_erased_order_whose_keys_are_there_again() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    let cart = order(&site, "one").await;
+    ship(&site, &cart).await;
+    let keys = "SELECT id, entity, subject, wrapped FROM personal_key";
+    let dir = site.config.data.dir.clone();
+    let options = SqliteConnectOptions::new().filename(dir.join("kontor.db"));
+    let mut connection = options.connect().await.unwrap();
+    let copy = format!("CREATE TEMP TABLE kept AS {keys}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(copy)).execute(&mut connection).await.unwrap();
+    site.until_some(async || {
+        let body = Some(json!({"email": EMAIL}));
+        let done = site.admin(Method::POST, "/erasures", body).await.expect(200);
+        done["kept"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    site.app.take().unwrap().stop().await;
+    let again = "INSERT INTO personal_key SELECT * FROM kept WHERE true ON CONFLICT DO NOTHING";
+    sqlx::raw_sql(again).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let beside = Store::open_beside(&dir).await.unwrap();
+    let report = kontor::verify::verify(&beside, None, |_| {}).await.unwrap();
+    let [violation] = report.violations.as_slice() else { panic!("{report}") };
+    assert_eq!(violation.invariant.to_string(), "I7");
+    assert_eq!(violation.entity, cart.replace("cart_", "ord_"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,8 +32,12 @@ const FORMS = {
 /** What follows the town before a region on the same line. */
 const TOWN_ENDS = { US: ",", BR: " -" };
 
-/** The lines of an address, with the country's name. */
+/** What stands where a buyer's personal data were erased. */
+export const ERASED = "Personal data erased";
+
+/** The lines of an address, with the country's name; of none, that it was erased. */
 export function addressLines(to) {
+  if (!to) return [ERASED];
   const form = FORMS[to.country] ?? [["postal_code", "city"], ["region"]];
   if (to.country === "HU") return [to.name, to.company, to.city, to.region, to.line1, to.line2, to.postal_code, countryName(to.country)].filter(Boolean);
   const mark = to.region ? TOWN_ENDS[to.country] ?? "" : "";

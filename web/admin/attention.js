@@ -1,5 +1,6 @@
 // Everything that waits for an operator, worst first, each with what can be done about it.
 
+import { ERASED } from "./address.js";
 import { alarms } from "./alarms.js";
 import { get, send } from "./api.js";
 import { ask, look, sentence } from "./dialog.js";
@@ -120,7 +121,7 @@ function orderButtons(...buttons) {
 const cancelButton = (order, kind = "danger") => (["partial", "fulfilled"].includes(order.fulfillment_status) ? null : button("Cancel", orderName(order), () => withOrder(order, cancel), kind));
 const orderLink = (order) =>
   h("a", { href: link(["orders", order.id]), title: order.id, data: { focus: order.id }, text: orderName(order) });
-const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email, " · ", when(order.updated_at, true)];
+const facts = (order) => [h("span", { class: "num", text: money(order.total) }), " · ", order.email ?? ERASED, " · ", when(order.updated_at, true)];
 
 /** Reads the whole order first: a row of a list does not say which steps are stuck. */
 async function withOrder(row, run) {

@@ -1,6 +1,6 @@
 // One order: what it is, how it came to be so, event by event, and what can be done to it.
 
-import { addressLines, countryName } from "./address.js";
+import { ERASED, addressLines, countryName } from "./address.js";
 import { get, path } from "./api.js";
 import { arrange, atMost, attr, fill, h, keepFocus, perFrame, text } from "./dom.js";
 import { clock, exact, isKontor, millis, money, people, several, title } from "./format.js";
@@ -202,6 +202,7 @@ class Page {
 
   #drawHead(shown, past) {
     const address = shown.shipping_address;
+    const buyer = address ? `${(shown.billing_address ?? address).name} · ${shown.email} · ${address.city}, ${countryName(address.country)}` : ERASED;
     const buttons = (past ? [] : actionsOf(shown, () => this.#now)).map(actionButton);
     const barred = refusal("orders:write", "change orders");
     if (barred) for (const [button, note] of buttons.filter(([, note]) => note)) {
@@ -220,7 +221,7 @@ class Page {
         badge(shown.status),
         labelled("payment", badge(shown.payment_status)),
         labelled("shipping", badge(shown.fulfillment_status)),
-        h("span", { class: "faint" }, `${(shown.billing_address ?? address).name} · ${shown.email} · ${address.city}, ${countryName(address.country)} · placed `, when(shown.placed_at, true)),
+        h("span", { class: "faint" }, `${buyer} · placed `, when(shown.placed_at, true)),
         h("span", { class: "actions", data: { group: "actions" } }, buttons.map(([button]) => button))),
       buttons.map(([, note]) => note), this.barred);
     this.header.classList.toggle("past", past);
@@ -428,7 +429,7 @@ function goodsPart(order, correct) {
     h("span", { class: "faint block", text: one.lines.map((line) => `${line.quantity} × ${name(line.line)}`).join(", ") }),
     one.tracking ? tracking(one.tracking) : null,
     correct ? h("button", { class: "quiet", type: "button", data: { focus: `tracking ${one.id}` }, text: one.tracking ? "Correct tracking…" : "Add tracking…", onclick: () => correct(one) }) : null), when(one.created_at, true)));
-  const address = h("address", {}, [...addressLines(order.shipping_address), order.shipping_address.phone].filter(Boolean).map((line) => h("span", { class: "block", text: line })));
+  const address = h("address", {}, [...addressLines(order.shipping_address), order.shipping_address?.phone].filter(Boolean).map((line) => h("span", { class: "block", text: line })));
   return panel("Shipments", null, sent.length ? h("ul", { class: "rows" }, sent) : h("p", { class: "hint pad", text: "Nothing was shipped yet." }),
     facts([["To", address], ["Delivery", order.delivery.name], order.reference ? ["Reference", order.reference] : null, order.number || order.phase.startsWith("cancel") ? null : ["Payment deadline", until(order.payment_deadline_at)]]));
 }

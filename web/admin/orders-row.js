@@ -1,5 +1,6 @@
 // One row of the list of orders: its cells, its columns, and how rows are sorted by each.
 
+import { ERASED } from "./address.js";
 import { attr, fill, h, text } from "./dom.js";
 import { money, orderName } from "./format.js";
 import { badge, pips, reached, setBadge, setPips, setWhen } from "./parts.js";
@@ -16,8 +17,8 @@ export const COLUMNS = [
   { name: "Status", kind: "c-status", id: "status", by: status("status") },
   { name: "Payment", kind: "c-payment", id: "payment", by: status("payment_status") },
   { name: "Shipping", kind: "c-goods", id: "fulfillment", by: status("fulfillment_status") },
-  { name: "Buyer", kind: "c-buyer", id: "buyer", by: (row) => row.buyer_name.toLowerCase() },
-  { name: "Email", before: "Buyer · ", kind: "c-who", id: "email", by: (row) => row.email.toLowerCase() },
+  { name: "Buyer", kind: "c-buyer", id: "buyer", by: (row) => (row.buyer_name ?? "").toLowerCase() },
+  { name: "Email", before: "Buyer · ", kind: "c-who", id: "email", by: (row) => (row.email ?? "").toLowerCase() },
   { name: "Units", kind: "end c-items", id: "items", by: (row) => row.item_count },
   { name: "Total", kind: "end c-total", id: "total", by: (row) => row.total.amount },
   { name: "Placed", kind: "end c-time", id: "placed", by: age },
@@ -79,10 +80,10 @@ export function writeRow({ row, parts, gone }, chosen, q) {
   setBadge(parts.status, row.status);
   setBadge(parts.payment, row.payment_status);
   setBadge(parts.goods, row.fulfillment_status);
-  text(parts.buyer, row.buyer_name);
-  attr(parts.buyer, "title", row.buyer_name);
+  text(parts.buyer, row.buyer_name ?? ERASED);
+  attr(parts.buyer, "title", row.buyer_name ?? ERASED);
   text(parts.name, row.buyer_name ? `${row.buyer_name} · ` : "");
-  text(parts.email, row.country ? `${row.email} · ${row.country}` : row.email);
+  text(parts.email, [row.email ?? ERASED, row.country].filter(Boolean).join(" · "));
   const found = JSON.stringify([q, q && row.matched]);
   if (parts.wrote !== found) fill(parts.found, q ? findings(row.matched ?? [], q) : []);
   parts.wrote = found;

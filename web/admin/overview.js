@@ -1,5 +1,6 @@
 // The first page: how the shop is doing right now, as numbers, two charts and the saga flow.
 
+import { ERASED } from "./address.js";
 import { alarms } from "./alarms.js";
 import { get, path } from "./api.js";
 import { chart, SPAN } from "./chart.js";
@@ -229,8 +230,8 @@ function put(parts, order) {
   parts.element.hidden = false;
   attr(parts.link, "href", link(["orders", order.id]));
   text(parts.link, orderName(order));
-  text(parts.who, order.buyer_name || order.email);
-  attr(parts.who, "title", order.email);
+  text(parts.who, order.buyer_name || order.email || ERASED);
+  attr(parts.who, "title", order.email ?? ERASED);
   setPips(parts.pips, order);
   setBadge(parts.badge, order.status);
   text(parts.total, money(order.total));

@@ -42,7 +42,7 @@ export function packing(root, { parts }) {
 
 function sheet(order) {
   const to = order.shipping_address;
-  const address = [...addressLines(to), to.phone].filter(Boolean);
+  const address = [...addressLines(to), to?.phone].filter(Boolean);
   const lines = order.lines.filter((line) => line.open > 0);
   const column = (name, kind = "") => h("th", { scope: "col", class: kind, text: name });
   return h("article", { class: "panel sheet" },

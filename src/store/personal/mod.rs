@@ -271,7 +271,7 @@ impl Store {
         self.people.keys(ids, lookups, |ids| self.read_keys(ids)).await
     }
 
-    async fn read_keys(&self, ids: Vec<KeyId>) -> Result<Vec<StoredKey>, Error> {
+    pub(super) async fn read_keys(&self, ids: Vec<KeyId>) -> Result<Vec<StoredKey>, Error> {
         let mut all = Vec::with_capacity(ids.len());
         for some in ids.chunks(500) {
             let ids: Vec<String> = some.iter().map(|id| id.as_str().to_owned()).collect();
