@@ -59,13 +59,13 @@ impl FromStr for KeyId {
     type Err = NotSealed;
 
     fn from_str(text: &str) -> Result<Self, NotSealed> {
-        let right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        if text.len() == KEY_ID_CHARS && text.bytes().all(right) {
-            Ok(Self(text.into()))
-        } else {
-            Err(NotSealed)
-        }
+        if is_key_id(text) { Ok(Self(text.into())) } else { Err(NotSealed) }
     }
+}
+
+fn is_key_id(text: &str) -> bool {
+    let right = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() == KEY_ID_CHARS && text.bytes().all(right)
 }
 
 impl<'de> Deserialize<'de> for KeyId {
@@ -138,9 +138,8 @@ impl<T> FromStr for Sealed<T> {
 
     fn from_str(text: &str) -> Result<Self, NotSealed> {
         let (key, sealed) = text.split_once('.').ok_or(NotSealed)?;
-        let _: KeyId = key.parse()?;
         let right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if sealed.is_empty() || !sealed.bytes().all(right) {
+        if !is_key_id(key) || sealed.is_empty() || !sealed.bytes().all(right) {
             return Err(NotSealed);
         }
         Ok(Self { text: text.into(), of: PhantomData })
