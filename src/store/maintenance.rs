@@ -97,7 +97,7 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
     }
     check_backup(backup).await?;
     open::make_dir(dir)?;
-    let _lock = open::lock(dir)?;
+    let _lock = open::HeldLock(open::lock(dir)?);
     let io = |path: PathBuf| move |source| OpenError::Io { path, source };
     for entry in fs::read_dir(dir).map_err(io(dir.to_owned()))? {
         let entry = entry.map_err(io(dir.to_owned()))?;

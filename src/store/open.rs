@@ -95,7 +95,7 @@ impl Store {
         startup_checks::files(dir)?;
         // The first process to open the file recovers the write-ahead log, so a damaged log is
         // saved before. If the folder is locked, a server has done so.
-        if let Ok(_lock) = lock(dir) {
+        if let Ok(_lock) = lock(dir).map(HeldLock) {
             startup_checks::log(dir)?;
         }
         let mut connection =
@@ -108,7 +108,7 @@ impl Store {
             }
             // Tables are migrated only under the lock: if it is held, a server of an older version
             // is running.
-            let _lock = lock(dir).map_err(|error| match error {
+            let _lock = lock(dir).map(HeldLock).map_err(|error| match error {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
             })?;
@@ -301,6 +301,18 @@ fn make_private(path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     }
     Ok(())
+}
+
+/// A lock that ends when it is dropped, even if a child process that is being started at this moment
+/// has inherited the file.
+pub(super) struct HeldLock(pub(super) File);
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
+        }
+    }
 }
 
 /// Locks the folder for this process until the file is dropped.
