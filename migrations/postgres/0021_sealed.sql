@@ -12,7 +12,7 @@ CREATE TABLE personal_key (
 CREATE INDEX personal_key_by_entity ON personal_key (entity);
 CREATE INDEX personal_key_by_subject ON personal_key (subject) WHERE subject IS NOT NULL;
 
--- Who was erased. A restored backup is told of them again.
+-- Who was erased, and whether it is done: an order may have to keep its data for a while.
 CREATE TABLE erasure (
     subject   TEXT    COLLATE "C" NOT NULL, -- the keyed hash of the email address
     erased_at BIGINT  NOT NULL,

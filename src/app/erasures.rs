@@ -1,5 +1,5 @@
-//! Reads the master key again, continues erasures that are open, because an order must keep its data for now or a node was stopped,
-//! and destroys the keys of payment tokens that no attempt to pay needs any more.
+//! Reads the master key again, continues erasures that are open, because an order must keep its data for
+//! now or a node was stopped, and destroys the keys of payment tokens that no attempt to pay needs any more.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Who was erased: the keys of a person are destroyed, and every cart and order that they belong to
-//! is told. The list of erasures outlives the data: a restored backup is told of them again.
+//! is told. An erasure stays open until no order must
+//! keep its data.
 
 use std::collections::BTreeSet;
 

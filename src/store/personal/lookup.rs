@@ -2,8 +2,8 @@
 //! address or a reference, and the parts of words for searches.
 //!
 //! A search finds any part of a word, so a word is stored as the codes of all its parts of three
-//! characters, in order. A code has 20 bits: a part is found by chance in one of a million parts, and
-//! whoever searches sees only what the opened order really has.
+//! characters, in order. A code is one of 36^4: two parts have the same one by chance once in 1.7
+//! million pairs, so a search for three characters may rarely list an order that does not have them.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
