@@ -202,6 +202,15 @@ mod tests {
             "4294967295",
             "main",
             "Main",
+            ".",
+            "..",
+            "...",
+            ".a",
+            "..a",
+            ". .",
+            ".. a",
+            "a.",
+            "-",
         ];
         known.iter().for_each(|text| agree(text));
         for long in [31, 32, 33, 63, 64, 65] {

@@ -121,8 +121,10 @@ impl TextKind for id::Sku {
     }
 
     fn schema() -> ObjectBuilder {
-        let about = "A SKU: visible ASCII characters other than `/`, with single spaces inside.";
-        pattern(about, r"^[!-.0-~]+( [!-.0-~]+)*$", Self::MAX_BYTES).examples(["85123A"])
+        let about = "A SKU: visible ASCII characters other than `/`, with single spaces inside; \
+                     not `.` or `..`.";
+        let text = r"^(\.?[!-\-0-~][!-.0-~]*|\.\.[!-.0-~]+|\.{1,2} [!-.0-~]+)( [!-.0-~]+)*$";
+        pattern(about, text, Self::MAX_BYTES).examples(["85123A"])
     }
 }
 
