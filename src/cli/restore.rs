@@ -2,10 +2,10 @@
 //! copy and verified after it.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kontor::store::Store;
+use kontor::actors::engine::clock::Clock;
 use kontor::store::maintenance::restore;
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
@@ -17,6 +17,11 @@ use serde_json::json;
 #[command(after_help = "\
 The folder must be empty or not exist: an existing store is never overwritten. The backup is checked
 before it is copied, and the restored store is verified afterwards.
+
+A file with other tables, indexes, triggers or views than those of kontor is refused. All sessions,
+sign-in links and live tickets of the backup end. API keys that were revoked after the backup would
+be valid again: name their ids in a file that you keep outside of the store, one per line, with
+--revoked. The keys that are valid are listed.
 
 A backup does not contain the master key, without which nobody can read the names and addresses in it:
 it is taken from --master-key.
@@ -39,6 +44,9 @@ pub struct Args {
     /// `master.key` beside the backup
     #[arg(long, value_name = "FILE")]
     pub master_key: Option<PathBuf>,
+    /// A file with the ids of API keys to revoke, one per line
+    #[arg(long, value_name = "FILE")]
+    pub revoked: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -62,24 +70,23 @@ fn bring_master_key(args: &Args) -> Result<(), String> {
 
 /// Restores a backup and verifies the restored store.
 pub async fn run(args: Args) -> ExitCode {
-    if let Err(error) = restore(&args.from, &args.data).await {
-        stderr::line(format_args!("error: the restore failed: {}", chain(&error)));
-        return ExitCode::FAILURE;
-    }
+    let revoked = match args.revoked.as_deref().map(ids).transpose() {
+        Ok(revoked) => revoked.unwrap_or_default(),
+        Err(error) => {
+            stderr::line(format_args!("error: --revoked cannot be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let restored = match restore(&args.from, &args.data, &revoked, Clock::system().now()).await {
+        Ok(restored) => restored,
+        Err(error) => {
+            stderr::line(format_args!("error: the restore failed: {}", chain(&error)));
+            return ExitCode::FAILURE;
+        }
+    };
     if let Err(why) = bring_master_key(&args) {
         stderr::line(format_args!("error: the backup was restored, but not its master key: {why}"));
         return ExitCode::FAILURE;
-    }
-    // The backup may have been made by an older version: its tables are migrated.
-    match Store::open_beside_up_to_date(&args.data).await {
-        Ok(store) => store.close().await,
-        Err(error) => {
-            stderr::line(format_args!(
-                "error: the backup was restored but cannot be opened: {}",
-                chain(&error)
-            ));
-            return ExitCode::FAILURE;
-        }
     }
     let report = match super::verify::check(&args.data, None, args.json).await {
         Ok(report) => report,
@@ -92,14 +99,43 @@ pub async fn run(args: Args) -> ExitCode {
     };
     let ok = report.ok;
     let shown = if args.json {
-        stdout::json(&json!({ "data": args.data, "verify": report }))
+        stdout::json(&json!({
+            "data": args.data,
+            "ended": restored.ended,
+            "revoked": restored.revoked,
+            "keys": restored.keys.iter().map(|(id, name)| json!({ "id": id, "name": name }))
+                .collect::<Vec<_>>(),
+            "verify": report,
+        }))
     } else {
         stdout::line(format_args!(
-            "{} was restored into {}.\n{report}",
+            "{} was restored into {}.\n{} sessions, sign-in links and tickets ended, {} API keys \
+             were revoked.\n{}\n{report}",
             args.from.display(),
-            args.data.display()
+            args.data.display(),
+            restored.ended,
+            restored.revoked.len(),
+            valid(&restored.keys)
         ));
         Ok(())
     };
     if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The ids in a file, one per line.
+fn ids(file: &Path) -> std::io::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)?;
+    Ok(text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect())
+}
+
+/// The API keys that are valid, in words.
+fn valid(keys: &[(String, String)]) -> String {
+    if keys.is_empty() {
+        return "No API key is valid.".to_owned();
+    }
+    let keys: Vec<String> = keys.iter().map(|(id, name)| format!("{id} ({name})")).collect();
+    format!(
+        "Valid API keys: {}. Revoke with kontor key revoke what should not be.",
+        keys.join(", ")
+    )
 }

@@ -32,6 +32,7 @@ Replays every event and checks:
   I5  the journal has no gaps, and every entity with unfinished work has a timer
   I6  every projected row equals the fold of its events
   I7  who was erased cannot be read: the keys of their data are destroyed
+  I8  the digests of the events are a chain: none was altered, removed, inserted or swapped
 
 Nothing is written. A server may be running: unfinished orders are counted as in_flight and checked
 for the invariants that hold at any time.

@@ -21,12 +21,14 @@ use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::id::OrderId;
 use crate::domain::order::{self, Order, Phase};
 use crate::domain::stock::{self, Stock};
+use crate::domain::time::Span;
 use crate::providers::payment::{AuthorizationStatus, NoticeKind, Payment, Provider};
 use crate::store::journal::Journal as _;
 use crate::store::journal::memory::MemoryJournal as Journal;
 use crate::store::memory::MemoryStore;
 use crate::store::{Tables as _, webhook};
-use crate::verify::{Books, verify_with};
+use crate::verify::chain::ChainCheck;
+use crate::verify::{Books, Violations, verify_with};
 
 /// The checks, with counts.
 pub struct Checks {
@@ -255,11 +257,37 @@ pub async fn look_around(clients: Clients, fleet: Fleet, skus: usize, until: i64
     }
 }
 
+/// Checks that `verify` names an event of each shard that is altered, and two that are swapped, with
+/// their positions left as they were.
+pub async fn check_changed_history(world: &World, journal: &Journal) {
+    for shard in 0..journal.shards() {
+        let Ok(events) = journal.read_chain(shard, 0, u32::MAX).await else { continue };
+        let Some(at) = usize::try_from(world.chance(events.len() as u64)).ok() else { continue };
+        let (mut altered, mut swapped) = (events.clone(), events);
+        let Some(event) = altered.get_mut(at) else { continue };
+        event.record.at = event.record.at + Span::from_millis(1);
+        swapped.swap(0, at);
+        let (first, other) = (swapped[0].record.pos, swapped[at].record.pos);
+        (swapped[0].record.pos, swapped[at].record.pos) = (other, first);
+        for (what, events) in [("altered", altered), ("swapped", swapped)] {
+            if what == "swapped" && at == 0 {
+                continue;
+            }
+            let (mut chain, mut findings) = (ChainCheck::new(shard), Violations::default());
+            events.iter().for_each(|event| chain.follow(event, &mut findings));
+            if chain.head().is_some() {
+                let what = format!("event {} of shard {shard} is {what}", at + 1);
+                world.violate("a changed history is found", what);
+            }
+        }
+    }
+}
+
 /// Checks that all committed events are in the stream. It is called once nothing is in progress any
 /// more.
 pub fn check_relayed(world: &World, journal: &Journal, stream: &LocalStream) {
     for shard in 0..journal.shards() {
-        let (_, last) = journal.epoch_and_position(shard);
+        let last = journal.epoch_and_head(shard).1.pos;
         let there = stream.positions(shard);
         if let Some(missing) = (1..=last).find(|pos| !there.contains(pos)) {
             let what = format!("{missing} of {last} in shard {shard}, which has {there:?}");

@@ -17,7 +17,7 @@ use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
 use crate::store::journal::memory::MemoryJournal;
 use crate::store::journal::{
-    Append, AppendError, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
+    Append, AppendError, Chained, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
 };
 
 /// The journal as a process sees it: on a disk with faults. Clones share the state.
@@ -139,7 +139,7 @@ impl Disk {
     fn by_the_owner(&self, fences: &[Fence], records: &[Record]) {
         let Shared { world, journal, .. } = &*self.shared;
         for fence in fences {
-            let (epoch, _) = journal.epoch_and_position(fence.shard);
+            let (epoch, _) = journal.epoch_and_head(fence.shard);
             let there = records.iter().find(|record| record.shard == fence.shard);
             if let Some(record) = there.filter(|_| epoch != fence.epoch.0) {
                 let what = format!(
@@ -265,6 +265,16 @@ impl Journal for Disk {
     ) -> Result<Vec<Record>, ReadError> {
         self.reading().await?;
         self.shared.journal.read_shard(shard, after_pos, limit).await
+    }
+
+    async fn read_chain(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Chained>, ReadError> {
+        self.reading().await?;
+        self.shared.journal.read_chain(shard, after_pos, limit).await
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {

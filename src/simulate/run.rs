@@ -354,6 +354,7 @@ impl Environment {
             node.stop().await;
         }
         self.checks.verify(&self.world, &self.tables, &self.bank, true).await;
+        check::check_changed_history(&self.world, &self.journal).await;
         let known = self.clients.known();
         self.checks.is_finished(&self.world, &self.journal, &self.bank, &known).await;
         if self.plan.nodes > 1
@@ -429,8 +430,7 @@ impl Environment {
 impl Environment {
     /// The number of claims, over all shards.
     fn claims(&self) -> u64 {
-        let epochs =
-            (0..self.plan.shop.shards).map(|shard| self.journal.epoch_and_position(shard).0);
+        let epochs = (0..self.plan.shop.shards).map(|shard| self.journal.epoch_and_head(shard).0);
         u64::try_from(epochs.sum::<i64>()).unwrap_or(0)
     }
 }

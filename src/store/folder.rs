@@ -17,6 +17,7 @@ use sqlx::{
 use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
+use super::journal::Head;
 
 /// An open data folder. Clones share its connections.
 #[derive(Clone)]
@@ -155,6 +156,8 @@ pub(in crate::store) struct WriteConnection {
     /// A transaction was begun by [`Folder::begin`] and not committed.
     open: bool,
     closed: bool,
+    /// The end of the journal's chain after the last commit; `None` if it is not known.
+    pub(in crate::store) head: Option<Head>,
 }
 
 impl WriteConnection {
@@ -163,7 +166,7 @@ impl WriteConnection {
         connection: SqliteConnection,
     ) -> Self {
         let (connection, sync) = (Some(connection), Some(Sync::Full));
-        Self { options, connection, sync, open: false, closed: false }
+        Self { options, connection, sync, open: false, closed: false, head: None }
     }
 
     /// The connection, outside of any transaction, and set so that its commits are durable.

@@ -58,16 +58,6 @@ impl FoundRow {
         })
     }
 
-    /// A column with an array of numbers, which only PostgreSQL has.
-    pub(in crate::store) fn numbers(&self, column: usize) -> Result<Vec<i64>, sqlx::Error> {
-        match self {
-            Self::Sqlite(_) | Self::Memory(_) => {
-                Err(sqlx::Error::ColumnNotFound("an array".to_owned()))
-            }
-            Self::Postgres(row) => row.try_get(column),
-        }
-    }
-
     /// A column with the number of a shard.
     pub(in crate::store) fn shard(&self, column: usize) -> Result<u16, sqlx::Error> {
         let number: i64 = self.try_get(column)?;

@@ -1,6 +1,7 @@
 //! Maintenance of a store: backup and restore of a data folder, checks and sizes. A database in
 //! PostgreSQL is backed up with its own tools. The content of rows is checked by `verify`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::folder::{create_private, sync_dir};
 use super::open_error::DATABASE;
 pub use super::sizes::{Check, Sizes};
 use super::{Backend, Error, OpenError, Store, history, open, postgres, startup_checks};
+use crate::domain::time::Timestamp;
 
 impl Store {
     /// Writes a copy of the whole store, as of one moment, to a new file; a server may run
@@ -85,13 +87,32 @@ impl Store {
     }
 }
 
-/// Checks a backup, and restores it to a data folder that is empty or does not exist.
+/// What a restore did, besides copying.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The number of sessions, sign-in links and tickets that ended.
+    pub ended: u64,
+    /// The ids of the API keys that were revoked.
+    pub revoked: Vec<String>,
+    /// The ids and names of the API keys that are valid.
+    pub keys: Vec<(String, String)>,
+}
+
+/// Checks a backup, and restores it to a data folder that is empty or does not exist. Its tables are
+/// migrated. All sessions, sign-in links and tickets end, and the API keys with the ids in `revoked`
+/// are revoked at the time `now`.
 ///
 /// # Errors
 /// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no intact
-/// store, [`OpenError::Newer`] if this version cannot read it, [`OpenError::Io`] if the folder is
-/// not empty.
-pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
+/// store or has other tables, indexes, triggers or views than a store, [`OpenError::Newer`] if this
+/// version cannot read it, [`OpenError::Clear`] if it is older than the first that can be migrated,
+/// [`OpenError::Io`] if the folder is not empty.
+pub async fn restore(
+    backup: &Path,
+    dir: &Path,
+    revoked: &[String],
+    now: Timestamp,
+) -> Result<Restored, OpenError> {
     if !backup.is_file() {
         return Err(OpenError::Missing(backup.to_owned()));
     }
@@ -115,24 +136,84 @@ pub async fn restore(backup: &Path, dir: &Path) -> Result<(), OpenError> {
         Ok(())
     };
     copy().map_err(io(part.clone()))?;
-    let ended = end_history(&part).await.map_err(io::Error::other);
-    ended.map_err(io(part.clone()))?;
+    let restored = match renew(&part, revoked, now).await {
+        Ok(restored) => restored,
+        Err(error) => {
+            fs::remove_file(&part).map_err(io(part))?;
+            return Err(error);
+        }
+    };
     let name = || -> io::Result<()> {
         sync(&part)?;
         fs::rename(&part, dir.join(DATABASE))?;
         sync_dir(dir)
     };
-    name().map_err(io(part.clone()))
+    name().map_err(io(part.clone()))?;
+    Ok(restored)
 }
 
-/// Ends the history of a restored file: tokens from after the backup mean other events now.
-async fn end_history(file: &Path) -> Result<(), sqlx::Error> {
+/// Migrates a restored file, checks its schema, and ends what must not go on: its history, because
+/// tokens from after the backup mean other events now, and all sessions, sign-in links and tickets,
+/// because those that ended after the backup would be valid again.
+async fn renew(file: &Path, revoked: &[String], now: Timestamp) -> Result<Restored, OpenError> {
+    let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
     // No other file belongs to the database then, so that it can be renamed.
     let options =
         SqliteConnectOptions::new().filename(file).journal_mode(SqliteJournalMode::Memory);
-    let mut connection = options.connect().await?;
-    sqlx::query(history::END).execute(&mut connection).await?;
-    connection.close().await
+    let mut connection = options.connect().await.map_err(corrupt)?;
+    let found = open::refuse_newer(&mut connection).await?;
+    open::migrate_from(&mut connection, found).await?;
+    refuse_foreign_schema(&mut connection).await?;
+    let mut restored = Restored::default();
+    sqlx::query(history::END).execute(&mut connection).await.map_err(corrupt)?;
+    for text in ["DELETE FROM session", "DELETE FROM sign_in_link", "DELETE FROM live_ticket"] {
+        let ended = sqlx::query(text).execute(&mut connection).await.map_err(corrupt)?;
+        restored.ended += ended.rows_affected();
+    }
+    for id in revoked {
+        let text = "UPDATE api_key SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+        let query = sqlx::query(text).bind(id.clone()).bind(now.millis());
+        if query.execute(&mut connection).await.map_err(corrupt)?.rows_affected() > 0 {
+            restored.revoked.push(id.clone());
+        }
+    }
+    let valid = "SELECT id, name FROM api_key WHERE revoked_at IS NULL ORDER BY created_at, id";
+    restored.keys = sqlx::query_as(valid).fetch_all(&mut connection).await.map_err(corrupt)?;
+    connection.close().await.map_err(corrupt)?;
+    Ok(restored)
+}
+
+/// Refuses a database whose tables, indexes, triggers and views are not those of a new store: a
+/// trigger would change what is written later.
+async fn refuse_foreign_schema(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+    let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
+    let memory = SqliteConnectOptions::new().in_memory(true);
+    let mut new = memory.connect().await.map_err(corrupt)?;
+    open::migrate(&mut new).await?;
+    let expected = schema(&mut new).await.map_err(corrupt)?;
+    new.close().await.map_err(corrupt)?;
+    let found = schema(connection).await.map_err(corrupt)?;
+    let name = |(kind, name, _): &(String, String, String)| format!("{kind} {name}");
+    let foreign: Vec<String> = found.difference(&expected).map(name).collect();
+    let missing: Vec<String> = expected.difference(&found).map(name).collect();
+    let mut faults = Vec::new();
+    if !foreign.is_empty() {
+        faults.push(format!("it has what is not of kontor: {}", foreign.join(", ")));
+    }
+    if !missing.is_empty() {
+        faults.push(format!("it lacks: {}", missing.join(", ")));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(OpenError::Corrupt(faults.join("; "))) }
+}
+
+/// The kind, the name and the text of all that a database declares. SQLite's own tables and indexes
+/// are left out: some exist only once they are used.
+async fn schema(
+    connection: &mut SqliteConnection,
+) -> Result<BTreeSet<(String, String, String)>, sqlx::Error> {
+    let text = "SELECT type, name, ifnull(sql, '') FROM sqlite_schema \
+                WHERE NOT (type IN ('table', 'index') AND name LIKE 'sqlite\\_%' ESCAPE '\\')";
+    Ok(sqlx::query_as(text).fetch_all(connection).await?.into_iter().collect())
 }
 
 /// Refuses a file that is not an intact store of a known version.

@@ -158,7 +158,7 @@ impl Tables for MemoryStore {
         let pins = self.rows().await?.pins.clone();
         let mut shards = Vec::new();
         for id in 0..self.journal.shards() {
-            let (epoch, last_pos) = self.journal.epoch_and_position(id);
+            let (epoch, head) = self.journal.epoch_and_head(id);
             let (owner, lease_until) = self.journal.lease_of(id);
             shards.push(shard::Row {
                 id,
@@ -166,8 +166,9 @@ impl Tables for MemoryStore {
                 epoch,
                 lease_until,
                 pinned_to: pins.get(&id).cloned(),
-                last_pos,
-                max_pos: last_pos,
+                last_pos: head.pos,
+                max_pos: head.pos,
+                head: Some(head.digest),
             });
         }
         Ok(shards)

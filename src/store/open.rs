@@ -41,8 +41,7 @@ impl Store {
         let mut connection = connect.connect().await.map_err(|error| opening(&file, error))?;
         startup_checks::kind(&mut connection, &file).await?;
         let found = refuse_newer(&mut connection).await?;
-        refuse_clear(&mut connection, found).await?;
-        migrate(&mut connection).await?;
+        migrate_from(&mut connection, found).await?;
         startup_checks::end(&mut connection, &file).await?;
         let master = if options.master_key.is_empty() {
             refuse_without_key(&mut connection, dir).await?;
@@ -112,8 +111,7 @@ impl Store {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
             })?;
-            refuse_clear(&mut connection, found).await?;
-            migrate(&mut connection).await?;
+            migrate_from(&mut connection, found).await?;
         }
         let options = Options { read_connections: 2, ..Options::default() };
         let master = master::read(dir).map_err(|source| master_key(dir, source))?;
@@ -170,12 +168,21 @@ fn of_settings(dir: &Path, options: &Options) -> Result<MasterKeys, OpenError> {
     Ok(known.map_or_else(|| keys.clone(), |known| keys.and(&known)))
 }
 
-/// The first version whose events hold no personal data in clear.
-pub(super) const SEALED_SINCE: i64 = 21;
+/// The first version whose events hold no personal data in clear, and are a chain.
+pub(super) const CHAINED_SINCE: i64 = 22;
 
-/// Refuses a store with events of a version that did not seal personal data.
+/// Migrates a store of the version `found`.
+pub(super) async fn migrate_from(
+    connection: &mut SqliteConnection,
+    found: i64,
+) -> Result<(), OpenError> {
+    refuse_clear(connection, found).await?;
+    migrate(connection).await
+}
+
+/// Refuses a store with events of a version that did not seal personal data and chain events.
 async fn refuse_clear(connection: &mut SqliteConnection, found: i64) -> Result<(), OpenError> {
-    if !(1..SEALED_SINCE).contains(&found) {
+    if !(1..CHAINED_SINCE).contains(&found) {
         return Ok(());
     }
     let events: i64 = sqlx::query_scalar("SELECT count(*) FROM (SELECT 1 FROM event LIMIT 1)")
@@ -361,7 +368,7 @@ pub(super) async fn refuse_newer(connection: &mut SqliteConnection) -> Result<i6
     if found > known { Err(OpenError::Newer { found, known }) } else { Ok(found) }
 }
 
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), OpenError> {
     migrations::SQLITE.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::Execute(error) => OpenError::Corrupt(error.to_string()),
         MigrateError::VersionMissing(found) => OpenError::Newer { found, known: known() },

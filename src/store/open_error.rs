@@ -53,10 +53,11 @@ pub enum OpenError {
          master.key of the folder that it comes from to {}, or set store.master_key", .0.display()
     )]
     NoMasterKey(PathBuf),
-    /// The store has events of a version that kept personal data in clear.
+    /// The store has events of a version that kept personal data in clear, or had no chain of digests.
     #[error(
-        "the store was written by a version that kept names, addresses and payment tokens in clear in its \
-         journal, which cannot be changed; start a new store, and keep this one only as long as you must"
+        "the store was written by a version whose journal kept names, addresses and payment tokens in clear, \
+         or without digests, and a journal cannot be changed; start a new store, and keep this one only as \
+         long as you must"
     )]
     Clear,
     /// There is no store at this path.

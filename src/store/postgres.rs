@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use self::pool::Pool;
 use self::replica::Replica;
+use super::journal::chain::Heads;
 use super::sizes::{Check, Sizes};
 use super::{DatabaseUrl, Error};
 
@@ -25,6 +26,7 @@ struct Inner {
     readers: Pool,
     writers: Pool,
     replica: Option<Replica>,
+    heads: Heads,
 }
 
 impl Database {
@@ -57,6 +59,11 @@ impl Database {
 
     pub(in crate::store) fn replica(&self) -> Option<&Replica> {
         self.inner.replica.as_ref()
+    }
+
+    /// The ends of the journal's chains, as far as they are known.
+    pub(in crate::store) fn heads(&self) -> &Heads {
+        &self.inner.heads
     }
 
     pub(in crate::store) async fn close(&self) {

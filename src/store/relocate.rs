@@ -13,7 +13,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
-use super::journal::{self, Journal as _, Record};
+use super::journal::{self, Head, Journal as _, Record};
 use super::personal::StoredKey;
 use super::postgres::pool::{BEGIN, Transaction};
 use super::row::ColumnKind::{self, Bytes, Flag, Number, Text};
@@ -169,7 +169,7 @@ async fn events(
     let unreadable = |error: journal::ReadError| Error::Refused(error.to_string());
     let total = journal.last_pos(0).await.map_err(unreadable)?;
     let total = u64::try_from(total).unwrap_or(0);
-    let mut ends: BTreeMap<u16, i64> = (0..shards).map(|shard| (shard, 0)).collect();
+    let mut ends: BTreeMap<u16, Head> = (0..shards).map(|shard| (shard, Head::FIRST)).collect();
     let (mut after, mut done) = (0, 0);
     loop {
         let mut page = journal.read_shard(0, after, PAGE).await.map_err(unreadable)?;
@@ -181,37 +181,42 @@ async fn events(
                 damaged.seq, damaged.entity
             )));
         }
+        let mut digests = Vec::with_capacity(page.len());
         for record in &mut page {
             record.shard = record.entity.shard(shards);
-            let end = ends.entry(record.shard).or_default();
-            *end += 1;
-            record.pos = *end;
+            let end = ends.entry(record.shard).or_insert(Head::FIRST);
+            record.pos = end.pos + 1;
+            digests.push(end.add(record).0.to_vec());
         }
-        to.execute(insert_events(&page)).await?;
+        to.execute(insert_events(&page, digests)).await?;
         done += u64::try_from(page.len()).unwrap_or(0);
         progress(MoveProgress { table: "event", done, total });
     }
     // The epochs continue from those of the folder, so that no old fence becomes valid again.
     let epoch: i64 =
         sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
-    let text = "UPDATE shard SET last_pos = f.pos, epoch = greatest(shard.epoch, $3) \
-                FROM unnest($1::BIGINT[], $2::BIGINT[]) AS f (id, pos) WHERE shard.id = f.id";
-    let (ids, ends): (Vec<i64>, Vec<i64>) =
-        ends.into_iter().map(|(shard, end)| (i64::from(shard), end)).unzip();
-    to.execute(sqlx::query(text).bind(ids).bind(ends).bind(epoch.max(1))).await?;
+    let text = "UPDATE shard SET last_pos = f.pos, head = f.head, epoch = greatest(shard.epoch, $4) \
+                FROM unnest($1::BIGINT[], $2::BIGINT[], $3::BYTEA[]) AS f (id, pos, head) \
+                WHERE shard.id = f.id";
+    let ids: Vec<i64> = ends.keys().map(|shard| i64::from(*shard)).collect();
+    let (ends, heads): (Vec<i64>, Vec<Vec<u8>>) =
+        ends.values().map(|end| (end.pos, end.digest.0.to_vec())).unzip();
+    let query = sqlx::query(text).bind(ids).bind(ends).bind(heads).bind(epoch.max(1));
+    to.execute(query).await?;
     Ok(done)
 }
 
-fn insert_events(page: &[Record]) -> Query<'static, Postgres, PgArguments> {
+fn insert_events(page: &[Record], digests: Vec<Vec<u8>>) -> Query<'static, Postgres, PgArguments> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
             page.iter().map(|$record| $value).collect::<Vec<_>>()
         };
     }
     sqlx::query(
-        "INSERT INTO event (shard, pos, entity, seq, kind, version, at, cause, data, sum) \
+        "INSERT INTO event (shard, pos, entity, seq, kind, version, at, cause, data, sum, digest) \
          SELECT * FROM unnest($1::INTEGER[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[], $5::TEXT[], \
-         $6::INTEGER[], $7::BIGINT[], $8::TEXT[], $9::TEXT[], $10::BIGINT[])",
+         $6::INTEGER[], $7::BIGINT[], $8::TEXT[], $9::TEXT[], $10::BIGINT[], \
+         $11::BYTEA[])",
     )
     .bind(column!(record => i32::from(record.shard)))
     .bind(column!(record => record.pos))
@@ -222,7 +227,8 @@ fn insert_events(page: &[Record]) -> Query<'static, Postgres, PgArguments> {
     .bind(column!(record => record.at.millis()))
     .bind(column!(record => &*record.cause))
     .bind(column!(record => &*record.data))
-    .bind(column!(record => journal::postgres::sum(record)))
+    .bind(column!(record => journal::checksum::of(record)))
+    .bind(digests)
 }
 
 /// Copies timers, to the shards of their entities.

@@ -2,6 +2,7 @@
 
 use super::both::fetch_all;
 use super::found::FoundRow;
+use super::journal::{Digest, chain};
 use super::{Error, Store};
 use crate::domain::time::Timestamp;
 
@@ -22,6 +23,8 @@ pub struct Row {
     pub last_pos: i64,
     /// The highest position of its events in the journal, 0 if there are none.
     pub max_pos: i64,
+    /// The digest of its last event, according to the row of the shard; `None` if it is none.
+    pub head: Option<Digest>,
 }
 
 impl Store {
@@ -31,8 +34,8 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn shards(&self) -> Result<Vec<Row>, Error> {
         let text = "SELECT id, owner, epoch, lease_until, pinned_to, last_pos, coalesce((SELECT pos \
-                    FROM event WHERE event.shard = shard.id ORDER BY pos DESC LIMIT 1), 0) \
-                    FROM shard ORDER BY id";
+                    FROM event WHERE event.shard = shard.id ORDER BY pos DESC LIMIT 1), 0), \
+                    head FROM shard ORDER BY id";
         let found = fetch_all!(self.readers(), sqlx::query(text))?;
         Ok(found.iter().map(row).collect::<Result<_, _>>()?)
     }
@@ -47,5 +50,6 @@ fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
         pinned_to: found.try_get(4)?,
         last_pos: found.try_get(5)?,
         max_pos: found.try_get(6)?,
+        head: chain::stored(found.try_get(7)?),
     })
 }

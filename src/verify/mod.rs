@@ -13,6 +13,7 @@
 mod book;
 mod books;
 mod cart;
+pub mod chain;
 mod cross;
 mod listed_rows;
 mod location;
@@ -34,6 +35,7 @@ pub use report::{CheckedCounts, Invariant, VIOLATIONS_MAX, VerifyReport, Violati
 pub use row_book::{ReportCounts, RowBook};
 pub use rows::{FoldedRow, RowComparison};
 
+use self::chain::ChainCheck;
 use self::money::ProviderLedger;
 use self::report::shard_name;
 use self::rows::Cursors;
@@ -45,7 +47,7 @@ use crate::domain::location::StockLocation;
 use crate::domain::order::Order;
 use crate::domain::product::Product;
 use crate::providers::payment::Provider;
-use crate::store::journal::{Journal, ReadError};
+use crate::store::journal::{Chained, Journal, ReadError};
 use crate::store::personal::Keys;
 use crate::store::{self, Tables, shard};
 
@@ -214,14 +216,17 @@ async fn read_shard(
     let journal = store.journal();
     let journal = journal.as_ref();
     let end = shard.last_pos.max(shard.max_pos);
+    let mut chain = ChainCheck::new(shard.id);
     let mut pos = 0;
     while pos < end {
-        let page = journal.read_shard(shard.id, pos, PAGE).await?;
+        let page = journal.read_chain(shard.id, pos, PAGE).await?;
         if page.is_empty() {
             break;
         }
         read_keys(store, &page, &mut books.orders.people).await?;
-        for record in page.iter().filter(|record| record.pos <= end) {
+        for event in page.iter().filter(|event| event.record.pos <= end) {
+            chain.follow(event, &mut books.findings);
+            let record = &event.record;
             if record.pos != pos + 1 {
                 let why = format!("position {} follows position {pos}", record.pos);
                 let positions = [pos.max(1), record.pos];
@@ -231,21 +236,22 @@ async fn read_shard(
             books.fold_event(journal, record).await?;
         }
         progress(books.checked.events);
-        if page.last().is_none_or(|last| last.pos > end) {
+        if page.last().is_none_or(|last| last.record.pos > end) {
             break;
         }
     }
+    chain.finish(shard, &mut books.findings);
     Ok(())
 }
 
 /// Adds the keys of the personal values of the orders that were placed in a page of events.
 async fn read_keys(
     store: &dyn Tables,
-    page: &[Record],
+    page: &[Chained],
     people: &mut Option<Keys>,
 ) -> Result<(), Error> {
     let mut ids = BTreeSet::new();
-    for record in page.iter().filter(|record| &*record.kind == "placed") {
+    for Chained { record, .. } in page.iter().filter(|event| &*event.record.kind == "placed") {
         let mut order = Order::default();
         if let Ok(event) = decode(record) {
             order.evolve(&event, record.at);

@@ -32,12 +32,14 @@ pub enum Invariant {
     I6,
     /// Who was erased cannot be read: the keys of their data are destroyed.
     I7,
+    /// The digests of the events of each shard are a chain, up to the digest in the shard's row.
+    I8,
 }
 
 impl Invariant {
     /// All invariants.
-    pub const ALL: [Self; 7] =
-        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7];
+    pub const ALL: [Self; 8] =
+        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8];
 }
 
 impl fmt::Display for Invariant {
@@ -189,6 +191,7 @@ impl VerifyReport {
             "  I6 read models {} orders, {} stock levels, {} products equal their events",
             c.order_rows, c.stock_rows, c.product_rows
         )?;
+        writeln!(text, "  I8 history     the digests of all events are a chain")?;
         for (name, count) in &c.others {
             writeln!(text, "  {name:<14} {count}, each consistent")?;
         }

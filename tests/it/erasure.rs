@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kontor::app::App;
+use kontor::domain::time::Timestamp;
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
 use kontor::store::personal::master;
@@ -218,7 +219,7 @@ async fn a_store_does_not_start_without_its_master_key() {
     site.app.take().unwrap().stop().await;
     let old = site.config.data.dir.clone();
     site.config.data.dir = site.dir.path().join("restored");
-    restore(&backup, &site.config.data.dir).await.unwrap();
+    restore(&backup, &site.config.data.dir, &[], Timestamp::default()).await.unwrap();
     let refused = App::start(&site.config).await.map(drop).unwrap_err().to_string();
     assert!(refused.contains("copy the file master.key"), "{refused}");
     std::fs::copy(old.join("master.key"), site.config.data.dir.join("master.key")).unwrap();

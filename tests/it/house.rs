@@ -22,7 +22,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("actors", &["domain", "store", "cache", "bus", "providers", "seeded_fault"]),
     ("http", &["domain", "store", "cache", "bus", "providers", "actors"]),
     ("telemetry", &[]),
-    ("verify", &["domain", "store", "providers", "actors"]),
+    ("verify", &["domain", "store", "providers", "actors", "seeded_fault"]),
     (
         "simulate",
         &["domain", "store", "cache", "bus", "providers", "actors", "verify", "seeded_fault"],

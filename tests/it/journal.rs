@@ -13,7 +13,8 @@ use kontor::domain::time::{Span, Timestamp};
 use kontor::domain::versioned::Versioned;
 use kontor::store::journal::memory::{AppendFault, MemoryJournal};
 use kontor::store::journal::{
-    Append, AppendError, Epoch, Fence, Journal, NewEvent, Record, StateSnapshot, TimerChange,
+    Append, AppendError, Digest, Epoch, Fence, Journal, NewEvent, Record, StateSnapshot,
+    TimerChange,
 };
 use kontor::store::row::{RowChange, Stored as _};
 use kontor::store::versioned::{self, Row, VersionedRow};
@@ -62,12 +63,18 @@ impl Fixture {
         Self { journal, fence, store: Some(store), dir: None, memory: None, url: Some(url) }
     }
 
-    async fn append(&self, batch: &[Append]) -> Result<Vec<Record>, AppendError> {
+    pub async fn append(&self, batch: &[Append]) -> Result<Vec<Record>, AppendError> {
         self.journal.append(&[self.fence], batch).await
     }
 
     pub async fn all(&self) -> Vec<Record> {
         self.journal.read_shard(0, 0, 1_000_000).await.unwrap()
+    }
+
+    /// The digests of all events.
+    async fn digests(&self) -> Vec<Option<Digest>> {
+        let events = self.journal.read_chain(0, 0, 1_000_000).await.unwrap();
+        events.into_iter().map(|event| event.digest).collect()
     }
 
     async fn row<T: VersionedRow>(&self, key: &T::Key) -> Option<Row<T>> {
@@ -89,19 +96,34 @@ impl Fixture {
         self.sql(&format!("CREATE TABLE zone ({columns})")).await;
     }
 
+    /// The store. Memory has none.
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Whether it is in PostgreSQL.
+    pub fn is_shared(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Runs a statement on the database. Memory has none.
     pub async fn sql(&self, text: &str) {
+        self.try_sql(text).await.unwrap();
+    }
+
+    pub async fn try_sql(&self, text: &str) -> Result<(), sqlx::Error> {
         let text = AssertSqlSafe(text.to_owned());
         if let Some(dir) = &self.dir {
             let options = SqliteConnectOptions::new().filename(dir.path().join("kontor.db"));
             let mut connection = options.connect().await.unwrap();
-            sqlx::query(text).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
+            sqlx::query(text).execute(&mut connection).await?;
+            connection.close().await?;
         } else if let Some(url) = &self.url {
             let mut connection = PgConnection::connect(url).await.unwrap();
-            sqlx::query(text).execute(&mut connection).await.unwrap();
-            connection.close().await.unwrap();
+            sqlx::query(text).execute(&mut connection).await?;
+            connection.close().await?;
         }
+        Ok(())
     }
 }
 
@@ -595,6 +617,7 @@ async fn twins(steps: Vec<Step>) {
     let until = at(1_000);
     for other in others {
         assert_eq!(memory.all().await, other.all().await);
+        assert_eq!(memory.digests().await, other.digests().await);
         assert_eq!(
             memory.journal.due_timers(0, until, None, 100).await.unwrap(),
             other.journal.due_timers(0, until, None, 100).await.unwrap()

@@ -345,7 +345,7 @@ async fn a_lane_writes_for_several_shards_and_loses_them_one_by_one() {
     watched.lane.flush().await;
     assert_eq!(watched.told(), (0..=6).map(|n| (n, true)).collect::<Vec<_>>());
     assert_eq!(watched.lane.counters().commits, 2);
-    assert_eq!((memory.epoch_and_position(0).1, memory.epoch_and_position(1).1), (4, 3));
+    assert_eq!((memory.epoch_and_head(0).1.pos, memory.epoch_and_head(1).1.pos), (4, 3));
 
     journal.claim(&[1], "another", OVER).await.unwrap();
     let mut gate = memory.block_append();
@@ -378,7 +378,7 @@ async fn appends_of_a_former_claim_are_refused() {
     watched.lane.flush().await;
     // The first was on its way under the epoch that is over.
     assert_eq!(watched.told(), [(0, false), (1, false), (2, false), (3, true)]);
-    assert_eq!(memory.epoch_and_position(0).1, 1);
+    assert_eq!(memory.epoch_and_head(0).1.pos, 1);
 }
 
 #[tokio::test]

@@ -491,8 +491,9 @@ async fn silent_server_times_out() {
     let journal = store.journal();
     let fences = claim_all(journal.as_ref(), "a").await;
     store.put_setting("a", "b").await.unwrap();
+    journal.append(&fences, &large(0)).await.unwrap();
     line.set(ProxyMode::Cut);
-    let (batch, address) = (large(0), through.as_str().into());
+    let (batch, address) = (large(3), through.as_str().into());
     let options = Options::default();
     let all = futures_util::future::join4(
         journal.append(&fences, &batch),

@@ -10,7 +10,7 @@ use std::path::Path;
 use kontor::domain::entity::EntityId;
 use kontor::domain::id::Sku;
 use kontor::domain::search_text::{Search, search_text, words};
-use kontor::domain::time::Span;
+use kontor::domain::time::{Span, Timestamp};
 use kontor::store::journal::Append;
 use kontor::store::list_row::Batch;
 use kontor::store::live_ticket::TicketHolder;
@@ -72,7 +72,7 @@ async fn the_store_story() {
     store.close().await;
 
     let elsewhere = dir.path().join("restored");
-    restore(&backup, &elsewhere).await.unwrap();
+    restore(&backup, &elsewhere, &[], Timestamp::default()).await.unwrap();
     for folder in [dir.path(), &elsewhere] {
         let again = open(folder).await;
         assert_eq!(again.secret("cookie").await.unwrap(), secret);
@@ -80,7 +80,7 @@ async fn the_store_story() {
         assert_eq!(again.cursor("orders", 0).await.unwrap(), 30);
         again.close().await;
     }
-    let again = restore(&backup, &elsewhere).await;
+    let again = restore(&backup, &elsewhere, &[], Timestamp::default()).await;
     assert!(matches!(again, Err(OpenError::Io { .. })), "only into an empty folder: {again:?}");
 }
 
@@ -715,6 +715,8 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE job_part",
         "DROP TABLE schedule",
         "ALTER TABLE product DROP COLUMN restock_at",
+        "ALTER TABLE event DROP COLUMN digest",
+        "ALTER TABLE shard DROP COLUMN head",
         "ALTER TABLE event DROP COLUMN sum",
         "ALTER TABLE snapshot DROP COLUMN sum",
     ] {
@@ -756,7 +758,7 @@ async fn foreign_files_are_refused() {
     assert!(matches!(corrupt, Err(OpenError::Corrupt(_))), "{corrupt:?}");
     let target = dir.path().join("target");
     for bad in [broken.join("kontor.db"), file] {
-        let refused = restore(&bad, &target).await;
+        let refused = restore(&bad, &target, &[], Timestamp::default()).await;
         assert!(matches!(refused, Err(OpenError::Corrupt(_))), "{refused:?}");
     }
     assert!(!target.exists());

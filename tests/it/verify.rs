@@ -4,6 +4,7 @@ pub mod shop;
 mod tampering;
 
 use kontor::domain::order::{Command, FulfillmentRequest, Order, RefundRequest};
+use kontor::domain::time::Timestamp;
 use kontor::store::Store;
 use kontor::store::maintenance::restore;
 use kontor::verify::{VerifyReport, verify};
@@ -94,7 +95,7 @@ async fn a_backup_taken_while_orders_come_restores_and_verifies() {
     beside.close().await;
     buying.await.unwrap();
     let restored = shop.dir.path().join("restored");
-    restore(&file, &restored).await.unwrap();
+    restore(&file, &restored, &[], Timestamp::default()).await.unwrap();
     std::fs::copy(shop.data().join("master.key"), restored.join("master.key")).unwrap();
     let store = Store::open_beside(&restored).await.unwrap();
     let report = verify(&store, None, |_| {}).await.unwrap();

@@ -3,7 +3,7 @@
 use super::{Record, StateSnapshot};
 
 /// The checksum of an event.
-pub(super) fn of(record: &Record) -> i64 {
+pub(in crate::store) fn of(record: &Record) -> i64 {
     let mut sum = crc32fast::Hasher::new();
     for number in [record.shard.into(), record.pos, record.seq, record.version.into()] {
         sum.update(&number.to_le_bytes());

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer,
-    TimerChange, fence_of,
+    Append, AppendError, Chained, Digest, Epoch, Fence, Head, Journal, ReadError, Record,
+    StateSnapshot, Timer, TimerChange, fence_of,
 };
 use crate::domain::entity::EntityId;
 use crate::domain::time::{Span, Timestamp};
@@ -96,6 +96,15 @@ struct Shard {
     epoch: i64,
     lease_until: Timestamp,
     records: Vec<Record>,
+    /// The digests of the records.
+    digests: Vec<Digest>,
+}
+
+impl Shard {
+    fn head(&self) -> Head {
+        let digest = self.digests.last().copied().unwrap_or(Digest::FIRST);
+        Head { pos: count(self.records.len()), digest }
+    }
 }
 
 impl MemoryJournal {
@@ -163,12 +172,12 @@ impl MemoryJournal {
         behind.take(index(limit)).map(|(_, row)| found(row)).collect()
     }
 
-    /// A shard's epoch and the position of its last event.
+    /// A shard's epoch and the end of its chain.
     #[must_use]
-    pub fn epoch_and_position(&self, shard: u16) -> (i64, i64) {
+    pub fn epoch_and_head(&self, shard: u16) -> (i64, Head) {
         let state = self.state();
         let found = state.shard(shard);
-        found.map_or((0, 0), |found| (found.epoch, count(found.records.len())))
+        found.map_or((0, Head::FIRST), |found| (found.epoch, found.head()))
     }
 
     /// A shard's owner, and the end of its lease.
@@ -258,6 +267,8 @@ impl State {
             let found = &mut self.shards[usize::from(record.shard)];
             let places = self.entities.entry(record.entity.clone()).or_default();
             places.push((record.shard, found.records.len()));
+            let digest = found.head().digest.next(record);
+            found.digests.push(digest);
             found.records.push(record.clone());
         }
         for append in batch {
@@ -401,6 +412,19 @@ impl Journal for MemoryJournal {
         let state = self.state();
         let records = &state.shard(shard)?.records;
         Ok(records.iter().skip(index(after_pos)).take(index(limit)).cloned().collect())
+    }
+
+    async fn read_chain(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Chained>, ReadError> {
+        let state = self.state();
+        let found = state.shard(shard)?;
+        let all = found.records.iter().cloned().zip(found.digests.iter().copied().map(Some));
+        let wanted = all.skip(index(after_pos)).take(index(limit));
+        Ok(wanted.map(|(record, digest)| Chained { record, digest }).collect())
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {

@@ -4,7 +4,8 @@
 //! nodes share, and memory for tests. All pass the same test suite. The journal does not interpret
 //! events: it stores their kind, version and JSON text.
 
-mod checksum;
+pub mod chain;
+pub(in crate::store) mod checksum;
 pub mod lane;
 pub mod lanes;
 pub mod memory;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::chain::{Chained, Digest, Head};
 pub use crate::domain::entity::Record;
 
 #[cfg(debug_assertions)]
@@ -186,6 +188,14 @@ pub trait Journal: Send + Sync + 'static {
         after_pos: i64,
         limit: u32,
     ) -> Result<Vec<Record>, ReadError>;
+
+    /// A shard's events after `after_pos` with their digests, in order, at most `limit`.
+    async fn read_chain(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Chained>, ReadError>;
 
     /// The position of a shard's last event, 0 if there is none.
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError>;

@@ -1,15 +1,15 @@
-//! The journal on PostgreSQL. It has many shards; the positions of each shard are assigned under
-//! the lock of its row in the table `shard`.
+//! The journal on PostgreSQL. It has many shards; its owner assigns the positions of a shard and
+//! computes the digests of its events, and the row of the shard says where they continue.
 //!
 //! An append is one statement and one round trip: the function `journal_append`
-//! (`migrations/postgres/0010_versioned_rows.sql`) locks the rows of the batch's shards, checks
-//! their epochs, refuses appends that do not continue an entity's sequence, inserts arrays of
+//! (`migrations/postgres/0021_chain.sql`) locks the rows of the batch's shards, checks
+//! their epochs and ends, refuses appends that do not continue an entity's sequence, inserts arrays of
 //! events, and runs the statements of the versioned rows that the batch changes. PostgreSQL reports
 //! that a statement is complete before it commits; only its message that it is ready for the next
 //! statement (`ReadyForQuery`) proves the commit. `HeldConnection::fetch_optional` waits for that
 //! message.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use sqlx::Postgres as Sqlx;
@@ -19,8 +19,8 @@ use sqlx::query::Query;
 #[cfg(debug_assertions)]
 use super::crash_point;
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer, checksum,
-    fence_of, records, timer_changes, unreadable,
+    Append, AppendError, Chained, Epoch, Fence, Head, Journal, ReadError, Record, StateSnapshot,
+    Timer, chain, checksum, fence_of, records, timer_changes, unreadable,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
@@ -61,6 +61,66 @@ impl PostgresJournal {
         }
     }
 
+    /// Appends a batch after the ends of the chains of its shards, which are read if they are not
+    /// known.
+    async fn append_after(
+        &self,
+        fences: &[Fence],
+        known: Option<Vec<Head>>,
+        expected: &ExpectedEvents<'_>,
+        batch: &[Append],
+    ) -> Result<Vec<Record>, Refusal> {
+        let heads = match known {
+            Some(heads) => heads,
+            None => self.read_heads(fences).await?,
+        };
+        let places: HashMap<u16, usize> =
+            fences.iter().zip(0..).map(|(fence, place)| (fence.shard, place)).collect();
+        let mut last: Vec<i64> = heads.iter().map(|head| head.pos).collect();
+        let events = records(self.shards(), batch, |shard| {
+            let last = &mut last[places[&shard]];
+            *last += 1;
+            *last
+        });
+        let mut ends: Vec<(Head, Head)> = heads.iter().map(|head| (*head, *head)).collect();
+        let digest = |event: &Record| ends[places[&event.shard]].1.add(event).0.to_vec();
+        let digests = events.iter().map(digest).collect();
+        let chained = (events.as_slice(), digests);
+        let query = statement(self.shards(), fences, &ends, batch, expected, chained);
+        // If no connection can be had, nothing was sent, so nothing was written.
+        let connected = self.database.writers().acquire().await;
+        let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::Before, batch);
+        held.fetch_optional(query).await.map_err(|error| failure(&error))?;
+        drop(held);
+        #[cfg(debug_assertions)]
+        crash_point(crash::Side::After, batch);
+        self.database.heads().put(fences, ends.into_iter().map(|(_, after)| after));
+        Ok(events)
+    }
+
+    /// Reads the ends of the chains of these fences' shards, in order.
+    async fn read_heads(&self, fences: &[Fence]) -> Result<Vec<Head>, AppendError> {
+        let failed = |error: sqlx::Error| AppendError::Failed(error.to_string());
+        let text = "SELECT s.last_pos, s.head FROM unnest($1::BIGINT[]) WITH ORDINALITY AS f (id, nth) \
+                    JOIN shard AS s ON s.id = f.id ORDER BY f.nth";
+        let (shards, _) = columns(fences);
+        let found = self.database.readers().fetch_all(sqlx::query(text).bind(shards)).await;
+        let found = found.map_err(failed)?;
+        let mut heads = Vec::with_capacity(fences.len());
+        for row in &found {
+            let digest = chain::stored(row.try_get(1).map_err(failed)?);
+            let digest =
+                digest.ok_or_else(|| AppendError::Failed("a shard has no digest".to_owned()))?;
+            heads.push(Head { pos: row.try_get(0).map_err(failed)?, digest });
+        }
+        match fences.get(heads.len()) {
+            None => Ok(heads),
+            Some(fence) => Err(AppendError::StaleEpoch { shard: fence.shard }),
+        }
+    }
+
     async fn read(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<FoundRow>, ReadError> {
         self.database.readers().fetch_all(query).await.map_err(unreadable)
     }
@@ -71,19 +131,10 @@ fn columns(fences: &[Fence]) -> (Vec<i64>, Vec<i64>) {
     fences.iter().map(|fence| (i64::from(fence.shard), fence.epoch.0)).unzip()
 }
 
-/// The fences that a batch needs, in order of shard, and the number of events of each shard.
-fn needed(
-    shards: u16,
-    fences: &[Fence],
-    batch: &[Append],
-) -> Result<(Vec<Fence>, Vec<i64>), AppendError> {
-    let mut counts: BTreeMap<u16, i64> = BTreeMap::new();
-    for append in batch {
-        let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
-        *counts.entry(append.entity.shard(shards)).or_default() += count;
-    }
-    let needed = counts.keys().map(|shard| fence_of(fences, *shard));
-    Ok((needed.collect::<Result<_, _>>()?, counts.into_values().collect()))
+/// The fences that a batch needs, in order of shard.
+fn needed(shards: u16, fences: &[Fence], batch: &[Append]) -> Result<Vec<Fence>, AppendError> {
+    let needed: BTreeSet<u16> = batch.iter().map(|append| append.entity.shard(shards)).collect();
+    needed.into_iter().map(|shard| fence_of(fences, shard)).collect()
 }
 
 /// The events that decide whether a batch continues its entities, as arrays of entities and seqs:
@@ -126,15 +177,15 @@ impl<'a> ExpectedEvents<'a> {
     }
 }
 
-/// The statement that appends a batch. `events` are its records; until the database assigns their
-/// positions, `pos` is a number from 1 within the shard and the batch.
+/// The statement that appends a batch. `ends` are the ends of the chains of the fences' shards,
+/// before and after it.
 fn statement(
     shards: u16,
     fences: &[Fence],
-    counts: Vec<i64>,
+    ends: &[(Head, Head)],
     batch: &[Append],
-    expected: ExpectedEvents<'_>,
-    events: &[Record],
+    expected: &ExpectedEvents<'_>,
+    (events, digests): (&[Record], Vec<Vec<u8>>),
 ) -> Query<'static, Sqlx, PgArguments> {
     macro_rules! column {
         ($record:ident => $value:expr) => {
@@ -143,10 +194,6 @@ fn statement(
     }
     let fence_shard: Vec<i32> = fences.iter().map(|fence| i32::from(fence.shard)).collect();
     let fence_epoch: Vec<i64> = fences.iter().map(|fence| fence.epoch.0).collect();
-    // Arrays in PostgreSQL start at 1.
-    let places: HashMap<u16, i32> =
-        fences.iter().zip(1..).map(|(fence, place)| (fence.shard, place)).collect();
-    let place = |shard: u16| places.get(&shard).copied().unwrap_or(0);
     let (set, clear) = timer_changes(batch);
     let (set_entity, set_due_at): (Vec<&str>, Vec<i64>) =
         set.iter().map(|(entity, due_at)| (*entity, due_at.millis())).unzip();
@@ -159,16 +206,18 @@ fn statement(
     };
     sqlx::query(
         "SELECT journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, \
-         $16, $17, $18, $19, $20, $21, $22, $23)",
+         $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)",
     )
     .bind(fence_shard)
     .bind(fence_epoch)
-    .bind(counts)
-    .bind(expected.there.0)
-    .bind(expected.there.1)
-    .bind(expected.free.0)
-    .bind(expected.free.1)
-    .bind(column!(record => place(record.shard)))
+    .bind(ends.iter().map(|(before, _)| before.pos).collect::<Vec<_>>())
+    .bind(ends.iter().map(|(_, after)| after.pos).collect::<Vec<_>>())
+    .bind(ends.iter().map(|(_, after)| after.digest.0.to_vec()).collect::<Vec<_>>())
+    .bind(expected.there.0.clone())
+    .bind(expected.there.1.clone())
+    .bind(expected.free.0.clone())
+    .bind(expected.free.1.clone())
+    .bind(column!(record => i32::from(record.shard)))
     .bind(column!(record => record.pos))
     .bind(column!(record => record.entity.as_str()))
     .bind(column!(record => record.seq))
@@ -177,7 +226,8 @@ fn statement(
     .bind(column!(record => record.at.millis()))
     .bind(column!(record => &*record.cause))
     .bind(column!(record => &*record.data))
-    .bind(column!(record => sum(record)))
+    .bind(column!(record => checksum::of(record)))
+    .bind(digests)
     .bind(set_entity)
     .bind(set_shard)
     .bind(set_due_at)
@@ -186,14 +236,29 @@ fn statement(
     .bind(changes().map(|change| change.json().to_string()).collect::<Vec<_>>())
 }
 
-/// The checksum of an event. The position is not included, because it is known only after the
-/// insert. A wrong position is detected as a gap or a duplicate among the positions of its shard.
-pub(in crate::store) fn sum(record: &Record) -> i64 {
-    checksum::of(&Record { pos: 0, ..record.clone() })
+/// Why a batch was not written, or its outcome is unknown.
+enum Refusal {
+    /// A shard does not end where the batch begins. Nothing was written.
+    Moved,
+    Append(AppendError),
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Self::Append(error)
+    }
+}
+
+/// The [`Refusal`] for an error of the append statement.
+fn failure(error: &sqlx::Error) -> Refusal {
+    match error.as_database_error().and_then(|refusal| refusal.code()) {
+        Some(code) if code == "KT003" => Refusal::Moved,
+        _ => append_error(error).into(),
+    }
 }
 
 /// The [`AppendError`] for an error of the append statement.
-fn failure(error: &sqlx::Error) -> AppendError {
+fn append_error(error: &sqlx::Error) -> AppendError {
     let refusal = match error {
         sqlx::Error::Database(refusal) if refused(error) => refusal,
         // The server stopped during the statement, or did not answer: it may have committed.
@@ -242,7 +307,7 @@ fn record(row: &FoundRow) -> Result<Record, sqlx::Error> {
         intact: true,
     };
     let written: Option<i64> = row.try_get(9)?;
-    record.intact = written.is_some_and(|written| written == sum(&record));
+    record.intact = written.is_some_and(|written| written == checksum::of(&record));
     Ok(record)
 }
 
@@ -328,33 +393,17 @@ impl Journal for PostgresJournal {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let shards = self.shards();
-        let (fences, counts) = needed(shards, fences, batch)?;
+        let fences = needed(self.shards(), fences, batch)?;
         let expected = ExpectedEvents::of(batch)?;
-        let mut nth: HashMap<u16, i64> = HashMap::new();
-        let mut events = records(shards, batch, |shard| {
-            let nth = nth.entry(shard).or_default();
-            *nth += 1;
-            *nth
-        });
-        let query = statement(shards, &fences, counts, batch, expected, &events);
-        // If no connection can be had, nothing was sent, so nothing was written.
-        let connected = self.database.writers().acquire().await;
-        let mut held = connected.map_err(|error| AppendError::Failed(error.to_string()))?;
-        #[cfg(debug_assertions)]
-        crash_point(crash::Side::Before, batch);
-        let answer = held.fetch_optional(query).await.map_err(|error| failure(&error))?;
-        drop(held);
-        #[cfg(debug_assertions)]
-        crash_point(crash::Side::After, batch);
-        // The batch is written, so an unreadable answer must not be reported as a failure.
-        let unknown = || AppendError::Unknown("positions were not answered".to_owned());
-        let ends: Vec<i64> = answer.and_then(|row| row.numbers(0).ok()).ok_or_else(unknown)?;
-        let ends: HashMap<u16, i64> = fences.iter().map(|fence| fence.shard).zip(ends).collect();
-        for event in &mut events {
-            event.pos += ends.get(&event.shard).copied().ok_or_else(unknown)?;
+        let mut known = self.database.heads().take(&fences);
+        loop {
+            match self.append_after(&fences, known.take(), &expected, batch).await {
+                Ok(events) => return Ok(events),
+                Err(Refusal::Append(error)) => return Err(error),
+                // Another append has been committed since the ends were read: they are read again.
+                Err(Refusal::Moved) => {}
+            }
         }
-        Ok(events)
     }
 
     async fn read_entity(
@@ -389,6 +438,22 @@ impl Journal for PostgresJournal {
                     WHERE shard = $1 AND pos > $2 ORDER BY pos LIMIT $3";
         let query = sqlx::query(text).bind(i32::from(shard)).bind(after_pos).bind(i64::from(limit));
         all_records(&self.read(query).await?)
+    }
+
+    async fn read_chain(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Chained>, ReadError> {
+        let text = "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum, digest \
+                    FROM event WHERE shard = $1 AND pos > $2 ORDER BY pos LIMIT $3";
+        let query = sqlx::query(text).bind(i32::from(shard)).bind(after_pos).bind(i64::from(limit));
+        let chained = |row: &FoundRow| {
+            Ok(Chained { record: record(row)?, digest: chain::stored(row.try_get(10)?) })
+        };
+        let rows = self.read(query).await?;
+        rows.iter().map(chained).collect::<Result<_, sqlx::Error>>().map_err(unreadable)
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {

@@ -20,8 +20,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite as Sqlx, SqliteConne
 #[cfg(debug_assertions)]
 use super::crash_point;
 use super::{
-    Append, AppendError, Epoch, Fence, Journal, ReadError, Record, StateSnapshot, Timer, checksum,
-    fence_of, timer_changes, unreadable,
+    Append, AppendError, Chained, Digest, Epoch, Fence, Head, Journal, ReadError, Record,
+    StateSnapshot, Timer, chain, checksum, fence_of, timer_changes, unreadable,
 };
 #[cfg(debug_assertions)]
 use crate::crash;
@@ -34,8 +34,9 @@ use crate::store::row::{RowChange, Value};
 
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
-        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data, sum) VALUES ",
-        "(?,0,?,?,?,?,?,?,?,?)",
+        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data, sum, digest) \
+         VALUES ",
+        "(?,0,?,?,?,?,?,?,?,?,?)",
         "",
     )
 });
@@ -112,16 +113,17 @@ impl From<Refusal> for Broken {
     }
 }
 
-/// Writes a batch in a transaction of its own.
+/// Writes a batch in a transaction of its own. `known` is the end of the chain, if it is known.
 async fn transact(
     connection: &mut SqliteConnection,
     fence: Fence,
+    known: Option<Head>,
     batch: &[Append],
-) -> Result<Vec<Record>, Broken> {
+) -> Result<(Vec<Record>, Head), Broken> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(Refusal::Sql)?;
-    match write(&mut transaction, fence, batch).await {
-        Ok(records) => match transaction.commit().await {
-            Ok(()) => Ok(records),
+    match write(&mut transaction, fence, known, batch).await {
+        Ok(written) => match transaction.commit().await {
+            Ok(()) => Ok(written),
             // The disk is full, so at least the commit frame, the last frame of the transaction in
             // the write-ahead log, was not written. Without it, recovery ignores the other frames.
             Err(error) if disk_full(&error) => {
@@ -156,32 +158,70 @@ fn breaks_a_constraint(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| code & 0xff == 19)
 }
 
-/// Writes a batch inside a transaction.
-async fn write(
-    connection: &mut SqliteConnection,
-    Fence { shard, epoch }: Fence,
-    batch: &[Append],
-) -> Result<Vec<Record>, Refusal> {
-    let count: usize = batch.iter().map(|append| append.events.len()).sum();
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let last_pos: Option<i64> = sqlx::query_scalar(
-        "UPDATE shard SET last_pos = last_pos + $3 WHERE id = $1 AND epoch = $2 RETURNING last_pos",
-    )
-    .bind(shard)
-    .bind(epoch.0)
-    .bind(count)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(last_pos) = last_pos else {
-        return Err(Refusal::Append(AppendError::StaleEpoch { shard }));
-    };
-    check_seqs(connection, batch).await?;
-    let mut pos = last_pos - count;
+/// The events of a batch after the end of the chain, with their digests, and the new end.
+fn chained(mut head: Head, batch: &[Append]) -> (Vec<Record>, Vec<Digest>, Head) {
+    let mut pos = head.pos;
     let records = super::records(SHARDS, batch, |_| {
         pos += 1;
         pos
     });
-    INSERT_EVENTS.run(&mut *connection, &records, bind_event).await?;
+    let digests = records.iter().map(|record| head.add(record)).collect();
+    (records, digests, head)
+}
+
+/// Reads the end of the chain.
+async fn read_head(
+    connection: &mut SqliteConnection,
+    Fence { shard, epoch }: Fence,
+) -> Result<Head, Refusal> {
+    let row = sqlx::query("SELECT last_pos, head FROM shard WHERE id = $1 AND epoch = $2")
+        .bind(shard)
+        .bind(epoch.0)
+        .fetch_optional(connection)
+        .await?;
+    let row = row.ok_or(Refusal::Append(AppendError::StaleEpoch { shard }))?;
+    let digest = chain::stored(row.try_get(1)?).ok_or_else(|| {
+        Refusal::Append(AppendError::Failed(format!("shard {shard} has no digest")))
+    })?;
+    Ok(Head { pos: row.try_get(0)?, digest })
+}
+
+/// Writes a batch inside a transaction. If the chain does not end where it is known to end, its end
+/// is read.
+async fn write(
+    connection: &mut SqliteConnection,
+    fence: Fence,
+    known: Option<Head>,
+    batch: &[Append],
+) -> Result<(Vec<Record>, Head), Refusal> {
+    let mut before = known;
+    let (records, digests, head) = loop {
+        let end = match before {
+            Some(end) => end,
+            None => read_head(connection, fence).await?,
+        };
+        let added = chained(end, batch);
+        let moved = sqlx::query(
+            "UPDATE shard SET last_pos = $4, head = $5 \
+             WHERE id = $1 AND epoch = $2 AND last_pos = $3",
+        )
+        .bind(fence.shard)
+        .bind(fence.epoch.0)
+        .bind(end.pos)
+        .bind(added.2.pos)
+        .bind(added.2.digest.0.to_vec())
+        .execute(&mut *connection)
+        .await?;
+        if moved.rows_affected() == 1 {
+            break added;
+        }
+        if before.take().is_none() {
+            return Err(Refusal::Append(AppendError::StaleEpoch { shard: fence.shard }));
+        }
+    };
+    check_seqs(connection, batch).await?;
+    let rows: Vec<(&Record, Digest)> = records.iter().zip(digests).collect();
+    INSERT_EVENTS.run(&mut *connection, &rows, bind_event).await?;
     write_timers(connection, batch).await?;
     for change in batch.iter().flat_map(|append| &append.rows) {
         match write_row(connection, change).await {
@@ -193,7 +233,7 @@ async fn write(
             Err(error) => return Err(Refusal::Sql(error)),
         }
     }
-    Ok(records)
+    Ok((records, head))
 }
 
 /// Refuses, before anything is inserted, what the table does not detect: an append that does not
@@ -247,7 +287,7 @@ async fn write_row(
     Ok(query.execute(connection).await?.rows_affected() == 1)
 }
 
-fn bind_event(query: Binding, record: &Record) -> Binding {
+fn bind_event(query: Binding, (record, digest): &(&Record, Digest)) -> Binding {
     query
         .bind(record.pos)
         .bind(record.entity.as_str())
@@ -258,6 +298,7 @@ fn bind_event(query: Binding, record: &Record) -> Binding {
         .bind(Arc::clone(&record.cause))
         .bind(Arc::clone(&record.data))
         .bind(checksum::of(record))
+        .bind(digest.0.to_vec())
 }
 
 /// Decodes an event. A damaged one is no error but is marked (`intact`), so that the other events
@@ -375,20 +416,25 @@ impl Journal for Sqlite {
         }
         let fence = fence_of(fences, 0)?;
         let mut durable = self.store.lock_writer().await;
+        // Known again only once the outcome is.
+        let known = durable.head.take();
         let connection = match durable.connection().await {
             Ok(connection) => connection,
             Err(error) => return Err(AppendError::Failed(error.to_string())),
         };
         #[cfg(debug_assertions)]
         crash_point(crash::Side::Before, batch);
-        match transact(connection, fence, batch).await {
-            Ok(records) => {
+        match transact(connection, fence, known, batch).await {
+            Ok((records, head)) => {
+                durable.head = Some(head);
                 #[cfg(debug_assertions)]
                 crash_point(crash::Side::After, batch);
                 Ok(records)
             }
             Err(Broken { error, usable }) => {
-                if !usable {
+                if usable {
+                    durable.head = known;
+                } else {
                     durable.discard().await;
                 }
                 Err(error)
@@ -447,6 +493,26 @@ impl Journal for Sqlite {
         .await
         .map_err(unreadable)?;
         Ok(rows.iter().map(record).collect())
+    }
+
+    async fn read_chain(
+        &self,
+        shard: u16,
+        after_pos: i64,
+        limit: u32,
+    ) -> Result<Vec<Chained>, ReadError> {
+        let rows = sqlx::query(
+            "SELECT pos, shard, entity, seq, kind, version, at, cause, data, sum, digest FROM event \
+             WHERE shard = $1 AND pos > $2 ORDER BY pos LIMIT +$3",
+        )
+        .bind(shard)
+        .bind(after_pos)
+        .bind(limit)
+        .fetch_all(self.store.readers())
+        .await
+        .map_err(unreadable)?;
+        let digest = |row: &SqliteRow| chain::stored(row.try_get_unchecked(10).unwrap_or_default());
+        Ok(rows.iter().map(|row| Chained { record: record(row), digest: digest(row) }).collect())
     }
 
     async fn last_pos(&self, shard: u16) -> Result<i64, ReadError> {

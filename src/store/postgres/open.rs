@@ -11,8 +11,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
 use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
 use super::replica::{Lag, Replica};
-use super::{Database, Inner};
-use crate::store::open::SEALED_SINCE;
+use super::{Database, Heads, Inner};
+use crate::store::open::CHAINED_SINCE;
 use crate::store::personal::{MasterKeyText, MasterKeys, PersonalKeys};
 use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
@@ -172,7 +172,7 @@ async fn migrate(
     shards: u16,
 ) -> Result<(), OpenError> {
     let found = look(url, connection).await?;
-    if found.is_some_and(|found| found < SEALED_SINCE) {
+    if found.is_some_and(|found| found < CHAINED_SINCE) {
         let has_events = sqlx::query_scalar("SELECT EXISTS (SELECT FROM event)");
         let has_events = has_events.fetch_one(&mut *connection).await;
         if has_events.map_err(|error| unreachable(url, &error))? {
@@ -258,7 +258,8 @@ async fn open(
         Some(Replica::watch(&options.replica_url, connect, size, primary, lag_max))
     };
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
-    let inner = Inner { address: url.clone(), shards, readers, writers, replica };
+    let heads = Heads::default();
+    let inner = Inner { address: url.clone(), shards, readers, writers, replica, heads };
     Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(Some(master), None)))
 }
 

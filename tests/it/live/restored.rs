@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use kontor::app::App;
+use kontor::domain::time::Timestamp;
 use kontor::store::maintenance::restore;
 use reqwest::Method;
 use serde_json::json;
@@ -63,7 +64,7 @@ async fn a_token_from_before_a_restore_is_refused_with_the_reason() {
     site.app.take().unwrap().stop().await;
     let old = site.config.data.dir.clone();
     site.config.data.dir = site.dir.path().join("restored");
-    restore(&backup, &site.config.data.dir).await.unwrap();
+    restore(&backup, &site.config.data.dir, &[], Timestamp::default()).await.unwrap();
     let key = |dir: &Path| dir.join("master.key");
     std::fs::copy(key(&old), key(&site.config.data.dir)).unwrap();
     site.app = Some(App::start(&site.config).await.unwrap());

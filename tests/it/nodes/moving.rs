@@ -86,7 +86,7 @@ async fn second_process_with_a_nodes_name_claims_no_shards() {
     let nodes = shared.nodes(&["a"]).await;
     shared.shared_among(&["a"]).await;
     let epochs =
-        || (0..SHARDS).map(|shard| shared.journal.epoch_and_position(shard).0).collect::<Vec<_>>();
+        || (0..SHARDS).map(|shard| shared.journal.epoch_and_head(shard).0).collect::<Vec<_>>();
     let before = epochs();
     let mut other = shared.node_at("a", "http://elsewhere");
     other.ready().await;
@@ -145,7 +145,7 @@ async fn shards_of_a_dead_node_get_new_owners() {
     }))
     .await;
     let epochs: Vec<i64> =
-        (0..SHARDS).map(|shard| shared.journal.epoch_and_position(shard).0).collect();
+        (0..SHARDS).map(|shard| shared.journal.epoch_and_head(shard).0).collect();
     nodes[2].kill(&shared);
     shared.shared_among(&["a", "b"]).await;
     let ended = join_all(carts.iter().map(|cart| {
@@ -158,7 +158,7 @@ async fn shards_of_a_dead_node_get_new_owners() {
     assert!(ended.iter().all(|status| *status == OrderStatus::Confirmed), "{ended:?}");
     assert_eq!(nodes[1].on(sold(nodes[1].node(), "LAMP")).await, 24);
     let moved = (0..SHARDS)
-        .filter(|shard| shared.journal.epoch_and_position(*shard).0 > epochs[usize::from(*shard)]);
+        .filter(|shard| shared.journal.epoch_and_head(*shard).0 > epochs[usize::from(*shard)]);
     assert!(moved.count() >= usize::from(SHARDS / 4), "what it had was claimed anew");
 }
 
@@ -233,14 +233,14 @@ async fn old_hand_over_does_not_end_a_new_claim() {
             assert!(shared.store.pin_shard(shard, Some("b")).await.unwrap());
         }
         shared.until(|owners| owners[1].is_empty()).await;
-        let epoch = shared.journal.epoch_and_position(0).0;
+        let epoch = shared.journal.epoch_and_head(0).0;
         assert!(shared.store.remove_node(&b).await.unwrap());
         for shard in [0, 1] {
             assert!(shared.store.pin_shard(shard, None).await.unwrap());
         }
         shared.journal.expire(0);
         shared
-            .until(|_| shared.journal.epoch_and_position(0).0 > epoch && nodes[0].node().runs(0))
+            .until(|_| shared.journal.epoch_and_head(0).0 > epoch && nodes[0].node().runs(0))
             .await;
         gate.open();
     };

@@ -16,7 +16,7 @@ const DROP_GUARDS: &str = "DROP TRIGGER event_has_no_gap; DROP TRIGGER event_is_
 /// A copy of the last event of a kind, appended as the next one of its entity.
 const AGAIN: &str = "INSERT INTO event SELECT (SELECT max(pos) + 1 FROM event), e.shard, e.entity, \
     (SELECT max(seq) + 1 FROM event o WHERE o.entity = e.entity), e.kind, e.version, e.at, e.cause, \
-    e.data, NULL FROM event e WHERE e.kind = 'KIND' ORDER BY pos DESC LIMIT 1; \
+    e.data, NULL, e.digest FROM event e WHERE e.kind = 'KIND' ORDER BY pos DESC LIMIT 1; \
     UPDATE shard SET last_pos = last_pos + 1; ";
 
 async fn break_it(dir: &Path, sql: &str) -> VerifyReport {

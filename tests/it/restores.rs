@@ -1,0 +1,89 @@
+//! A restore takes nothing from a backup that is not kontor's, and nobody is signed in after it.
+
+use std::path::Path;
+
+use kontor::domain::time::{Span, Timestamp};
+use kontor::store::maintenance::restore;
+use kontor::store::{OpenError, Options, Store};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+
+use crate::journal::at;
+
+/// A store in this folder, and its backup.
+async fn backed_up(dir: &Path, fill: impl AsyncFnOnce(&Store)) -> std::path::PathBuf {
+    let store = Store::open(&dir.join("store"), &Options::default()).await.unwrap();
+    fill(&store).await;
+    let backup = dir.join("backup.db");
+    store.backup(&backup).await.unwrap();
+    store.close().await;
+    backup
+}
+
+async fn change(file: &Path, text: &str) {
+    let mut connection = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_with_another_schema_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = backed_up(dir.path(), async |_| {}).await;
+    let trigger = "CREATE TRIGGER odd AFTER INSERT ON api_key BEGIN DELETE FROM setting; END";
+    for (number, (text, words)) in [
+        (trigger, "not of kontor: trigger odd"),
+        ("CREATE VIEW odd AS SELECT 1", "not of kontor: view odd"),
+        ("CREATE TABLE odd (a)", "not of kontor: table odd"),
+        ("DROP TRIGGER event_is_never_changed", "it lacks: trigger event_is_never_changed"),
+        ("DROP TABLE timer", "table timer"),
+        (
+            "DROP TRIGGER event_is_never_deleted; CREATE TRIGGER event_is_never_deleted BEFORE \
+             DELETE ON event BEGIN SELECT 1; END",
+            "it lacks: trigger event_is_never_deleted",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let changed = dir.path().join(format!("changed{number}.db"));
+        std::fs::copy(&backup, &changed).unwrap();
+        change(&changed, text).await;
+        let target = dir.path().join(format!("target{number}"));
+        match restore(&changed, &target, &[], Timestamp::default()).await {
+            Err(OpenError::Corrupt(why)) => assert!(why.contains(words), "{text}: {why}"),
+            other => panic!("{text}: {other:?}"),
+        }
+        let left = std::fs::read_dir(&target).unwrap().map(|left| left.unwrap().file_name());
+        let left: Vec<_> = left.filter(|left| left != "kontor.lock").collect();
+        assert!(left.is_empty(), "{text}: {left:?}");
+    }
+    restore(&backup, &dir.path().join("target"), &[], Timestamp::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restore_ends_sessions_and_links_and_revokes_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let (now, scopes) = (at(1_000), ["admin".to_owned()]);
+    let mut ids = Vec::new();
+    let backup = backed_up(dir.path(), async |store| {
+        for name in ["stolen", "good"] {
+            let (key, _) = store.create_key(name, &scopes, now).await.unwrap();
+            store.sign_in_by_key(&key, now).await.unwrap();
+            ids.push(key.id);
+        }
+        store.create_link("ann", &scopes, now, Span::from_millis(60_000)).await.unwrap();
+    })
+    .await;
+    let target = dir.path().join("target");
+    let revoked = [ids[0].clone(), "0000000000000000".to_owned()];
+    let restored = restore(&backup, &target, &revoked, at(2_000)).await.unwrap();
+    assert_eq!(restored.ended, 3);
+    assert_eq!(restored.revoked, ids[..1]);
+    assert_eq!(restored.keys, [(ids[1].clone(), "good".to_owned())]);
+    let store = Store::open(&target, &Options::default()).await.unwrap();
+    assert!(store.valid_key(&ids[0]).await.unwrap().is_none());
+    assert!(store.valid_key(&ids[1]).await.unwrap().is_some());
+    assert_eq!(store.end_all_sessions().await.unwrap(), (0, 0));
+    store.close().await;
+}
