@@ -11,6 +11,7 @@ mod cluster_key;
 mod erasures;
 mod jobs;
 mod search_index;
+mod signed_heads;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::signed_heads::Signer;
 use crate::actors::engine::clock::Clock;
 use crate::actors::engine::runtime::{Defaults, Runtime};
 use crate::actors::flows::payment::Payments;
@@ -46,6 +48,7 @@ pub struct App {
     server: Server,
     jobs: JoinHandle<()>,
     index: JoinHandle<()>,
+    signer: Arc<Signer>,
     stop: CancellationToken,
     webhook_url: String,
     leave_after: Duration,
@@ -203,7 +206,16 @@ impl App {
         let leave_after = Duration::from_millis(leave_ms);
         let index = tokio::spawn(search_index::fill(store.clone(), stop.clone()));
         tokio::spawn(erasures::go_on(node.clone(), store.clone(), stop.clone()));
-        let app = Self { node, store, server, jobs, index, stop, webhook_url, leave_after };
+        let signer = Signer::new(
+            config.store.heads.clone(),
+            store.clone(),
+            node.clock.clone(),
+            name.clone(),
+        );
+        let signer = Arc::new(signer);
+        let signing = (Arc::clone(&signer), stop.clone());
+        tokio::spawn(async move { signing.0.run(&signing.1).await });
+        let app = Self { node, store, server, jobs, index, signer, stop, webhook_url, leave_after };
         let own = cluster::address(config, app.server.addr()).await;
         app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
@@ -237,6 +249,8 @@ impl App {
     async fn wind_down(self) {
         self.server.leave();
         let noticed = tokio::time::sleep(self.leave_after);
+        // While the node owns its shards.
+        self.signer.sign().await;
         self.node.leave().await;
         noticed.await;
         self.stop.cancel();
@@ -244,6 +258,7 @@ impl App {
         // A job that did not finish in time is started again after the next start.
         let _ended = self.jobs.await;
         let _ended = self.index.await;
+        self.signer.sign().await;
         self.node.stop().await;
     }
 

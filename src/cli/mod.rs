@@ -8,6 +8,7 @@ mod backup;
 mod config;
 mod demo;
 mod doctor;
+mod erasures;
 mod key;
 mod move_store;
 mod new_history;
@@ -66,6 +67,7 @@ enum CliCommand {
     Backup(backup::Args),
     Restore(restore::Args),
     NewHistory(new_history::Args),
+    Erasures(erasures::Args),
     Move(move_store::Args),
     Key(key::Args),
     SignIn(sign_in::Args),
@@ -164,6 +166,7 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
         CliCommand::Backup(args) => Ok(backup::run(args).await),
         CliCommand::Restore(args) => Ok(restore::run(args).await),
         CliCommand::NewHistory(args) => new_history::run(args).await,
+        CliCommand::Erasures(args) => erasures::run(args).await,
         CliCommand::Move(args) => move_store::run(args).await,
         CliCommand::Key(args) => key::run(args).await,
         CliCommand::SignIn(args) => sign_in::run(args).await,

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kontor::actors::engine::clock::Clock;
+use kontor::store::Store;
 use kontor::store::maintenance::restore;
+use kontor::store::personal::erasure::Erasure;
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
 use kontor_lab::{stderr, stdout};
@@ -21,7 +23,8 @@ before it is copied, and the restored store is verified afterwards.
 A file with other tables, indexes, triggers or views than those of kontor is refused. All sessions,
 sign-in links and live tickets of the backup end. API keys that were revoked after the backup would
 be valid again: name their ids in a file that you keep outside of the store, one per line, with
---revoked. The keys that are valid are listed.
+--revoked. The keys that are valid are listed. Who was erased after the backup is in it again: give
+the list of kontor erasures with --erased.
 
 A backup does not contain the master key, without which nobody can read the names and addresses in it:
 it is taken from --master-key.
@@ -47,6 +50,9 @@ pub struct Args {
     /// A file with the ids of API keys to revoke, one per line
     #[arg(long, value_name = "FILE")]
     pub revoked: Option<PathBuf>,
+    /// A list of who was erased, from `kontor erasures`: they are erased again
+    #[arg(long, value_name = "FILE")]
+    pub erased: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -77,6 +83,13 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let erased = match args.erased.as_deref().map(super::erasures::read).transpose() {
+        Ok(list) => list.unwrap_or_default(),
+        Err(error) => {
+            stderr::line(format_args!("error: --erased cannot be read: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let restored = match restore(&args.from, &args.data, &revoked, Clock::system().now()).await {
         Ok(restored) => restored,
         Err(error) => {
@@ -88,6 +101,13 @@ pub async fn run(args: Args) -> ExitCode {
         stderr::line(format_args!("error: the backup was restored, but not its master key: {why}"));
         return ExitCode::FAILURE;
     }
+    let erased = match erase_again(&args.data, &erased).await {
+        Ok(count) => count,
+        Err(error) => {
+            stderr::line(format_args!("error: the erasures cannot be added: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let report = match super::verify::check(&args.data, None, args.json).await {
         Ok(report) => report,
         Err(why) => {
@@ -103,6 +123,7 @@ pub async fn run(args: Args) -> ExitCode {
             "data": args.data,
             "ended": restored.ended,
             "revoked": restored.revoked,
+            "erased": erased,
             "keys": restored.keys.iter().map(|(id, name)| json!({ "id": id, "name": name }))
                 .collect::<Vec<_>>(),
             "verify": report,
@@ -110,7 +131,7 @@ pub async fn run(args: Args) -> ExitCode {
     } else {
         stdout::line(format_args!(
             "{} was restored into {}.\n{} sessions, sign-in links and tickets ended, {} API keys \
-             were revoked.\n{}\n{report}",
+             were revoked, {erased} people will be erased again when a server starts.\n{}\n{report}",
             args.from.display(),
             args.data.display(),
             restored.ended,
@@ -120,6 +141,17 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(())
     };
     if ok && shown.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Adds erasures that are not in the backup.
+async fn erase_again(data: &Path, list: &[Erasure]) -> Result<u64, String> {
+    if list.is_empty() {
+        return Ok(0);
+    }
+    let store = Store::open_beside(data).await.map_err(|error| chain(&error))?;
+    let added = super::erasures::add(&store, list).await.map_err(|error| chain(&error));
+    store.close().await;
+    added
 }
 
 /// The ids in a file, one per line.

@@ -2,16 +2,18 @@
 //! has the arguments and the output.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::providers::payment::Provider;
 use kontor::providers::sandbox::Sandbox;
 use kontor::store::Store;
+use kontor::store::signed_head::{PublicKey, SignedHead};
 use kontor::telemetry::chain;
+use kontor::verify::heads::SignedHeads;
 use kontor::verify::provider::sandbox_options;
-use kontor::verify::{VerifyProgress, VerifyReport, verify};
+use kontor::verify::{Books, VerifyProgress, VerifyReport, verify_with};
 use kontor_lab::{stderr, stdout};
 use serde::Serialize;
 
@@ -50,6 +52,13 @@ pub struct Args {
     /// Compare with the ledger of the sandbox payment provider at this URL
     #[arg(long, value_name = "URL")]
     pub sandbox_psp: Option<String>,
+    /// Compare with the signed heads in this file, one JSON object per line; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub heads: Vec<PathBuf>,
+    /// Trust signed heads with this public key, besides those of the store's master key; may be
+    /// repeated
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Vec<PublicKey>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -91,9 +100,26 @@ fn could_not(why: &str) -> ExitCode {
 
 async fn check_place(args: &Args) -> Result<CheckedStore, String> {
     let place = args.store.place().map_err(|error| chain(&error))?;
+    let mut kept = Vec::new();
+    for file in &args.heads {
+        kept.append(&mut read_heads(file)?);
+    }
     let store = place.open().await.map_err(|error| chain(&error))?;
-    let report = check_store(store, args.sandbox_psp.as_deref(), args.json).await?;
+    let heads = SignedHeads { kept, keys: args.public_key.clone() };
+    let report = check_with(heads, store, args.sandbox_psp.as_deref(), args.json).await?;
     Ok(CheckedStore { store: place.to_string(), report })
+}
+
+/// The signed heads in a file.
+fn read_heads(file: &Path) -> Result<Vec<SignedHead>, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let head = |(nth, line): (usize, &str)| {
+        let wrong = |error| format!("{name}, line {}: it is no signed head: {error}", nth + 1);
+        serde_json::from_str(line).map_err(wrong)
+    };
+    lines.map(head).collect()
 }
 
 /// Checks the store in a data folder; shows a progress bar on a terminal, unless `quiet`.
@@ -112,6 +138,15 @@ pub(super) async fn check_store(
     psp: Option<&str>,
     quiet: bool,
 ) -> Result<VerifyReport, String> {
+    check_with(SignedHeads::default(), store, psp, quiet).await
+}
+
+async fn check_with(
+    heads: SignedHeads,
+    store: Store,
+    psp: Option<&str>,
+    quiet: bool,
+) -> Result<VerifyReport, String> {
     let provider = match psp {
         Some(url) => {
             let options = sandbox_options(&store, url).await.map_err(|error| chain(&error))?;
@@ -125,7 +160,8 @@ pub(super) async fn check_store(
     if let Ok(style) = ProgressStyle::with_template("{msg:>9} {wide_bar} {pos}/{len} {eta}") {
         bar.set_style(style);
     }
-    let report = verify(&store, provider, |VerifyProgress { stage, done, total }| {
+    let books = Books::standard().with_heads(heads);
+    let report = verify_with(books, &store, provider, |VerifyProgress { stage, done, total }| {
         bar.set_message(stage);
         bar.set_length(total.max(done));
         bar.set_position(done);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::history::HistoryId;
 use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
@@ -17,6 +18,7 @@ use super::personal::{
 };
 use super::projection::{DeadLetter, ProjectionBatch};
 use super::row::{Table, TableRow as _, Value};
+use super::signed_head::SignedHead;
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Tables, shard};
 use crate::domain::entity::EntityId;
@@ -181,6 +183,10 @@ impl Tables for MemoryStore {
     ) -> Result<Option<FoundRow>, Error> {
         drop(self.rows().await?);
         Ok(self.journal.find_row(table, key))
+    }
+
+    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error> {
+        Ok((None, Vec::new()))
     }
 
     fn people(&self) -> &PersonalKeys {

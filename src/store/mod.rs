@@ -40,6 +40,7 @@ pub mod secret;
 pub mod session;
 pub mod setting;
 pub mod shard;
+pub mod signed_head;
 mod sizes;
 pub mod startup_checks;
 pub mod stock;
@@ -100,6 +101,9 @@ pub struct Options {
     /// The limits of the lanes.
     #[garde(dive)]
     pub lane: journal::lane::Options,
+    /// The signing of the ends of the chains of events.
+    #[garde(dive)]
+    pub heads: signed_head::Options,
 }
 
 fn postgres(url: &DatabaseUrl, (): &()) -> garde::Result {
@@ -134,6 +138,7 @@ impl Default for Options {
             write_connections: 8,
             master_key: personal::MasterKeyText::default(),
             lane: journal::lane::Options::default(),
+            heads: signed_head::Options::default(),
         }
     }
 }

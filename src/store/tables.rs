@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::history::HistoryId;
 use super::journal::Journal;
 use super::node::{self, NodeRow};
 use super::personal::erasure::Erasure;
 use super::personal::{Keys, LookupKeys, PersonalKeys, StoredKey};
 use super::projection::{DeadLetter, ProjectionBatch};
 use super::row::{self, Table, Value};
+use super::signed_head::SignedHead;
 use super::webhook::{self, Parked};
 use super::{Error, FoundRow, Store, shard};
 use crate::domain::entity::EntityId;
@@ -55,6 +57,9 @@ pub trait Tables: Send + Sync + 'static {
         after: Option<&[Value<'_>]>,
         limit: u32,
     ) -> Result<Vec<FoundRow>, Error>;
+
+    /// The id of the store's history, and the newest signed head of each shard.
+    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error>;
 
     /// See [`Store::people`].
     fn people(&self) -> &PersonalKeys;
@@ -198,6 +203,10 @@ impl Tables for Store {
         limit: u32,
     ) -> Result<Vec<FoundRow>, Error> {
         row::list_behind(self.readers(), table, after, limit).await
+    }
+
+    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error> {
+        Ok((self.known_history().await?, self.signed_heads().await?))
     }
 
     fn people(&self) -> &PersonalKeys {

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
+use super::heads::SignedHeads;
 use super::location::ForSale;
 use super::order::AllOrders;
 use super::replay::{next, replay};
@@ -40,6 +41,8 @@ pub struct Books {
     pub(super) checked: CheckedCounts,
     pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
+    /// The signed heads to compare with.
+    pub(super) heads: SignedHeads,
     /// The books of nouns that are checked by themselves.
     pub(super) others: Vec<Box<dyn EntityBook>>,
 }
@@ -49,6 +52,13 @@ impl Books {
     #[must_use]
     pub fn with(mut self, book: impl EntityBook + 'static) -> Self {
         self.others.push(Box::new(book));
+        self
+    }
+
+    /// Compares the chains of events with these heads, too.
+    #[must_use]
+    pub fn with_heads(mut self, heads: SignedHeads) -> Self {
+        self.heads = heads;
         self
     }
 

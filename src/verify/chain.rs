@@ -1,6 +1,7 @@
 //! The chain of a shard's events is computed again and compared with the stored digests.
 
-use super::report::{Invariant, Violations, shard_name};
+use super::heads::TrustedHead;
+use super::report::{CheckedCounts, Invariant, Violations, shard_name};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{Chained, Head};
 use crate::store::shard;
@@ -11,13 +12,23 @@ pub struct ChainCheck {
     shard: u16,
     head: Head,
     broken: bool,
+    /// Signed heads to compare with, from the last to the first.
+    signed: Vec<TrustedHead>,
 }
 
 impl ChainCheck {
     /// Begins at the first event of a shard.
     #[must_use]
     pub const fn new(shard: u16) -> Self {
-        Self { shard, head: Head::FIRST, broken: false }
+        Self { shard, head: Head::FIRST, broken: false, signed: Vec::new() }
+    }
+
+    /// Compares the chain with these heads, which are in order of their positions.
+    #[must_use]
+    pub(super) fn comparing(mut self, mut signed: Vec<TrustedHead>) -> Self {
+        signed.reverse();
+        self.signed = signed;
+        self
     }
 
     /// The end of the chain so far, as it was computed; `None` if the chain is broken.
@@ -54,8 +65,27 @@ impl ChainCheck {
         self.breaks(next, why, findings);
     }
 
-    /// Checks that the chain ends as the row of its shard says.
-    pub fn finish(&mut self, row: &shard::Row, findings: &mut Violations) {
+    /// Compares the signed heads at the position of the event that was checked last.
+    pub(super) fn compare(&mut self, checked: &mut CheckedCounts, findings: &mut Violations) {
+        while !self.broken {
+            let Some(signed) = self.signed.pop_if(|next| next.pos() == self.head.pos) else {
+                return;
+            };
+            signed.compare(self.head, checked, findings);
+        }
+    }
+
+    /// Checks that the chain ends as the row of its shard says, and not before a signed head.
+    pub fn finish(
+        &mut self,
+        row: &shard::Row,
+        checked: &mut CheckedCounts,
+        findings: &mut Violations,
+    ) {
+        // What the next signed head must contain is gone.
+        if let Some(signed) = self.signed.pop_if(|_| !self.broken) {
+            signed.compare(self.head, checked, findings);
+        }
         if self.broken || seeded_fault::active(SeededFault::ChainUnchecked) {
             return;
         }

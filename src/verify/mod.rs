@@ -15,6 +15,7 @@ mod books;
 mod cart;
 pub mod chain;
 mod cross;
+pub mod heads;
 mod listed_rows;
 mod location;
 mod money;
@@ -49,6 +50,7 @@ use crate::domain::product::Product;
 use crate::providers::payment::Provider;
 use crate::store::journal::{Chained, Journal, ReadError};
 use crate::store::personal::Keys;
+use crate::store::signed_head::PublicKey;
 use crate::store::{self, Tables, shard};
 
 impl Books {
@@ -132,12 +134,19 @@ pub async fn verify_with(
     for name in read_models::all().names().chain(others) {
         cursors.insert(name, store.cursors(name).await?.into_iter().collect());
     }
+    // Read before the shards: none is ahead of its shard.
+    let (history, newest) = store.history_and_heads().await?;
+    let history = history.map(|history| history.to_string());
+    books.heads.kept.extend(newest);
+    if let Ok(master) = store.people().master() {
+        books.heads.keys.extend(PublicKey::of(&master));
+    }
     let before = store.shards().await?;
     check_shards(&before, &cursors, &mut books.findings);
     let total: i64 = before.iter().map(|shard| shard.last_pos).sum();
     let total = u64::try_from(total).unwrap_or(0);
     for shard in &before {
-        read_shard(store, shard, &mut books, |done| {
+        read_shard(store, (shard, history.as_deref()), &mut books, |done| {
             progress(VerifyProgress { stage: "events", done, total });
         })
         .await?;
@@ -209,14 +218,15 @@ fn check_epochs(before: &[shard::Row], after: &[shard::Row], findings: &mut Viol
 /// Reads the events of a shard up to its last position at the start, and folds them.
 async fn read_shard(
     store: &dyn Tables,
-    shard: &shard::Row,
+    (shard, history): (&shard::Row, Option<&str>),
     books: &mut Books,
     mut progress: impl FnMut(u64),
 ) -> Result<(), Error> {
     let journal = store.journal();
     let journal = journal.as_ref();
     let end = shard.last_pos.max(shard.max_pos);
-    let mut chain = ChainCheck::new(shard.id);
+    let heads = books.heads.of_shard(shard.id, history, &mut books.checked, &mut books.findings);
+    let mut chain = ChainCheck::new(shard.id).comparing(heads);
     let mut pos = 0;
     while pos < end {
         let page = journal.read_chain(shard.id, pos, PAGE).await?;
@@ -226,6 +236,7 @@ async fn read_shard(
         read_keys(store, &page, &mut books.orders.people).await?;
         for event in page.iter().filter(|event| event.record.pos <= end) {
             chain.follow(event, &mut books.findings);
+            chain.compare(&mut books.checked, &mut books.findings);
             let record = &event.record;
             if record.pos != pos + 1 {
                 let why = format!("position {} follows position {pos}", record.pos);
@@ -240,7 +251,7 @@ async fn read_shard(
             break;
         }
     }
-    chain.finish(shard, &mut books.findings);
+    chain.finish(shard, &mut books.checked, &mut books.findings);
     Ok(())
 }
 

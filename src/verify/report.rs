@@ -83,6 +83,10 @@ pub struct CheckedCounts {
     pub allocations: u64,
     pub holds: u64,
     pub timers: u64,
+    /// The number of signed heads that agree with the chains of events.
+    pub signed_heads: u64,
+    /// The number of signed heads that are of a history that has ended, or whose key is not known.
+    pub signed_heads_not_compared: u64,
     pub order_rows: u64,
     pub stock_rows: u64,
     pub product_rows: u64,
@@ -191,7 +195,20 @@ impl VerifyReport {
             "  I6 read models {} orders, {} stock levels, {} products equal their events",
             c.order_rows, c.stock_rows, c.product_rows
         )?;
-        writeln!(text, "  I8 history     the digests of all events are a chain")?;
+        write!(text, "  I8 history     the digests of all events are a chain")?;
+        match c.signed_heads {
+            0 => {}
+            1 => write!(text, "; 1 signed head agrees")?,
+            heads => write!(text, "; {heads} signed heads agree")?,
+        }
+        if c.signed_heads_not_compared > 0 {
+            write!(
+                text,
+                "; {} signed heads of an earlier history or an unknown key were not compared",
+                c.signed_heads_not_compared
+            )?;
+        }
+        writeln!(text)?;
         for (name, count) in &c.others {
             writeln!(text, "  {name:<14} {count}, each consistent")?;
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::process;
 use crate::servers::database;
 use crate::site::Site;
 
@@ -248,4 +249,45 @@ async fn keys_are_sealed_with_a_new_master_key_while_a_server_runs() {
     let report = kontor::verify::verify(&beside, None, |_| {}).await.unwrap();
     assert!(report.ok, "{report}");
     beside.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_erased_after_a_backup_is_erased_again_after_its_restore() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    let cart = order(&site, "one").await;
+    ship(&site, &cart).await;
+    site.until_some(async || (found(&site).await == 5).then_some(())).await;
+    let (backup, list) = (site.dir.path().join("backup.db"), site.dir.path().join("erased.jsonl"));
+    site.app.as_ref().unwrap().store.backup(&backup).await.unwrap();
+    let erased = site.admin(Method::POST, "/erasures", Some(json!({"email": EMAIL}))).await;
+    assert_eq!(erased.expect(200)["orders"].as_array().unwrap().len(), 1);
+    site.app.take().unwrap().stop().await;
+    let old = site.config.data.dir.clone();
+    let told = process::kontor().args(["erasures", "--data"]).arg(&old).output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert!(text.lines().count() == 1 && !text.to_lowercase().contains("kanarie"), "{text}");
+    std::fs::write(&list, text).unwrap();
+
+    site.config.data.dir = site.dir.path().join("restored");
+    let mut restore = process::kontor();
+    restore.args(["restore", "--json", "--from"]).arg(&backup).arg("--erased").arg(&list);
+    restore.arg("--master-key").arg(old.join("master.key"));
+    let told = restore.arg("--data").arg(&site.config.data.dir).output().unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["erased"], &told["verify"]["ok"]), (&json!(1), &json!(true)), "{told}");
+    site.app = Some(App::start(&site.config).await.unwrap());
+    let path = format!("/orders/{}", cart.replace("cart_", "ord_"));
+    site.until_some(async || {
+        let order = site.admin(Method::GET, &path, None).await.expect(200);
+        order["email"].is_null().then_some(())
+    })
+    .await;
+    site.until_some(async || (found(&site).await == 0).then_some(())).await;
+    // The list is added once.
+    let mut again = process::kontor();
+    again.args(["erasures", "--data"]).arg(&site.config.data.dir).arg("--add").arg(&list);
+    let told = String::from_utf8(again.output().unwrap().stdout).unwrap();
+    assert_eq!(told, "0 of 1 erasures were not in the store.\n");
+    site.verify().await;
 }

@@ -4,9 +4,16 @@
 use kontor::domain::entity::{EntityId, Record};
 use kontor::store::Store;
 use kontor::store::journal::{Digest, Head};
-use kontor::verify::{Invariant, verify};
+use kontor::store::signed_head::{SignedHead, SignedRound};
+use kontor::verify::heads::SignedHeads;
+use kontor::verify::{Books, Invariant, VerifyReport, verify, verify_with};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
-use crate::journal::{Fixture, append};
+use crate::journal::{Fixture, append, at};
+use crate::process;
+use crate::site::Site;
 
 /// Ten events of three entities, whose journal anyone may change.
 async fn fixtures() -> Vec<Fixture> {
@@ -32,7 +39,19 @@ async fn fixtures() -> Vec<Fixture> {
 
 /// What `verify` says of the history.
 async fn said(store: &Store) -> String {
-    let report = verify(store, None, |_| {}).await.unwrap();
+    of_history(&verify(store, None, |_| {}).await.unwrap())
+}
+
+/// What `verify` says of the history, with these signed heads too, and how many of all it could not
+/// compare.
+async fn said_with(store: &Store, head: &SignedHead) -> (String, u64) {
+    let kept = SignedHeads { kept: vec![head.clone()], keys: Vec::new() };
+    let books = Books::standard().with_heads(kept);
+    let report = verify_with(books, store, None, |_| {}).await.unwrap();
+    (of_history(&report), report.checked.signed_heads_not_compared)
+}
+
+fn of_history(report: &VerifyReport) -> String {
     let said = report.violations.iter().filter(|found| found.invariant == Invariant::I8);
     said.map(|found| found.message.clone()).collect::<Vec<_>>().join("; ")
 }
@@ -129,6 +148,113 @@ async fn digests_continue_across_batches_refusals_and_stale_ends() {
         fixture.append(&[append("cart_z", 1, 1)]).await.unwrap();
         assert_eq!(said(fixture.store()).await, "");
         assert_eq!(fixture.all().await.len(), 15);
+    }
+}
+
+/// Writes the digests of all events anew, as they are now, and the end of the shard.
+async fn compute_anew(fixture: &Fixture) {
+    let mut head = Head::FIRST;
+    let hex = |digest: Digest| match fixture.is_shared() {
+        true => format!("'\\x{digest}'"),
+        false => format!("x'{digest}'"),
+    };
+    for event in fixture.all().await {
+        let digest = hex(head.add(&event));
+        let pos = event.pos;
+        fixture.sql(&format!("UPDATE event SET digest = {digest} WHERE pos = {pos}")).await;
+    }
+    let (pos, digest) = (head.pos, hex(head.digest));
+    fixture.sql(&format!("UPDATE shard SET last_pos = {pos}, head = {digest}")).await;
+}
+
+#[tokio::test]
+async fn a_history_whose_digests_were_computed_anew_differs_from_its_signed_head() {
+    let changes = [
+        ("UPDATE event SET at = at + 1 WHERE pos = 5", "up to position 10 is not the one"),
+        ("DELETE FROM event WHERE pos > 8", "at positions 9 to 10 were removed"),
+    ];
+    for (change, words) in changes {
+        for fixture in fixtures().await {
+            let store = fixture.store();
+            let round = store.sign_heads("n", at(1)).await.unwrap();
+            assert_eq!((round.signed.len(), round.broken.len()), (1, 0));
+            assert_eq!(store.sign_heads("n", at(2)).await.unwrap(), SignedRound::default());
+            assert_eq!(verify(store, None, |_| {}).await.unwrap().checked.signed_heads, 1);
+            fixture.sql(change).await;
+            compute_anew(&fixture).await;
+            let found = said(store).await;
+            assert!(found.contains(words), "{change}: {found}");
+            // The server notices it, and does not sign it.
+            let round = store.sign_heads("n", at(3)).await.unwrap();
+            assert_eq!((round.signed.len(), round.broken.len()), (0, 1));
+
+            // Whoever removes the head in the database does not reach those that were kept elsewhere.
+            fixture.sql("DELETE FROM signed_head").await;
+            assert_eq!(said(store).await, "");
+            let (found, _) = said_with(store, &round.broken[0]).await;
+            assert!(found.contains(words), "{change}: {found}");
+            let forged = SignedHead { history: "another".to_owned(), ..round.broken[0].clone() };
+            let (found, _) = said_with(store, &forged).await;
+            assert!(found.contains("wrong signature"), "{change}: {found}");
+            // After a restore, other events may have the positions of the lost ones.
+            store.end_history().await.unwrap();
+            store.history().await.unwrap();
+            assert_eq!(said_with(store, &round.broken[0]).await, (String::new(), 1));
+        }
+    }
+}
+
+/// Answers one request on this listener; returns its body.
+async fn body_of_a_request(listener: &TcpListener) -> String {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut bytes = Vec::new();
+    loop {
+        stream.read_buf(&mut bytes).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().unwrap())
+        });
+        if body.len() == length.unwrap() {
+            let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            return body.to_owned();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signed_heads_go_to_a_file_and_to_a_url_and_verify_compares_those_of_the_file() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/heads", listener.local_addr().unwrap());
+    let mut site = Site::with(|config| {
+        config.store.heads.path = config.data.dir.with_extension("heads");
+        config.store.heads.url = url;
+        config.store.heads.every_secs = 1;
+    })
+    .await;
+    site.sell("LAMP", 1_000, 10).await;
+    let sent: Vec<SignedHead> = serde_json::from_str(&body_of_a_request(&listener).await).unwrap();
+    drop(listener);
+    site.app.take().unwrap().stop().await;
+    let file = &site.config.store.heads.path;
+    let kept = std::fs::read_to_string(file).unwrap();
+    assert_eq!(serde_json::from_str::<SignedHead>(kept.lines().next().unwrap()).unwrap(), sent[0]);
+    let mut verify = process::kontor();
+    verify.args(["verify", "--json", "--heads"]).arg(file).arg("--data").arg(&site.config.data.dir);
+    let report: Value = serde_json::from_slice(&verify.output().unwrap().stdout).unwrap();
+    let heads = kept.lines().count() as u64;
+    assert_eq!(report["checked"]["signed_heads"], heads + 1, "{report}");
+    // Without the master key, the public key must be given.
+    std::fs::remove_file(site.config.data.dir.join("master.key")).unwrap();
+    for (key, compared) in [(None, 0), (Some(&sent[0].key), heads + 1)] {
+        let mut verify = process::kontor();
+        verify.args(["verify", "--json", "--heads"]).arg(file);
+        verify.arg("--data").arg(&site.config.data.dir);
+        verify.args(key.map(|key| format!("--public-key={key}")));
+        let report: Value = serde_json::from_slice(&verify.output().unwrap().stdout).unwrap();
+        assert_eq!(report["checked"]["signed_heads"], compared, "{report}");
     }
 }
 

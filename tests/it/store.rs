@@ -713,6 +713,7 @@ async fn older_store_is_migrated_only_on_request() {
         "DROP TABLE location",
         "DROP TABLE job",
         "DROP TABLE job_part",
+        "DROP TABLE signed_head",
         "DROP TABLE schedule",
         "ALTER TABLE product DROP COLUMN restock_at",
         "ALTER TABLE event DROP COLUMN digest",

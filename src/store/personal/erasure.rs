@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::StoredKey;
 use crate::domain::entity::EntityId;
 use crate::domain::sealed::KeyId;
@@ -12,8 +14,13 @@ use crate::store::both::{Builder, change, execute, fetch_all};
 use crate::store::row::TableRow as _;
 use crate::store::{Error, Store};
 
+/// Records an erasure, unless it is known.
+const ADD: &str = "INSERT INTO erasure (subject, erased_at, by) VALUES ($1, $2, $3) \
+                   ON CONFLICT (subject, erased_at) DO NOTHING";
+
 /// An erasure.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Erasure {
     /// The keyed hash of the email address.
     pub subject: String,
@@ -69,14 +76,22 @@ impl Store {
             let text = "DELETE FROM personal_key WHERE id = $1";
             execute!(writing, sqlx::query(text).bind(key.id.clone()))?;
         }
-        let text = "INSERT INTO erasure (subject, erased_at, by) VALUES ($1, $2, $3) \
-                    ON CONFLICT (subject, erased_at) DO NOTHING";
         let (at, by) = (erasure.erased_at.millis(), erasure.by.as_str());
-        execute!(writing, sqlx::query(text).bind(erasure.subject.as_str()).bind(at).bind(by))?;
+        execute!(writing, sqlx::query(ADD).bind(erasure.subject.as_str()).bind(at).bind(by))?;
         writing.commit().await?;
         let ids: Vec<KeyId> = keys.iter().filter_map(|key| key.id.parse().ok()).collect();
         self.people.forget(&ids);
         Ok(())
+    }
+
+    /// Records an erasure that a server continues; returns 1 if it was not known, otherwise 0.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn add_erasure(&self, erasure: &Erasure) -> Result<u64, Error> {
+        let (subject, by) = (erasure.subject.as_str(), erasure.by.as_str());
+        let at = erasure.erased_at.millis();
+        change!(self, sqlx::query(ADD).bind(subject).bind(at).bind(by))
     }
 
     /// Records that every cart and order of an erasure was told.

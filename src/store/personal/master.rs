@@ -117,6 +117,14 @@ impl MasterKeys {
         self.keys.first().map_or("", |(name, _)| name)
     }
 
+    /// The seeds of the keys that sign the ends of the journal's chains, the newest first.
+    pub fn signing_seeds(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.keys.iter().map(|(_, bytes)| {
+            let text = Sha256::new().chain_update(b"kontor signing key").chain_update(bytes);
+            text.finalize().into()
+        })
+    }
+
     /// Seals a key with the newest master key.
     #[must_use]
     pub fn wrap(&self, key: &DataKey) -> String {

@@ -1,0 +1,5 @@
+-- The newest signed end of each shard's chain: JSON with its own signature.
+CREATE TABLE signed_head (
+    shard INTEGER NOT NULL PRIMARY KEY REFERENCES shard (id),
+    head  TEXT    NOT NULL
+) STRICT;

@@ -1,0 +1,72 @@
+//! `kontor erasures`: lists who was erased, to be kept outside of the store, and erases them again in a
+//! store that was put back to an earlier state.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use kontor::store::Store;
+use kontor::store::personal::erasure::Erasure;
+use kontor_lab::stdout;
+
+use super::Error;
+use super::store_location::StoreArgs;
+
+/// List who was erased, or erase them again after a restore
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+The list has one JSON object per line, with keyed hashes of email addresses: nobody can read the
+addresses. Keep it outside of the store, and newer than your backups. After an older backup was put
+back, the keys of those who were erased since are in the store again: add the list. kontor restore
+does it with --erased. A server erases them within 10 minutes, and at its start.
+
+Examples:
+  kontor erasures --data /var/lib/kontor > erased.jsonl
+  kontor erasures --store postgres://kontor@db/kontor --add erased.jsonl")]
+pub struct Args {
+    /// The store.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Erase those in this list again
+    #[arg(long, value_name = "FILE")]
+    pub add: Option<PathBuf>,
+}
+
+/// Lists erasures, or adds them.
+///
+/// # Errors
+/// [`Error`]: the store cannot be opened, or the list cannot be read.
+pub async fn run(args: Args) -> Result<ExitCode, Error> {
+    let list = args.add.as_deref().map(read).transpose().map_err(Error::Usage)?;
+    let store = args.store.place()?.open().await?;
+    if let Some(list) = list {
+        let added = add(&store, &list).await?;
+        stdout::line(format_args!("{added} of {} erasures were not in the store.", list.len()));
+    } else {
+        for erasure in store.erasures(false).await? {
+            stdout::line(serde_json::to_string(&erasure).unwrap_or_default());
+        }
+    }
+    store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The erasures in a file.
+pub(super) fn read(file: &Path) -> Result<Vec<Erasure>, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let erasure = |(nth, line): (usize, &str)| {
+        let wrong = |error| format!("{name}, line {}: it is no erasure: {error}", nth + 1);
+        serde_json::from_str(line).map_err(wrong)
+    };
+    lines.map(erasure).collect()
+}
+
+/// Adds erasures that the store does not have; returns their number.
+pub(super) async fn add(store: &Store, list: &[Erasure]) -> Result<u64, kontor::store::Error> {
+    let mut added = 0;
+    for erasure in list {
+        added += store.add_erasure(erasure).await?;
+    }
+    Ok(added)
+}
