@@ -96,6 +96,15 @@ pub enum Error {
          (openssl rand -hex 32): without it, whoever reads the database reads all names and addresses"
     )]
     NoMasterKeyInProduction,
+    /// NATS or Redis lets anyone in, but the profile is `production`.
+    #[error(
+        "profile production needs a password, a token or a client certificate in {setting}: whoever \
+         reaches the server could delay events and shut nodes out"
+    )]
+    OpenInProduction {
+        /// The setting with the address.
+        setting: &'static str,
+    },
 }
 
 impl App {
@@ -131,14 +140,8 @@ impl App {
 
     async fn assemble(config: &Config, clock: Clock, assembly: Assembly) -> Result<Self, Error> {
         config.check()?;
-        if config.profile == ServerProfile::Production && !config.sandbox.url.is_empty() {
-            return Err(Error::SandboxInProduction);
-        }
-        if config.profile == ServerProfile::Production
-            && !config.store.url.is_empty()
-            && config.store.master_key.is_empty()
-        {
-            return Err(Error::NoMasterKeyInProduction);
+        if config.profile == ServerProfile::Production {
+            is_fit_for_production(config)?;
         }
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?
@@ -282,6 +285,24 @@ impl App {
             });
         }
     }
+}
+
+/// Refuses what is for trying out only.
+fn is_fit_for_production(config: &Config) -> Result<(), Error> {
+    if !config.sandbox.url.is_empty() {
+        return Err(Error::SandboxInProduction);
+    }
+    if !config.store.url.is_empty() && config.store.master_key.is_empty() {
+        return Err(Error::NoMasterKeyInProduction);
+    }
+    if !config.bus.url.is_empty() && !config.bus.authenticates() {
+        return Err(Error::OpenInProduction { setting: "bus.url" });
+    }
+    let socket = config.cache.url.contains("unix://");
+    if !config.cache.url.is_empty() && !socket && !config.cache.authenticates() {
+        return Err(Error::OpenInProduction { setting: "cache.url" });
+    }
+    Ok(())
 }
 
 /// The defaults of the runtime settings, from the configuration.

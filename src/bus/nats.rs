@@ -77,6 +77,12 @@ impl Connection {
             None if !name.is_empty() => connect.token(name),
             None => connect,
         };
+        if let Some(ca) = options.tls.ca() {
+            connect = connect.add_root_certificates(ca.clone());
+        }
+        if let Some((cert, key)) = options.tls.own() {
+            connect = connect.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+        }
         let mut servers = Vec::with_capacity(urls.len());
         for mut url in urls {
             let bare = url.set_password(None).and_then(|()| url.set_username(""));

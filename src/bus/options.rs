@@ -8,6 +8,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::within;
+use crate::domain::tls_files::TlsFiles;
 
 /// Options of communication between nodes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -17,6 +18,10 @@ pub struct Options {
     /// for none. It is a secret if it contains a password.
     #[garde(custom(addresses))]
     pub url: String,
+    /// The files for TLS, which is used with addresses that begin with `tls://`, and wherever the server
+    /// asks for it.
+    #[garde(dive)]
+    pub tls: TlsFiles,
     /// How long the start of a node waits for NATS, in milliseconds; after that it continues
     /// without NATS.
     #[garde(custom(within(0..=60_000)))]
@@ -50,6 +55,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             url: String::new(),
+            tls: TlsFiles::default(),
             start_wait_ms: 2_000,
             calls_max: 1_024,
             events_age_hours: 72,
@@ -64,6 +70,7 @@ impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("url", &masked(&self.url))
+            .field("tls", &self.tls)
             .field("start_wait_ms", &self.start_wait_ms)
             .field("calls_max", &self.calls_max)
             .field("events_age_hours", &self.events_age_hours)
@@ -81,6 +88,13 @@ impl Options {
     /// What is wrong with an address, which is shown without its password.
     pub fn urls(&self) -> Result<Vec<Url>, String> {
         read_urls(&self.url)
+    }
+
+    /// Whether nodes prove to each server who they are: with a password, a token or a certificate.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        let named = |url: &Url| !url.username().is_empty() || url.password().is_some();
+        self.tls.own().is_some() || self.urls().is_ok_and(|urls| urls.iter().take(1).all(named))
     }
 }
 

@@ -30,6 +30,7 @@ pub use self::rate::{Limit, RateDecision};
 use self::redis::Remote;
 pub use self::seal::{CacheSeal, SealClock};
 use crate::domain::limits::{holds, within};
+use crate::domain::tls_files::TlsFiles;
 
 /// Options of the cache.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -39,6 +40,9 @@ pub struct Options {
     /// this process.
     #[garde(custom(redis_address))]
     pub url: String,
+    /// The files for TLS, which is used with an address that begins with `rediss://`.
+    #[garde(dive)]
+    pub tls: TlsFiles,
     /// Prefix of all keys in Redis, so that several shops can share one server.
     #[garde(custom(key_prefix))]
     pub prefix: String,
@@ -58,8 +62,8 @@ pub struct Options {
 
 fn redis_address(url: &str, (): &()) -> garde::Result {
     holds(
-        url.is_empty() || redis::client(url).is_ok(),
-        || "must be empty, or a URL such as redis://127.0.0.1:6379",
+        url.is_empty() || redis::client(url, &TlsFiles::default()).is_ok(),
+        || "must be empty, or a URL such as redis://127.0.0.1:6379 or rediss://:password@host:6379",
     )
 }
 
@@ -75,6 +79,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             url: String::new(),
+            tls: TlsFiles::default(),
             prefix: "kontor".to_owned(),
             timeout_ms: 50,
             retry_ms: 500,
@@ -84,12 +89,21 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Whether nodes prove to the server who they are: with a password or a certificate.
+    #[must_use]
+    pub fn authenticates(&self) -> bool {
+        self.tls.own().is_some() || redis::has_password(&self.url)
+    }
+}
+
 impl fmt::Debug for Options {
     /// Without the address, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = if self.url.is_empty() { "" } else { "***" };
         f.debug_struct("Options")
             .field("url", &url)
+            .field("tls", &self.tls)
             .field("prefix", &self.prefix)
             .field("timeout_ms", &self.timeout_ms)
             .field("retry_ms", &self.retry_ms)
@@ -105,6 +119,9 @@ pub enum CacheOpenError {
     /// The address is invalid.
     #[error("cache.url must be the URL of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
+    /// A file for TLS cannot be used.
+    #[error("cache.tls: {0}")]
+    Tls(String),
 }
 
 /// The status of the cache.

@@ -5,17 +5,22 @@
 //! the spaces that could not be dropped during the outage, and only then lets calls through again.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Script};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, FromRedisValue, RedisError, Script,
+    TlsCertificates,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::rate::{self, Limit, RateDecision};
 use super::seal::Unsigned;
 use super::{CacheOpenError, CacheSeal, CacheSlot, CacheState, CacheTally, Options};
+use crate::domain::tls_files::TlsFiles;
 
 /// The number of timeouts in a row that opens the circuit breaker; a broken connection opens it at
 /// once.
@@ -103,11 +108,40 @@ static REVOKED: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// A client for a server address.
-pub(super) fn client(url: &str) -> Result<Client, CacheOpenError> {
-    if !["redis://", "unix://", "redis+unix://"].iter().any(|scheme| url.starts_with(scheme)) {
+pub(super) fn client(url: &str, tls: &TlsFiles) -> Result<Client, CacheOpenError> {
+    let known = ["redis://", "rediss://", "unix://", "redis+unix://"];
+    // `#insecure` would accept any certificate.
+    if !known.iter().any(|scheme| url.starts_with(scheme)) || url.contains('#') {
         return Err(CacheOpenError::Url);
     }
-    Client::open(url).map_err(|_| CacheOpenError::Url)
+    if !url.starts_with("rediss://") {
+        return Client::open(url).map_err(|_| CacheOpenError::Url);
+    }
+    // TLS needs a crypto provider. An error means that one is already installed.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+    let read = |file: &PathBuf| {
+        let failed = |error| CacheOpenError::Tls(format!("{}: {error}", file.display()));
+        std::fs::read(file).map_err(failed)
+    };
+    let own = tls.own().map(|(cert, key)| {
+        Ok(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
+    });
+    let files = TlsCertificates {
+        client_tls: own.transpose()?,
+        root_cert: tls.ca().map(read).transpose()?,
+    };
+    // Without files, only the address can be wrong.
+    let fault = |error: RedisError| match tls.ca().or(tls.own().map(|(cert, _)| cert)) {
+        Some(_) => CacheOpenError::Tls(error.to_string()),
+        None => CacheOpenError::Url,
+    };
+    Client::build_with_tls(url, files).map_err(fault)
+}
+
+/// Whether an address has a password.
+pub(super) fn has_password(url: &str) -> bool {
+    let known = client(url, &TlsFiles::default());
+    known.is_ok_and(|client| client.get_connection_info().redis_settings().password().is_some())
 }
 
 pub(super) struct Remote {
@@ -141,7 +175,7 @@ impl Remote {
     ) -> Result<Arc<Self>, CacheOpenError> {
         let link = Link { connection: None, since: Instant::now(), to_drop: BTreeSet::new() };
         let remote = Arc::new(Self {
-            client: client(&options.url)?,
+            client: client(&options.url, &options.tls)?,
             prefix: options.prefix.clone(),
             seal,
             patience: Duration::from_millis(options.timeout_ms),

@@ -24,4 +24,5 @@ pub mod sealed;
 pub mod search_text;
 pub mod stock;
 pub mod time;
+pub mod tls_files;
 pub mod versioned;

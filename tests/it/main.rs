@@ -48,6 +48,7 @@ mod deploy;
 mod doctor;
 mod documents;
 mod edge;
+mod encrypted;
 mod erasure;
 mod examples;
 mod exports;

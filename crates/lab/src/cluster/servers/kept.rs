@@ -13,12 +13,15 @@ pub struct KeptServer {
     process: Option<ServerProcess>,
     pub(super) dir: PathBuf,
     pub(super) port: u16,
+    /// More arguments of its program.
+    pub(super) settings: Vec<String>,
 }
 
 impl KeptServer {
     /// A free port, and a folder.
-    pub(super) fn new(dir: &Path) -> Result<Self, Error> {
-        Ok(Self { process: None, dir: make(dir.to_owned())?, port: free_port()? })
+    pub(super) fn new(dir: &Path, settings: &[String]) -> Result<Self, Error> {
+        let (dir, port) = (make(dir.to_owned())?, free_port()?);
+        Ok(Self { process: None, dir, port, settings: settings.to_vec() })
     }
 
     /// Starts its program, and waits until it answers.

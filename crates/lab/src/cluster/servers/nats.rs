@@ -37,7 +37,15 @@ impl Nats {
     /// # Errors
     /// [`Error`].
     pub fn start(dir: &Path) -> Result<Self, Error> {
-        let mut nats = Self(KeptServer::new(dir)?);
+        Self::start_with(dir, &[])
+    }
+
+    /// Starts one in a folder with these settings more, each an argument.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start_with(dir: &Path, settings: &[String]) -> Result<Self, Error> {
+        let mut nats = Self(KeptServer::new(dir, settings)?);
         nats.start_again()?;
         Ok(nats)
     }
@@ -50,7 +58,7 @@ impl Nats {
         let mut command = Command::new(Program::Nats.find()?);
         let port = self.0.port;
         let args = ["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"];
-        command.args(args).arg(self.store());
+        command.args(args).arg(self.store()).args(&self.0.settings);
         self.0.run("nats-server", command, || answers(port))
     }
 
@@ -78,7 +86,7 @@ impl Nats {
     }
 }
 
-/// Whether it greets, with JetStream, and answers a ping.
+/// Whether it greets, with JetStream, and answers a ping. One that wants TLS or a password only greets.
 fn answers(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&local(port), ANSWER)?;
@@ -87,6 +95,10 @@ fn answers(port: u16) -> bool {
         let mut line =
             || lines.next().unwrap_or_else(|| Err(std::io::ErrorKind::UnexpectedEof.into()));
         let greeting = line()?;
+        let wants = ["\"tls_required\":true", "\"auth_required\":true"];
+        if wants.iter().any(|want| greeting.contains(want)) {
+            return Ok(true);
+        }
         stream.write_all(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n")?;
         let good = greeting.starts_with("INFO ") && greeting.contains("\"jetstream\":true");
         Ok::<bool, std::io::Error>(good && line()? == "PONG")

@@ -37,7 +37,15 @@ impl Redis {
     /// # Errors
     /// [`Error`].
     pub fn start(dir: &Path) -> Result<Self, Error> {
-        let mut redis = Self(KeptServer::new(dir)?);
+        Self::start_with(dir, &[])
+    }
+
+    /// Starts one in a folder with these settings more, each an argument.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn start_with(dir: &Path, settings: &[String]) -> Result<Self, Error> {
+        let mut redis = Self(KeptServer::new(dir, settings)?);
         redis.start_again()?;
         Ok(redis)
     }
@@ -51,7 +59,8 @@ impl Redis {
         command
             .args(["--bind", "127.0.0.1", "--port", &self.0.port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
-            .arg(&self.0.dir);
+            .arg(&self.0.dir)
+            .args(&self.0.settings);
         let port = self.0.port;
         let well = || call(port, "PING").is_ok_and(|answer| answer == "+PONG");
         self.0.run("redis-server", command, well)
