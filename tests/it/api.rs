@@ -224,6 +224,20 @@ async fn every_route_enforces_its_access() {
                 if of_cart {
                     assert_eq!(call(Some(&other)).await.status, 403, "{name}");
                 }
+                if proof.name.contains("private address") {
+                    let ops = key(&api.shop, "ops").await;
+                    for (bearer, status) in
+                        [("", 401), (&weak, 401), (&other, 403), (&ops, 200), (&api.admin, 200)]
+                    {
+                        let request = api.request(route.method.as_str(), &path);
+                        let request = request.header("X-Forwarded-For", "10.1.2.3");
+                        let request = match bearer {
+                            "" => request,
+                            text => request.bearer_auth(text),
+                        };
+                        assert_eq!(send(request).await.status, status, "{name}: {bearer}");
+                    }
+                }
             }
             // There is no cluster.
             Access::Signed(_) if route.path.contains("node") => {

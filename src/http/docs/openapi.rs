@@ -322,6 +322,10 @@ fn problems(route: &Route, body: bool) -> Vec<(&'static str, &'static str)> {
         all.push(("404", "`not_found`"));
     }
     if !route.path.starts_with("/v1/") {
+        if matches!(route.access, Access::Proof(_)) {
+            all.push(("401", "`unauthorized`"));
+            all.push(("403", "`forbidden`: the key lacks the scope"));
+        }
         all.push(("4XX", "The request is not valid HTTP, or too large"));
         return all;
     }

@@ -77,6 +77,33 @@ impl TrustedProxies {
     }
 }
 
+/// Whether an address is one of a single client on the Internet. Others are of this machine or of a
+/// private network, often of a proxy that is not listed as trusted.
+#[must_use]
+pub const fn is_public(from: IpAddr) -> bool {
+    match from {
+        IpAddr::V4(from) => !from.is_loopback() && !from.is_private() && !from.is_link_local(),
+        IpAddr::V6(from) => {
+            !from.is_loopback() && !from.is_unique_local() && !from.is_unicast_link_local()
+        }
+    }
+}
+
+/// The headers in which proxies say for whom they ask, whether they are trusted or not.
+const FORWARDED: [&str; 4] = ["x-forwarded-for", "forwarded", "x-real-ip", "via"];
+
+/// Whether a request comes straight from this machine or a private network, and not through a proxy
+/// that stands there.
+#[must_use]
+pub fn is_from_inside(request: &HttpRequest) -> bool {
+    inside(request.peer_addr().map(|addr| addr.ip()), request.headers())
+}
+
+fn inside(peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
+    let forwarded = FORWARDED.iter().any(|name| headers.contains_key(*name));
+    peer.is_some_and(|ip| !is_public(ip.to_canonical())) && !forwarded
+}
+
 /// The client's address. If the connection comes from a trusted proxy, it is the last address in
 /// `X-Forwarded-For` that is not a trusted proxy's. Of an IPv6 address only the /64 network is
 /// kept, because a household usually has all addresses of such a network.
@@ -147,6 +174,34 @@ mod tests {
             assert_eq!(from(peer, lines), expected, "{peer} {lines:?}");
         }
         assert_eq!(of(None, &HeaderMap::new(), &trusted).to_string(), "::");
+    }
+
+    #[test]
+    fn what_a_proxy_forwards_is_not_from_inside() {
+        for (peer, header, expected) in [
+            ("127.0.0.1", None, true),
+            ("::1", None, true),
+            ("10.1.2.3", None, true),
+            ("::ffff:192.168.0.9", None, true),
+            ("1.1.1.1", None, false),
+            ("::ffff:1.1.1.1", None, false),
+            ("2001:db8::1", None, false),
+            ("127.0.0.1", Some(("x-forwarded-for", "10.1.2.3")), false),
+            ("127.0.0.1", Some(("forwarded", "for=10.1.2.3")), false),
+            ("10.1.2.3", Some(("x-real-ip", "")), false),
+            ("10.1.2.3", Some(("via", "1.1 varnish")), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some((name, text)) = header {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(text));
+            }
+            assert_eq!(
+                inside(Some(peer.parse().unwrap()), &headers),
+                expected,
+                "{peer} {header:?}"
+            );
+        }
+        assert!(!inside(None, &HeaderMap::new()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::actors::engine::runtime::Rates;
 use crate::cache::{Cache, Limit, RateDecision};
+use crate::http::edge::client_address::is_public;
 use crate::http::edge::error::Error;
 use crate::http::edge::load_shedding::Class;
 use crate::http::edge::principal::Principal;
@@ -35,17 +36,6 @@ fn limit(rates: &Rates, class: Class, guest: bool) -> Option<Limit> {
     let limits = [of_all, if guest { of_guests } else { 0 }];
     let count = limits.into_iter().filter(|count| *count > 0).min()?;
     Some(Limit { count, per: PER })
-}
-
-/// Whether an address is one of a single client on the Internet. Others are of this machine or of a
-/// private network, often of a proxy that is not listed as trusted.
-const fn is_public(from: IpAddr) -> bool {
-    match from {
-        IpAddr::V4(from) => !from.is_loopback() && !from.is_private() && !from.is_link_local(),
-        IpAddr::V6(from) => {
-            !from.is_loopback() && !from.is_unique_local() && !from.is_unicast_link_local()
-        }
-    }
 }
 
 /// A client's rate limit, and the requests that are left.

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
@@ -15,9 +15,14 @@ use tokio::sync::Mutex;
 use crate::actors::catalog::Lookups;
 use crate::actors::node::Node;
 use crate::cache::{Cache, CacheState};
+use crate::http::edge::access::Proof;
+use crate::http::edge::authentication::Authenticator;
 use crate::http::edge::call::RequestParts;
+use crate::http::edge::client_address::is_from_inside;
+use crate::http::edge::data::data;
 use crate::http::edge::error::Error;
 use crate::http::edge::load_shedding::Admission;
+use crate::http::edge::principal::{Principal, Scope};
 use crate::http::operator::entities::hosts;
 use crate::store::Store;
 
@@ -214,6 +219,23 @@ impl NodeMetrics {
         }
         Ok(())
     }
+}
+
+/// Admits whoever asks straight from a loopback or private address, such as a Prometheus beside the
+/// nodes; others, and all whom a proxy asks for, need the scope `ops`.
+pub static INSIDE: Proof = Proof {
+    name: "anyone at a private address, or a key with the scope ops",
+    find: |request| Box::pin(inside(request)),
+    schemes: &["", "api_key", "session"],
+    problems: &[],
+};
+
+async fn inside(request: &HttpRequest) -> Result<Principal, Error> {
+    let principal = data::<Authenticator>(request)?.principal(request.headers()).await?;
+    if !is_from_inside(request) {
+        principal.must(Scope::Ops)?;
+    }
+    Ok(principal)
 }
 
 /// Returns the metrics.

@@ -29,6 +29,7 @@ const OPS: Access = Access::Key(Scope::Ops);
 const ORDERS: Access = Access::Key(Scope::OrdersRead);
 const SETTINGS: Access = Access::Key(Scope::SettingsWrite);
 const ERASE: Access = Access::Key(Scope::PeopleErase);
+const INSIDE: Access = Access::Proof(&metrics::INSIDE);
 const NODE: Access = Access::Signed("another node");
 
 routes! {
@@ -77,7 +78,7 @@ routes! {
     GET    "/admin/{file:.*}"                     PUBLIC   Operate  admin_page::show_admin_file;
     GET    "/livez"                               PUBLIC   Health   health::check_live;
     GET    "/readyz"                              PUBLIC   Health   health::check_ready;
-    GET    "/metrics"                             PUBLIC   Health   metrics::show_metrics;
+    GET    "/metrics"                             INSIDE   Health   metrics::show_metrics;
 }
 
 /// The routes of operators.
