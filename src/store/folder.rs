@@ -117,7 +117,10 @@ impl Folder {
 }
 
 /// Creates a new empty file that only its owner may read.
-pub(in crate::store) fn create_private(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// The file exists, or cannot be created.
+pub fn create_private(path: &Path) -> io::Result<File> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -131,9 +131,8 @@ pub async fn restore(
     // store.
     let part = dir.join("kontor.db.part");
     let copy = || -> io::Result<()> {
-        create_private(&part)?;
-        fs::copy(backup, &part)?;
-        Ok(())
+        // Not `fs::copy`, which gives the copy the mode of the backup.
+        io::copy(&mut fs::File::open(backup)?, &mut create_private(&part)?).map(drop)
     };
     copy().map_err(io(part.clone()))?;
     let restored = match renew(&part, revoked, now).await {

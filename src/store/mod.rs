@@ -61,6 +61,7 @@ use self::postgres::{Database, pool};
 use crate::domain::limits::{holds, within};
 
 pub use self::address::DatabaseUrl;
+pub use self::folder::create_private;
 pub use self::found::FoundRow;
 pub use self::open_error::OpenError;
 pub use self::tables::Tables;

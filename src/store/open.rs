@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{Folder, WriteConnection, create_private, sync_dir};
 use super::open_error::{DATABASE, OpenError};
+use super::personal::master::MASTER_KEY_FILE;
 use super::personal::{MasterKeys, PersonalKeys, master};
 use super::{Options, Store, migrations, startup_checks};
 
@@ -289,7 +290,8 @@ fn keep_private(dir: &Path) -> Result<(), OpenError> {
     {
         let path = entry.map_err(|source| OpenError::Io { path: dir.to_owned(), source })?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with("kontor.")) {
+        let own = |name: &str| name.starts_with("kontor.") || name.starts_with(MASTER_KEY_FILE);
+        if name.is_some_and(own) {
             match make_private(&path) {
                 // Another process closes the store at this moment, and SQLite deletes its log.
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {}
@@ -326,13 +328,11 @@ impl Drop for HeldLock {
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let io = |source| OpenError::Io { path: path.clone(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(io)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
