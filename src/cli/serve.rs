@@ -14,7 +14,7 @@ use kontor_lab::{stderr, stdout};
 use tokio::signal::unix::{self, SignalKind};
 
 use super::Error;
-use super::sign_in::{self, SignInLink};
+use super::sign_in::{self, StartLink};
 use super::store_location::StorePlace;
 
 /// How long a graceful stop may take.
@@ -136,11 +136,7 @@ async fn start(config: &config::Config) -> Result<App, app::Error> {
     }
 }
 
-fn banner(
-    app: &App,
-    config: &config::Config,
-    link: Option<SignInLink>,
-) -> std::io::Result<Vec<u8>> {
+fn banner(app: &App, config: &config::Config, link: Option<StartLink>) -> std::io::Result<Vec<u8>> {
     let url = app.url();
     let store = StorePlace::of(config);
     let provider = match config.sandbox.url.as_str() {
@@ -150,9 +146,13 @@ fn banner(
     let mut out = Vec::new();
     writeln!(out, "kontor {} is ready\n", env!("CARGO_PKG_VERSION"))?;
     match &link {
-        Some(link) => {
+        Some(StartLink::Shown(link)) => {
             writeln!(out, "  admin     {}", link.address)?;
             writeln!(out, "            (signs in {})", link.valid_for)?;
+        }
+        Some(StartLink::File(file)) => {
+            writeln!(out, "  admin     {url}/admin")?;
+            writeln!(out, "            (a link that signs in once is in {})", file.display())?;
         }
         None => writeln!(out, "  admin     {url}/admin")?,
     }

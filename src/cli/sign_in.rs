@@ -2,13 +2,14 @@
 //! and the end of sessions, directly in the store, whether or not a server is using it.
 //! `kontor serve` and `kontor demo` also create their links here.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
-use kontor::store::{self, Store};
+use kontor::store::{self, Store, create_private};
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
@@ -17,6 +18,8 @@ use super::{Error, key};
 
 /// The name of the stored value that contains the time at which a store's first link was shown.
 const SET_UP: &str = "set_up_link_shown";
+/// The file in the data folder that has the first link if there is no terminal to show it on.
+const LINK_FILE: &str = "sign-in-link";
 
 /// Print a one-time sign-in link for the admin page
 #[derive(Clone, Debug, clap::Args)]
@@ -117,25 +120,61 @@ pub struct SignInLink {
     pub valid_for: &'static str,
 }
 
-/// Creates the link that `kontor serve` shows. If standard output is a terminal, there is a link at
-/// every start. Any other output may be stored, so there is a link only at the first start, and
-/// only if the store has no API key; otherwise the result is `None`.
+/// A link that `kontor serve` has for whoever starts it.
+pub enum StartLink {
+    /// To be shown, on a terminal.
+    Shown(SignInLink),
+    /// In a file that only its owner can read.
+    File(PathBuf),
+}
+
+/// The link of a start. If standard output is a terminal, there is one at every start. Any other
+/// output may be stored and read by others: there the first start of a store without API keys writes
+/// its link to a file in the data folder, and a later one removes the file once the link no longer
+/// works. A store in PostgreSQL has no folder for it, and so no link.
 ///
 /// # Errors
-/// [`store::Error`].
-pub async fn at_start(store: &Store, url: &str) -> Result<Option<SignInLink>, store::Error> {
+/// [`store::Error`]; or the file cannot be written.
+pub async fn at_start(store: &Store, url: &str) -> Result<Option<StartLink>, store::Error> {
+    let now = Clock::system().now();
+    let file = store.dir().map(|dir| dir.join(LINK_FILE));
+    let kept = match &file {
+        Some(file) => works_still(store, file).await?,
+        None => false,
+    };
     let first = store.setting(SET_UP).await?.is_none() && store.keys().await?.is_empty();
-    if !first {
-        let terminal = std::io::stdout().is_terminal();
-        return if terminal {
-            make(store, url, "sign-in link", LINK_LASTS).await.map(Some)
-        } else {
-            Ok(None)
+    if io::stdout().is_terminal() {
+        let link = match first {
+            true => make(store, url, "set-up link", SET_UP_LASTS).await?,
+            false => make(store, url, "sign-in link", LINK_LASTS).await?,
         };
+        store.put_setting(SET_UP, &now.to_string()).await?;
+        return Ok(Some(StartLink::Shown(link)));
     }
-    let link = make(store, url, "set-up link", SET_UP_LASTS).await?;
-    store.put_setting(SET_UP, &Clock::system().now().to_string()).await?;
-    Ok(Some(link))
+    let Some(file) = file else { return Ok(None) };
+    if first {
+        let link = make(store, url, "set-up link", SET_UP_LASTS).await?;
+        create_private(&file)
+            .and_then(|mut file| writeln!(file, "{}", link.address))
+            .map_err(store::Error::from)?;
+        store.put_setting(SET_UP, &now.to_string()).await?;
+    }
+    Ok((first || kept).then_some(StartLink::File(file)))
+}
+
+/// Whether the link in a file works still; if not, the file is removed.
+async fn works_still(store: &Store, file: &Path) -> Result<bool, store::Error> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let token = text.trim_end().rsplit_once('=').map_or("", |(_, token)| token);
+    if store.link_works(token, Clock::system().now()).await? {
+        return Ok(true);
+    }
+    std::fs::remove_file(file)?;
+    Ok(false)
 }
 
 /// Creates a link with the scope `admin`.

@@ -1,6 +1,8 @@
 //! Signing in: links that work once, sessions and how they end, who may change what with a
 //! cookie, and the page that is served for it.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use kontor::actors::engine::clock::Clock;
 use kontor::app::App;
 use kontor::config::Config;
@@ -304,7 +306,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_start_shows_a_link_and_stores_no_secrets() {
+async fn first_start_writes_a_link_for_its_owner_and_keeps_no_other_secret() {
     let dir = tempfile::tempdir().unwrap();
     let (data, logs) = (dir.path().join("data"), dir.path().join("logs"));
     std::fs::create_dir(&logs).unwrap();
@@ -317,8 +319,13 @@ async fn first_start_shows_a_link_and_stores_no_secrets() {
         })
     };
     let first = start("first.log");
-    assert!(first.admin.starts_with(&format!("{}/admin#sign-in=", first.url)), "{}", first.admin);
-    let shown = token(&first.admin).to_owned();
+    // What is shown elsewhere than on a terminal may be kept: the link is in a file of its own.
+    assert_eq!(first.admin, format!("{}/admin", first.url));
+    let file = data.join("sign-in-link");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let link = std::fs::read_to_string(&file).unwrap();
+    assert!(link.starts_with(&format!("{}/admin#sign-in=", first.url)), "{link}");
+    let shown = token(link.trim_end()).to_owned();
     let made = sign_in(&first.url, json!({"link": shown})).await;
     assert_eq!((made.status, &made.body["scopes"]), (201, &json!(["admin"])), "{}", made.body);
     let key = process::key(&data);
@@ -341,9 +348,11 @@ async fn first_start_shows_a_link_and_stores_no_secrets() {
     assert_eq!(by_key.status, 201);
     assert_eq!(first.terminate(), Some(0));
 
-    // What is shown elsewhere than on a terminal may be kept: later starts show no link.
+    // Later starts make no link, and remove one that was used.
+    assert!(file.exists());
     let second = start("second.log");
     assert_eq!(second.admin, format!("{}/admin", second.url));
+    assert!(!file.exists());
     let who = format!("{}/v1/session", second.url);
     assert_eq!(send(with(&made.cookie(), Method::GET, who)).await.body, made.body, "it lasts");
     let out = |more: &[&str]| {
