@@ -1,6 +1,8 @@
 //! Logs, as text on a terminal and as JSON elsewhere, and the formatting of an error as one line.
 //! Metrics are in `http::operator::metrics`.
 
+pub mod security;
+
 use std::io::IsTerminal as _;
 
 use garde::Validate;

@@ -10,9 +10,11 @@ use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
 use kontor::store::Store;
 use kontor::telemetry::chain;
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
+use super::audit;
 use super::store_location::{PG_DUMP, StoreArgs, StorePlace};
 
 /// How often the progress bar reads the size of the growing file.
@@ -45,7 +47,11 @@ pub struct Args {
 
 /// Takes a backup.
 pub async fn run(args: Args) -> ExitCode {
-    let shown = match back_up(&args).await {
+    let done = back_up(&args).await;
+    if done.is_ok() {
+        audit::log(SecurityEvent::BackupMade, &args.to.to_string_lossy());
+    }
+    let shown = match done {
         Ok((bytes, events)) if args.json => {
             stdout::json(&json!({ "file": args.to, "bytes": bytes, "events": events }))
         }

@@ -9,12 +9,13 @@ use kontor::actors::engine::clock::Clock;
 use kontor::http::{ADMIN, Scope};
 use kontor::store::personal::master;
 use kontor::store::{self, OpenError, Store};
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
-use super::Error;
 use super::store_location::{StoreArgs, StorePlace};
+use super::{Error, audit};
 
 /// How long to wait for a folder in which another process is creating a store.
 const MADE_WITHIN: Duration = Duration::from_secs(5);
@@ -114,6 +115,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             let store = open(&store.place()?).await?;
             let (row, secret) = store.create_key(&name, &scopes, Clock::system().now()).await?;
             store.close().await;
+            let about = format!("{} {} ({})", row.id, row.name, row.scopes.join(" "));
+            audit::log(SecurityEvent::KeyCreated, &about);
             if json {
                 let scopes = row.scopes;
                 stdout::json(&json!({"id": row.id, "key": secret.reveal(), "scopes": scopes}))?;
@@ -150,6 +153,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
                 let store = place.open().await?;
                 store.add_cluster_key(Clock::system().now(), false).await?;
                 store.close().await;
+                audit::log(SecurityEvent::StoreKeysRotated, "cluster");
                 stderr::line("the cluster has a new key; nodes use it in 10 seconds");
             }
         }
@@ -160,6 +164,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             if !revoked {
                 return Err(Error::Usage(format!("there is no active key {id}")));
             }
+            audit::log(SecurityEvent::KeyRevoked, &id);
             stderr::line("revoked");
         }
     }
@@ -179,6 +184,7 @@ async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
     if let StorePlace::Folder(dir) = place {
         master::keep_two(dir).map_err(store::Error::from)?;
     }
+    audit::log(SecurityEvent::StoreKeysRotated, "master");
     stderr::line(format_args!("{count} keys are sealed with the new master key"));
     Ok(())
 }

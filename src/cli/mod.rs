@@ -4,6 +4,7 @@
 //! commands that use a server only through its API, which are in `crates/lab`; this file only lists
 //! them.
 
+mod audit;
 mod backup;
 mod config;
 mod demo;
@@ -29,6 +30,7 @@ use kontor::http::docs::openapi::Document;
 use kontor::http::docs::postman;
 use kontor::http::live::asyncapi;
 use kontor::telemetry::chain;
+use kontor::telemetry::security::SecurityEvent;
 use kontor::{app, store};
 use kontor_lab::program::Kontor;
 use kontor_lab::stderr;
@@ -157,7 +159,10 @@ async fn run(command: CliCommand) -> Result<ExitCode, Error> {
     match command {
         CliCommand::Serve(args) => serve::run(args).await,
         CliCommand::Demo(args) => demo::run(args).await,
-        CliCommand::Import(args) => Ok(import::run(args).await?),
+        CliCommand::Import(args) => {
+            audit::log(SecurityEvent::ImportStarted, &args.file.to_string_lossy());
+            Ok(import::run(args).await?)
+        }
         CliCommand::Replay(args) => Ok(replay::run(args).await?),
         CliCommand::Load(args) => Ok(load::run(args, serve::told_to_stop).await?),
         CliCommand::Verify(args) => Ok(verify::run(args).await),

@@ -13,10 +13,11 @@ use kontor::actors::read_models;
 use kontor::store::relocate::MoveProgress;
 use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::telemetry::chain;
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 use serde_json::json;
 
-use super::{Error, store_location, verify};
+use super::{Error, audit, store_location, verify};
 
 /// Move a store from a data folder to PostgreSQL
 #[derive(Clone, Debug, clap::Args)]
@@ -75,6 +76,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
             return Err(error);
         }
     };
+    audit::log(SecurityEvent::StoreMoved, &format!("to {}", args.to));
     let report = verify::check_store(to, args.sandbox_psp.as_deref(), args.json).await;
     let report =
         report.map_err(|why| Error::Usage(format!("moved, but could not be verified: {why}")))?;

@@ -4,10 +4,11 @@
 use std::process::ExitCode;
 
 use kontor::store::Store;
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 
-use super::Error;
 use super::store_location::{StoreArgs, StorePlace};
+use super::{Error, audit};
 
 /// Make old tokens of changes invalid, after a store was put back by other means than restore
 #[derive(Clone, Debug, clap::Args)]
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     }
     store.end_history().await?;
     store.close().await;
+    audit::log(SecurityEvent::HistoryRenewed, "");
     stdout::line(
         "Clients with a token of the store's changes will be told to copy everything again.",
     );

@@ -11,8 +11,11 @@ use kontor::store::maintenance::restore;
 use kontor::store::personal::erasure::Erasure;
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
+
+use super::audit;
 
 /// Restore a backup into an empty data folder, and verify it
 #[derive(Clone, Debug, clap::Args)]
@@ -97,6 +100,13 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let about = format!("{} into {}", args.from.display(), args.data.display());
+    audit::log(SecurityEvent::StoreRestored, &about);
+    if restored.ended > 0 {
+        let about = format!("{} sessions, links and tickets of the backup", restored.ended);
+        audit::log(SecurityEvent::SessionsEnded, &about);
+    }
+    restored.revoked.iter().for_each(|id| audit::log(SecurityEvent::KeyRevoked, id));
     if let Err(why) = bring_master_key(&args) {
         stderr::line(format_args!("error: the backup was restored, but not its master key: {why}"));
         return ExitCode::FAILURE;

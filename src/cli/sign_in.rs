@@ -10,11 +10,12 @@ use kontor::actors::engine::clock::Clock;
 use kontor::domain::time::Span;
 use kontor::store::session::{LINK_LASTS, SET_UP_LASTS};
 use kontor::store::{self, Store, create_private};
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::store_location::StoreArgs;
-use super::{Error, key};
+use super::{Error, audit, key};
 
 /// The name of the stored value that contains the time at which a store's first link was shown.
 const SET_UP: &str = "set_up_link_shown";
@@ -58,6 +59,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let made = store.create_link(&name, &scopes, now, LINK_LASTS).await;
     store.close().await;
     let link = address(&url, made?.reveal());
+    audit::log(SecurityEvent::LinkCreated, &format!("{name} ({})", scopes.join(" ")));
     if json {
         let expires_at = (now + LINK_LASTS).to_string();
         stdout::json(&json!({"link": link, "scopes": scopes, "expires_at": expires_at}))?;
@@ -106,6 +108,10 @@ pub async fn run_sign_out(args: SignOutArgs) -> Result<ExitCode, Error> {
         }
     };
     store.close().await;
+    audit::log(
+        SecurityEvent::SessionsEnded,
+        args.id.as_deref().unwrap_or("all sessions and links"),
+    );
     stderr::line(said);
     Ok(ExitCode::SUCCESS)
 }
@@ -189,6 +195,7 @@ pub async fn make(
 ) -> Result<SignInLink, store::Error> {
     let scopes = ["admin".to_owned()];
     let made = store.create_link(name, &scopes, Clock::system().now(), lasts).await?;
+    audit::log(SecurityEvent::LinkCreated, &format!("{name} (admin)"));
     let token = made.reveal().to_owned();
     let valid_for =
         if lasts == LINK_LASTS { "once, within 15 minutes" } else { "once, within 24 hours" };

@@ -17,7 +17,7 @@ use super::edge::call::RequestId;
 use super::edge::error::Error;
 use super::edge::request_metrics::RequestMetrics;
 use super::edge::router::RoutedOperation;
-use super::edge::{connection, cross_origin, problem_body};
+use super::edge::{connection, cross_origin, problem_body, security_log};
 use super::live::Live;
 
 /// The middleware around all routes.
@@ -93,6 +93,7 @@ fn explained(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<Bo
         Some(error) => match error.as_error::<Error>() {
             Some(ours) => {
                 ours.log(id);
+                security_log::log_refusal(response.request(), ours);
                 problem_body::respond(ours, id)
             }
             None => {

@@ -20,7 +20,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("bus", &["domain", "seeded_fault"]),
     ("providers", &["domain", "crash"]),
     ("actors", &["domain", "store", "cache", "bus", "providers", "seeded_fault"]),
-    ("http", &["domain", "store", "cache", "bus", "providers", "actors"]),
+    ("http", &["domain", "store", "cache", "bus", "providers", "actors", "telemetry"]),
     ("telemetry", &[]),
     ("verify", &["domain", "store", "providers", "actors", "seeded_fault"]),
     (

@@ -87,6 +87,7 @@ mod replica;
 mod restores;
 mod sandbox_psp;
 mod search;
+mod security_events;
 mod servers;
 mod session;
 mod settings;

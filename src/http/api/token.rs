@@ -20,7 +20,7 @@ use crate::actors::node::Node;
 use crate::domain::id::{CartId, Key, OrderId};
 use crate::domain::order::{self, Order};
 use crate::domain::time::{Span, Timestamp};
-use crate::http::edge::access::Proof;
+use crate::http::edge::access::{Proof, authorize};
 use crate::http::edge::authentication::{Authenticator, bearer};
 use crate::http::edge::call::id;
 use crate::http::edge::data::data;
@@ -180,7 +180,7 @@ async fn of_cart(request: &HttpRequest, scope: Scope) -> Result<Principal, Error
         return Err(missing());
     }
     let principal = data::<Authenticator>(request)?.holder(text).await?;
-    principal.must(scope).map(|()| principal)
+    authorize(request, principal, scope)
 }
 
 async fn of_order(request: &HttpRequest) -> Result<Principal, Error> {

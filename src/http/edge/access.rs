@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use actix_web::HttpRequest;
+use actix_web::{HttpMessage as _, HttpRequest};
 use futures_util::future::LocalBoxFuture;
 
 use super::authentication::Authenticator;
@@ -70,6 +70,24 @@ impl PartialEq for Proof {
 
 impl Eq for Proof {}
 
+/// Admits a caller with a scope. The request keeps who was refused, for the log.
+///
+/// # Errors
+/// 401 without a key or session, 403 without the scope.
+pub fn authorize(
+    request: &HttpRequest,
+    principal: Principal,
+    scope: Scope,
+) -> Result<Principal, Error> {
+    match principal.must(scope) {
+        Ok(()) => Ok(principal),
+        Err(refused) => {
+            request.extensions_mut().insert(principal);
+            Err(refused)
+        }
+    }
+}
+
 /// Authenticates and authorizes the caller of a route.
 ///
 /// # Errors
@@ -85,7 +103,7 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
             if matches!(principal, Principal::Session(_)) && !request.method().is_safe() {
                 session::must_be_same_origin(headers)?;
             }
-            principal.must(scope).map(|()| principal)
+            authorize(request, principal, scope)
         }
         Access::AnyKey => {
             let principal = data::<Authenticator>(request)?.principal(headers).await?;

@@ -34,5 +34,6 @@ pub mod route;
 pub mod router;
 pub mod rule;
 pub mod secret;
+pub mod security_log;
 pub mod session;
 pub mod static_text;

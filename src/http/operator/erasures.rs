@@ -1,6 +1,6 @@
 //! Handlers that erase a person's data, for whoever may do so. The flow is in `actors::flows::erasure`.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,6 +12,8 @@ use crate::http::edge::call::RequestParts;
 use crate::http::edge::checked;
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::Json;
+use crate::http::edge::security_log;
+use crate::telemetry::security::SecurityEvent;
 
 /// The person to be erased.
 #[derive(Debug, Deserialize, garde::Validate, ToSchema)]
@@ -79,6 +81,7 @@ impl From<ErasureError> for Error {
     responses((status = 200, description = "What was erased, and what is kept for now", body = ErasureShape)))]
 pub async fn erase_person(
     call: RequestParts,
+    request: HttpRequest,
     body: Json<ErasureInput>,
 ) -> Result<HttpResponse, Error> {
     let cause = Cause { idempotency: None, ..call.cause(body.digest) };
@@ -87,6 +90,7 @@ pub async fn erase_person(
     // The files of exports hold what was read before.
     call.store().remove_ended_jobs(JobKind::ExportOrders.as_str()).await?;
     let (orders, kept) = (done.orders.len(), done.kept.len());
-    tracing::info!(by = cause.by, orders, kept, "a person was erased");
+    let about = format!("{orders} orders erased, {kept} kept for now");
+    security_log::log(SecurityEvent::PersonErased, &request, call.principal(), &about);
     Ok(HttpResponse::Ok().json(ErasureShape::from(done)))
 }

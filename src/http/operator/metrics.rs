@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::actors::catalog::Lookups;
 use crate::actors::node::Node;
 use crate::cache::{Cache, CacheState};
-use crate::http::edge::access::Proof;
+use crate::http::edge::access::{Proof, authorize};
 use crate::http::edge::authentication::Authenticator;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::client_address::is_from_inside;
@@ -232,10 +232,10 @@ pub static INSIDE: Proof = Proof {
 
 async fn inside(request: &HttpRequest) -> Result<Principal, Error> {
     let principal = data::<Authenticator>(request)?.principal(request.headers()).await?;
-    if !is_from_inside(request) {
-        principal.must(Scope::Ops)?;
+    match is_from_inside(request) {
+        true => Ok(principal),
+        false => authorize(request, principal, Scope::Ops),
     }
-    Ok(principal)
 }
 
 /// Returns the metrics.

@@ -16,10 +16,12 @@ use crate::http::edge::json_body::Json;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
 use crate::http::edge::rate_limit;
+use crate::http::edge::security_log;
 use crate::http::edge::session::{COOKIE, must_be_same_origin, same_origin};
 use crate::http::operator::schema::{self, SignInSecret};
 use crate::store::key;
 use crate::store::session::{LASTS, Row};
+use crate::telemetry::security::SecurityEvent;
 
 /// The credentials of a sign-in: either `link` or `key`. The OpenAPI document has
 /// [`schema::SignIn`] instead of this type.
@@ -108,11 +110,14 @@ pub async fn create_session(
     if counted {
         rate_limit::right_try(cache, from).await;
     }
-    tracing::info!(session = row.id, name = row.name, scopes = ?row.scopes, "signed in");
+    let shape = Session::new(&row);
+    let about = format!("{} ({})", row.name, row.scopes.join(" "));
+    let session = Principal::Session(Arc::new(row));
+    security_log::log(SecurityEvent::SignedIn, &request, &session, &about);
     let age = LASTS.millis() / 1000;
     Ok(HttpResponse::Created()
         .insert_header((header::SET_COOKIE, set_cookie(secret.reveal(), age)))
-        .json(Session::new(&row)))
+        .json(shape))
 }
 
 async fn found(callers: &Authenticator, text: &str) -> Result<Option<Arc<key::Row>>, Error> {
@@ -149,6 +154,8 @@ pub async fn delete_session(
     if let Some(row) = callers.signed_in(request.headers()).await? {
         must_be_same_origin(request.headers())?;
         callers.sign_out(&row).await?;
+        let about = row.name.clone();
+        security_log::log(SecurityEvent::SignedOut, &request, &Principal::Session(row), &about);
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
 }

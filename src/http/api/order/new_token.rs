@@ -1,6 +1,6 @@
 //! The handler that issues a new token of an order: for a buyer whose token is lost or has expired.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,6 +12,8 @@ use crate::http::docs::schemas;
 use crate::http::edge::call::{RequestParts, id};
 use crate::http::edge::error::Error;
 use crate::http::edge::json_body::NoBody;
+use crate::http::edge::security_log;
+use crate::telemetry::security::SecurityEvent;
 
 /// A new token of an order.
 #[derive(Serialize, ToSchema)]
@@ -33,6 +35,7 @@ pub struct NewOrderToken {
     responses((status = 201, description = "The token", body = NewOrderToken)))]
 pub async fn issue_order_token(
     call: RequestParts,
+    request: HttpRequest,
     path: web::Path<String>,
     _body: NoBody,
 ) -> Result<HttpResponse, Error> {
@@ -43,7 +46,8 @@ pub async fn issue_order_token(
     let token = order_token(call.secret(), order, call.now());
     let lifetime = call.node().settings.order_token_lifetime();
     let until = opens_order_until(call.secret(), order, &token, lifetime);
-    tracing::info!(%order, by = call.principal().by(), "a new token of an order was issued");
+    let about = order.to_string();
+    security_log::log(SecurityEvent::OrderTokenIssued, &request, call.principal(), &about);
     Ok(HttpResponse::Created().json(NewOrderToken {
         token,
         email: buyer.email,
