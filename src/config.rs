@@ -144,7 +144,7 @@ pub enum Error {
     /// A setting is unknown, or its value has the wrong type; the message names the setting and the
     /// source of its value.
     #[error("the configuration is not valid: {0}")]
-    Invalid(#[from] Box<figment::Error>),
+    Invalid(String),
     /// All values that have the right type but are invalid.
     #[error("the configuration is not valid:{}", lines(.0))]
     Faults(Vec<InvalidSetting>),
@@ -156,6 +156,12 @@ pub enum Error {
         /// The cause.
         error: std::io::Error,
     },
+}
+
+impl From<Box<figment::Error>> for Error {
+    fn from(error: Box<figment::Error>) -> Self {
+        Self::Invalid(mask::message(&error))
+    }
 }
 
 fn lines(faults: &[InvalidSetting]) -> String {
@@ -451,6 +457,54 @@ mod tests {
         let env = environment(&[("KONTOR__BUS__URL", "nats://u:secret@a:4222")]);
         let values = load(None, env, &[]).unwrap().values().unwrap();
         assert_eq!(values["bus.url"], "nats://***@a:4222");
+    }
+
+    /// Addresses that are written wrongly, or where another value belongs.
+    #[test]
+    fn no_error_of_a_setting_shows_a_password() {
+        let wrong = ["redis:/:s3cret@a", "nats//u:s3cret@a", "postgres://u:s3cret", "s3cret@a:1"];
+        let params = ["postgres:/a/b?password=s3cret", "https//a?sslpassword=s3cret&x=1"];
+        for address in wrong.into_iter().chain(params) {
+            for name in [
+                "STORE__URL",
+                "STORE__REPLICA_URL",
+                "CACHE__URL",
+                "BUS__URL",
+                "STORE",
+                "SANDBOX__URL",
+                "PROFILE",
+                "HTTP__LISTEN",
+                "STORE__SHARDS",
+                "CACHE__POLL_MS",
+            ] {
+                let name = format!("KONTOR__{name}");
+                let text = match load(None, environment(&[(&name, address)]), &[]) {
+                    Ok(loaded) => {
+                        let shown = format!("{:?}", loaded.values());
+                        format!("{shown} {:?}", loaded.checked().map_err(|error| error.to_string()))
+                    }
+                    Err(error) => format!("{error} {error:?}"),
+                };
+                assert!(!text.contains("s3cret"), "{name} is {address}: {text}");
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kontor.toml");
+        for text in [
+            "[store]\nurl = \"postgres://u:s3cret@db/shop\nshards = 1\n",
+            "[store]\nmaster_key = \"s3cret\n",
+            "[store]\nmaster_key = [\"s3cret\"]\n",
+            "[store]\nurl = [\"postgres://u:s3cret@db/shop\"]\n",
+            "store = \"postgres://u:s3cret@db/shop\"\n",
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = match load(Some(&file), environment(&[]), &[]) {
+                Ok(loaded) => loaded.checked().unwrap_err(),
+                Err(error) => error,
+            };
+            let shown = format!("{error} {error:?} {}", crate::telemetry::chain(&error));
+            assert!(!shown.contains("s3cret"), "{text}: {shown}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use async_nats::{Client, ConnectOptions, Event, ServerInfo};
 use tokio::sync::watch;
 
 use super::options::{Options, masked};
+use crate::domain::masked_url::percent_decoded;
 
 /// How often a silent server is pinged; after two pings without an answer the connection counts as
 /// broken.
@@ -71,9 +72,9 @@ impl Connection {
                 notes.take(&event);
                 std::future::ready(())
             });
-        let name = decoded(first.username());
+        let name = percent_decoded(first.username());
         connect = match first.password() {
-            Some(password) => connect.user_and_password(name, decoded(password)),
+            Some(password) => connect.user_and_password(name, percent_decoded(password)),
             None if !name.is_empty() => connect.token(name),
             None => connect,
         };
@@ -212,36 +213,14 @@ fn pause(attempt: usize) -> Duration {
     PAUSE_MAX.min(Duration::from_millis(10 << exponent))
 }
 
-/// A part of an address, percent-decoded.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_bound_and_passwords_are_decoded() {
+    fn pauses_grow_to_a_bound() {
         assert_eq!(pause(1), Duration::ZERO);
         assert!(pause(2) < pause(5));
         assert_eq!(pause(1_000_000), PAUSE_MAX);
-        assert_eq!(decoded("a%40b%zz%"), "a@b%zz%");
     }
 }

@@ -8,6 +8,7 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::within;
+use crate::domain::masked_url::masked_url;
 use crate::domain::tls_files::TlsFiles;
 
 /// Options of communication between nodes.
@@ -118,14 +119,12 @@ fn url(text: &str) -> Result<Url, String> {
 #[must_use]
 pub fn masked(text: &str) -> String {
     let one = |text: &String| {
-        let Some((scheme, rest)) = text.split_once("://") else {
-            return text.clone();
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        // A password may contain characters that should have been escaped: the last @ ends it.
-        match rest[..end].rfind('@').or_else(|| rest.rfind('@')) {
-            Some(at) => format!("{scheme}://***{}", &rest[at..]),
-            None => text.clone(),
+        let shown = masked_url(text);
+        // The name of a user is not shown either: it may be a token.
+        match (shown.split_once("://"), shown.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://***@{host}"),
+            (None, Some((_, host))) => format!("***@{host}"),
+            (_, None) => shown,
         }
     };
     parts(text).iter().map(one).collect::<Vec<_>>().join(",")

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kontor::app::{self, App};
 use kontor::config::{self, Loaded};
+use kontor::domain::masked_url::masked_url;
 use kontor::store::{DatabaseUrl, OpenError};
 use kontor::telemetry;
 use kontor_lab::{stderr, stdout};
@@ -141,7 +142,7 @@ fn banner(app: &App, config: &config::Config, link: Option<StartLink>) -> std::i
     let store = StorePlace::of(config);
     let provider = match config.sandbox.url.as_str() {
         "" => "none: start `kontor sandbox-psp` and use --sandbox-psp URL".to_owned(),
-        url => format!("sandbox at {url}"),
+        url => format!("sandbox at {}", masked_url(url)),
     };
     let mut out = Vec::new();
     writeln!(out, "kontor {} is ready\n", env!("CARGO_PKG_VERSION"))?;

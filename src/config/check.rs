@@ -13,7 +13,8 @@ use figment::value::Value as Figures;
 use garde::Validate as _;
 use serde_json::Value;
 
-use super::{Config, masked_values};
+use super::{Config, mask, masked_values};
+use crate::domain::masked_url::masked_url;
 use crate::domain::money::{UnitPrice, parse_currency, parse_major};
 use crate::http::edge::rule::must_be;
 
@@ -102,12 +103,13 @@ fn unreadable(at: &[String], kind: &Kind) -> InvalidSetting {
         Err(_) => format!("{path}.{part}"),
     };
     let path = at.iter().fold(String::new(), named);
+    let is_secret = at.last().is_some_and(|name| name == "master_key");
     let (found, wanted) = match kind {
         Kind::UnknownField(_, known) => {
             ("not a setting".to_owned(), format!("must be one of {}", known.join(", ")))
         }
         Kind::UnknownVariant(name, known) => {
-            (format!("{name:?}"), format!("must be one of {}", known.join(", ")))
+            (format!("{:?}", masked_url(name)), format!("must be one of {}", known.join(", ")))
         }
         Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
             let found = in_words(actual);
@@ -118,8 +120,12 @@ fn unreadable(at: &[String], kind: &Kind) -> InvalidSetting {
             (found, wanted)
         }
         Kind::MissingField(name) => ("incomplete".to_owned(), format!("must have {name}")),
-        other => ("not readable".to_owned(), format!("must be as config.toml shows it: {other}")),
+        other => {
+            let wanted = format!("must be as config.toml shows it: {}", mask::message(other));
+            ("not readable".to_owned(), wanted)
+        }
     };
+    let found = if is_secret { "not shown".to_owned() } else { found };
     InvalidSetting { path, found, wanted, source: None }
 }
 
@@ -140,7 +146,7 @@ fn in_words(actual: &Actual) -> String {
         Actual::Signed(value) => value.to_string(),
         Actual::Float(value) => value.to_string(),
         Actual::Char(value) => format!("{value:?}"),
-        Actual::Str(value) => format!("{value:?}"),
+        Actual::Str(value) => format!("{:?}", masked_url(value)),
         Actual::Seq => "a list".to_owned(),
         Actual::Map => "a table".to_owned(),
         other => other.to_string(),

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use super::{Finding, Installation};
+use crate::domain::masked_url::masked_url;
 use crate::providers::payment::Provider as _;
 use crate::providers::sandbox::Sandbox;
 use crate::store::Store;
@@ -66,7 +67,9 @@ async fn provider(url: &str, store: &Store) -> Finding {
         Err(error) => return Finding::bad("provider", error.to_string(), advice),
     };
     match tokio::time::timeout(PATIENCE, sandbox.list(None, 1)).await {
-        Ok(Ok(_)) => Finding::ok("provider", format!("the payment provider at {url} answers")),
+        Ok(Ok(_)) => {
+            Finding::ok("provider", format!("the payment provider at {} answers", masked_url(url)))
+        }
         Ok(Err(error)) => Finding::bad("provider", error.to_string(), advice),
         Err(_) => Finding::bad("provider", "the payment provider does not answer", advice),
     }

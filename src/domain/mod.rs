@@ -14,6 +14,7 @@ pub mod entity;
 pub mod id;
 pub mod limits;
 pub mod location;
+pub mod masked_url;
 pub mod money;
 pub mod order;
 pub mod plain_text;

@@ -5,8 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::postgres::PgConnectOptions;
 
-/// Replaces a displayed password.
-const MASK: &str = "***";
+use crate::domain::masked_url::masked_url;
 
 /// The URL of a database; empty for none. Its password is masked when it is displayed, logged or
 /// serialized.
@@ -51,30 +50,7 @@ impl DatabaseUrl {
 
 impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (address, parameters) = match self.0.split_once('?') {
-            Some((address, parameters)) => (address, Some(parameters)),
-            None => (&*self.0, None),
-        };
-        // The last `@` ends the password, even if the password contains a slash or another `@` that
-        // should have been escaped.
-        match (address.find("://"), address.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme + 3 <= at => {
-                let (start, user) = (&address[..scheme + 3], &address[scheme + 3..at]);
-                f.write_str(start)?;
-                match user.split_once(':') {
-                    Some((name, _)) => write!(f, "{name}:{MASK}")?,
-                    None => f.write_str(user)?,
-                }
-                f.write_str(&address[at..])?;
-            }
-            _ => f.write_str(address)?,
-        }
-        for (nth, parameter) in parameters.iter().flat_map(|all| all.split('&')).enumerate() {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = if name.contains("password") { MASK } else { value };
-            write!(f, "{}{name}={value}", if nth == 0 { '?' } else { '&' })?;
-        }
-        Ok(())
+        f.write_str(&masked_url(&self.0))
     }
 }
 

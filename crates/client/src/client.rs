@@ -266,13 +266,13 @@ fn bearer(key: String) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
+/// An address that is not valid, without what may be a password in it.
 fn without_password(url: &str) -> String {
-    match (url.find("//"), url.rfind('@')) {
-        (Some(start), Some(at)) if start < at => {
-            format!("{}//***{}", &url[..start], &url[at..])
-        }
-        _ => url.to_owned(),
-    }
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let port = rest.split_once(':').map_or("", |(_, port)| port);
+    let port = port.split('/').next().unwrap_or_default();
+    let secret = url.contains(['@', '=']) || !port.bytes().all(|byte| byte.is_ascii_digit());
+    if secret { "***".to_owned() } else { url.to_owned() }
 }
 
 fn seconds(value: Option<&HeaderValue>) -> Option<Duration> {
@@ -287,8 +287,18 @@ mod tests {
     fn client_debug_output_hides_the_key() {
         let client = Client::new("http://127.0.0.1:1", Some("sk_hidden".into())).unwrap();
         assert!(!format!("{client:?} {:?}", client.get::<()>("/x")).contains("sk_hidden"));
-        let error = Client::new("http://me:sk_hidden@host", None).unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("sk_hidden"));
+        for url in [
+            "http://me:sk_hidden@host",
+            "http:/me:sk_hidden@host",
+            "me:sk_hidden@host",
+            "http://me:sk_hidden",
+            "http://host/?key=sk_hidden",
+            "http//:sk_hidden@host",
+            "sk_hidden@host",
+        ] {
+            let error = Client::new(url, None).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("sk_hidden"), "{error}");
+        }
     }
 
     #[test]
