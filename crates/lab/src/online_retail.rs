@@ -11,6 +11,7 @@ use kontor_client::Price;
 use kontor_client::UnitPrice;
 use kontor_client::api::Product;
 
+use super::import::source::TooLarge;
 use super::import::{csv_text, source};
 
 /// The columns, in the order of the file.
@@ -25,8 +26,10 @@ pub const COLUMNS: [&str; 8] = [
     "Country",
 ];
 
-/// The most rows that are read, so that a wrong file cannot fill the memory.
-pub const ROWS_MAX: usize = 5_000_000;
+/// The most rows that are read, and the most bytes of their different texts, so that a wrong file
+/// cannot fill the memory.
+pub const ROWS_MAX: usize = 2_000_000;
+const TEXTS_MAX_BYTES: usize = 128 << 20;
 
 /// One row of the file: one item of an invoice.
 #[derive(Clone, Debug)]
@@ -87,9 +90,12 @@ pub fn read(input: impl Read) -> Result<Vec<RetailRow>, source::Error> {
     let mut record = csv::ByteRecord::new();
     while reader.read_byte_record(&mut record).map_err(source::Error::csv)? {
         if rows.len() == ROWS_MAX {
-            return Err(source::Error::TooLong(ROWS_MAX));
+            return Err(TooLarge::Rows(ROWS_MAX).into());
         }
         rows.push(row(csv_text::line(&reader, &record), &record, &mut texts)?);
+        if texts.bytes > TEXTS_MAX_BYTES {
+            return Err(TooLarge::Texts(TEXTS_MAX_BYTES).into());
+        }
     }
     Ok(rows)
 }
@@ -132,15 +138,19 @@ fn row(line: u64, record: &csv::ByteRecord, texts: &mut Texts) -> Result<RetailR
 
 /// Stores each distinct text once, to save memory.
 #[derive(Default)]
-struct Texts(HashSet<Arc<str>>);
+struct Texts {
+    all: HashSet<Arc<str>>,
+    bytes: usize,
+}
 
 impl Texts {
     fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.all.get(text) {
             return Arc::clone(known);
         }
         let new: Arc<str> = text.into();
-        self.0.insert(Arc::clone(&new));
+        self.bytes += text.len();
+        self.all.insert(Arc::clone(&new));
         new
     }
 }

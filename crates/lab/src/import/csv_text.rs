@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use super::source;
+use super::source::{self, TooLarge};
 
 /// Why a file's quotes are invalid. If the reader continued, it would treat rows as a part of a
 /// field.
@@ -27,6 +27,9 @@ pub enum InvalidQuotes {
     },
 }
 
+/// The most bytes of one row, with its quotes. A longer row would not fit into memory.
+const ROW_MAX_BYTES: u64 = 1 << 20;
+
 /// A reader of CSV.
 pub type Reader<'a> = csv::Reader<Box<dyn Read + 'a>>;
 
@@ -41,7 +44,7 @@ pub fn reader<'a>(input: impl Read + 'a) -> Result<Reader<'a>, source::Error> {
 /// Reads the whole file, to find unmatched quotes before any row is used.
 ///
 /// # Errors
-/// [`source::Error::Quotes`] and [`source::Error::Io`].
+/// [`source::Error::Quotes`], [`source::Error::TooLarge`] and [`source::Error::Io`].
 pub fn check<'a>(input: impl Read + 'a) -> Result<(), source::Error> {
     let copied = std::io::copy(&mut text(input)?, &mut std::io::sink());
     copied.map(|_| ()).map_err(source::Error::read)
@@ -59,7 +62,7 @@ pub fn line(reader: &Reader<'_>, record: &csv::ByteRecord) -> u64 {
 fn text<'a>(input: impl Read + 'a) -> Result<Box<dyn Read + 'a>, source::Error> {
     // A line feed at the end, so that the last line ends like any other.
     let input = LineFeeds { input: source::plain(input)?.chain(&b"\n"[..]), after_return: false };
-    Ok(Box::new(Quotes { input, at: QuoteState::FieldStart, line: 1 }))
+    Ok(Box::new(Rows { input, at: QuoteState::FieldStart, line: 1, begins: 1, bytes: 0 }))
 }
 
 /// Passes text on, with a line feed for each CRLF and each carriage return.
@@ -101,14 +104,17 @@ enum QuoteState {
     Closed(u64),
 }
 
-/// Passes CSV on, and fails at unmatched quotes.
-struct Quotes<R> {
+/// Passes CSV on, and fails at unmatched quotes and at rows that are too long.
+struct Rows<R> {
     input: R,
     at: QuoteState,
     line: u64,
+    /// The line where the row begins, and its bytes so far.
+    begins: u64,
+    bytes: u64,
 }
 
-impl<R: Read> Read for Quotes<R> {
+impl<R: Read> Read for Rows<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.input.read(buffer)?;
         match self.at {
@@ -118,6 +124,7 @@ impl<R: Read> Read for Quotes<R> {
             _ => {
                 for byte in &buffer[..count] {
                     self.step(*byte).map_err(std::io::Error::other)?;
+                    self.measure(*byte).map_err(std::io::Error::other)?;
                 }
                 Ok(count)
             }
@@ -125,7 +132,18 @@ impl<R: Read> Read for Quotes<R> {
     }
 }
 
-impl<R> Quotes<R> {
+impl<R> Rows<R> {
+    fn measure(&mut self, byte: u8) -> Result<(), TooLarge> {
+        self.bytes += 1;
+        if byte == b'\n' && matches!(self.at, QuoteState::FieldStart) {
+            (self.begins, self.bytes) = (self.line, 0);
+        }
+        if self.bytes > ROW_MAX_BYTES {
+            return Err(TooLarge::Row { line: self.begins, max: ROW_MAX_BYTES });
+        }
+        Ok(())
+    }
+
     fn step(&mut self, byte: u8) -> Result<(), InvalidQuotes> {
         self.at = match (self.at, byte) {
             (QuoteState::FieldStart, b'"') => QuoteState::Quoted(self.line),
@@ -168,6 +186,31 @@ mod tests {
             let error = reader.byte_records().find_map(Result::err);
             let error = error.map_or_else(|| panic!("{text:?} is read"), source::Error::csv);
             assert_eq!(error.to_string(), want.to_string());
+        }
+    }
+
+    /// Also if it is quoted, and of many lines: no memory is needed for it.
+    #[test]
+    fn a_row_without_an_end_is_refused_where_it_begins() {
+        let row = |bytes: usize| [b"a,b\n1,2\n" as &[u8], &vec![b'x'; bytes]].concat();
+        let max = usize::try_from(ROW_MAX_BYTES).unwrap();
+        check(&*row(max)).unwrap();
+        let quoted =
+            b"a,b\n\"1\",2\n3,\"".iter().copied().map(Ok).chain(std::iter::repeat(Ok(b'\n')));
+        struct Bytes<I>(I);
+        impl<I: Iterator<Item = Result<u8, ()>>> Read for Bytes<I> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let mut count = 0;
+                for (place, byte) in buffer.iter_mut().zip(&mut self.0) {
+                    *place = byte.unwrap();
+                    count += 1;
+                }
+                Ok(count)
+            }
+        }
+        for error in [check(&*row(max + 1)).unwrap_err(), check(Bytes(quoted)).unwrap_err()] {
+            let wanted = TooLarge::Row { line: 3, max: ROW_MAX_BYTES };
+            assert!(matches!(error, source::Error::TooLarge(found) if found == wanted), "{error}");
         }
     }
 

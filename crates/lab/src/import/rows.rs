@@ -179,13 +179,13 @@ fn jsonl_rows<'a>(input: impl Read + 'a, location: &'a str) -> Result<FileRows<'
             let mut line = Vec::new();
             let limit = u64::try_from(ROW_MAX_BYTES).unwrap_or(u64::MAX) + 1;
             match (&mut reader).take(limit).read_until(b'\n', &mut line) {
-                Err(error) => return Some(Err(error.into())),
+                Err(error) => return Some(Err(source::Error::read(error))),
                 Ok(0) => return None,
                 Ok(_) => {}
             }
             let body = if line.len() > ROW_MAX_BYTES {
                 if let Err(error) = skip_line(&mut reader) {
-                    return Some(Err(error.into()));
+                    return Some(Err(source::Error::read(error)));
                 }
                 Err(vec![fault("row", format!("is longer than {ROW_MAX_BYTES} bytes"))])
             } else if line.trim_ascii().is_empty() {

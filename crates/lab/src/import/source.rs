@@ -11,6 +11,31 @@ use sha2::{Digest, Sha256};
 
 use super::csv_text::InvalidQuotes;
 
+/// The most bytes of a file once it is decompressed: a small gzip file may have any number of them.
+pub const TEXT_MAX_BYTES: u64 = 2 << 30;
+
+/// Why a file is too large to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// All of it.
+    #[error("the file has more than {0} bytes once it is decompressed: import it in parts")]
+    Text(u64),
+    /// One row of CSV.
+    #[error("line {line}: the row that begins here has more than {max} bytes")]
+    Row {
+        /// The line, from 1.
+        line: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The number of its rows.
+    #[error("the file has more than {0} rows")]
+    Rows(usize),
+    /// Texts that are kept in memory.
+    #[error("the file has more than {0} bytes of different texts")]
+    Texts(usize),
+}
+
 /// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -44,9 +69,9 @@ pub enum Error {
     /// CSV with unmatched quotes.
     #[error(transparent)]
     Quotes(#[from] InvalidQuotes),
-    /// More rows than the limit.
-    #[error("the file has more than {0} rows")]
-    TooLong(usize),
+    /// More of it than is read.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
 }
 
 impl Error {
@@ -60,12 +85,13 @@ impl Error {
         }
     }
 
-    /// The error of a reader of CSV text, which checks quotes.
+    /// The error of a reader of text, which checks its size and, of CSV, the quotes.
     #[must_use]
     pub fn read(error: std::io::Error) -> Self {
-        match error.downcast::<InvalidQuotes>() {
+        match error.downcast::<InvalidQuotes>().map_err(std::io::Error::downcast::<TooLarge>) {
             Ok(quotes) => Self::Quotes(quotes),
-            Err(error) => Self::Io(error),
+            Err(Ok(large)) => Self::TooLarge(large),
+            Err(Err(error)) => Self::Io(error),
         }
     }
 }
@@ -79,10 +105,10 @@ pub fn not_utf8(error: std::str::Utf8Error) -> String {
 /// Reads a file to its end before any row is used, so that a truncated file is refused as a whole.
 ///
 /// # Errors
-/// [`Error::Io`].
+/// [`Error::Io`] and [`Error::TooLarge`].
 pub fn check(input: impl Read) -> Result<(), Error> {
-    std::io::copy(&mut plain(input)?, &mut std::io::sink())?;
-    Ok(())
+    let copied = std::io::copy(&mut plain(input)?, &mut std::io::sink());
+    copied.map(drop).map_err(Error::read)
 }
 
 /// Opens a file.
@@ -98,11 +124,15 @@ pub fn open(path: &Path) -> Result<File, Error> {
 }
 
 /// The decoded bytes: decompressed if they begin with gzip's magic bytes, without a byte order
-/// mark.
+/// mark. Reading more than [`TEXT_MAX_BYTES`] of them fails with [`TooLarge`].
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn plain<'a>(input: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Error> {
+    plain_up_to(TEXT_MAX_BYTES, input)
+}
+
+fn plain_up_to<'a>(max: u64, input: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Error> {
     let mut raw = BufReader::with_capacity(1 << 16, input);
     let gzip = raw.fill_buf()?.starts_with(&[0x1f, 0x8b]);
     let mut plain: Box<dyn BufRead + 'a> = if gzip {
@@ -113,7 +143,38 @@ pub fn plain<'a>(input: impl Read + 'a) -> Result<Box<dyn BufRead + 'a>, Error> 
     if plain.fill_buf()?.starts_with(&[0xef, 0xbb, 0xbf]) {
         plain.consume(3);
     }
-    Ok(plain)
+    Ok(Box::new(Bounded { input: plain, left: max, max }))
+}
+
+/// Passes text on, and fails when there is more than a limit.
+struct Bounded<R> {
+    input: R,
+    left: u64,
+    max: u64,
+}
+
+impl<R: BufRead> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Bounded<R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        let some = self.input.fill_buf()?;
+        if self.left == 0 && !some.is_empty() {
+            return Err(std::io::Error::other(TooLarge::Text(self.max)));
+        }
+        let count = usize::try_from(self.left).map_or(some.len(), |left| left.min(some.len()));
+        Ok(&some[..count])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left = self.left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
+        self.input.consume(count);
+    }
 }
 
 /// The SHA-256 of a file and of other values that identify this import, in hexadecimal.
@@ -165,6 +226,23 @@ mod tests {
         let packed = packed.finish().unwrap();
         assert!(check(packed.as_slice()).is_ok());
         assert!(matches!(check(&packed[..packed.len() - 1]), Err(Error::Io(_))));
+    }
+
+    #[test]
+    fn more_text_than_the_limit_is_refused_also_if_the_file_is_small() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&[b'a'; 1_000_000]).unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(packed.len() < 5_000);
+        for (max, fits) in [(999_999, false), (1_000_000, true), (1_000_001, true)] {
+            let read =
+                std::io::copy(&mut plain_up_to(max, &*packed).unwrap(), &mut std::io::sink());
+            match read.map_err(Error::read) {
+                Ok(read) => assert!(fits && read == 1_000_000),
+                Err(Error::TooLarge(large)) => assert!(!fits && large == TooLarge::Text(max)),
+                Err(other) => panic!("{other}"),
+            }
+        }
     }
 
     #[test]
