@@ -270,6 +270,41 @@ async fn every_page_is_accessible_in_all_themes_and_sizes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_replaces_a_session_only_when_that_was_confirmed() {
+    let site = Site::open().await;
+    let page = site.browser("#/").await;
+    let links = [site.sign_in_link("orders:read").await, site.sign_in_link("orders:read").await];
+    let hash = |link: &str| json!(format!("#{}", link.split_once('#').unwrap().1));
+    let scopes = "document.querySelector('#who').title";
+    page.sees("#who", "Ada").await;
+    assert_eq!(page.eval(scopes).await, "Scopes: admin");
+    // In the page that is open, and where a new one is opened beside it.
+    for (at, link) in links.iter().enumerate() {
+        match at {
+            0 => drop(page.eval(&format!("location.hash = {}", hash(link))).await),
+            _ => {
+                page.go("about:blank").await;
+                page.go(link).await;
+            }
+        }
+        page.sees("dialog[open] .dialog-intro", "You are signed in as Ada").await;
+        assert!(page.barriers().await.is_empty());
+        page.press("Escape").await;
+        page.until("!document.querySelector('dialog')").await;
+        page.sees("#connection", "Live").await;
+        assert_eq!(page.eval(scopes).await, "Scopes: admin");
+        assert_eq!(page.eval("location.href.includes('sign-in')").await, false);
+    }
+    page.eval(&format!("location.hash = {}", hash(&links[0]))).await;
+    page.sees("dialog[open] h2", "Sign in as somebody else?").await;
+    page.click("dialog[open] .dialog-end .primary").await;
+    page.until("document.querySelector('#who').title === 'Scopes: orders:read'").await;
+    page.until("!document.querySelector('dialog')").await;
+    page.sees("#connection", "Live").await;
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn page_explains_sign_in_and_reconnects() {
     let mut site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;

@@ -5,7 +5,7 @@ import { calls, get, send } from "./api.js";
 import { attention } from "./attention.js";
 import { cluster } from "./cluster.js";
 import { attr, fill, h, hush, say, text, turnPage } from "./dom.js";
-import { closeDialogs, sentence } from "./dialog.js";
+import { ask, closeDialogs, sentence } from "./dialog.js";
 import { people } from "./format.js";
 import { item } from "./item.js";
 import { help, pageKeys, startKeys } from "./keys.js";
@@ -255,14 +255,32 @@ async function start() {
   await open(linkInAddress());
 }
 
+const USED = "This link was used already, or has expired. One command prints a new one.";
+
+/** Asks before a link opens its session in place of another: somebody else may have sent it. */
+function replace(link) {
+  ask({
+    heading: "Sign in as somebody else?",
+    intro: `You are signed in as ${session.name}. The link opens another session in this browser, and what you do then is done in the name of whoever made the link. Go on only if you asked for it.`,
+    verb: "Use the link",
+    async act() {
+      const opened = await byLink(link);
+      leave("");
+      enter(opened);
+    },
+  });
+}
+
 /** Opens a session by a link, or takes up the one that is there. */
 async function open(link) {
   let why = "";
   if (link) {
+    if (!session) await get("/v1/session").then(enter, () => {});
+    if (session) return replace(link);
     try {
       return enter(await byLink(link));
     } catch (problem) {
-      why = problem.status === 401 ? "This link was used already, or has expired. One command prints a new one." : sentence(problem);
+      why = problem.status === 401 ? USED : sentence(problem);
     }
   }
   if (session) return why ? say(why, true) : route();
