@@ -13,6 +13,7 @@ mod jobs;
 mod search_index;
 mod signed_heads;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,7 +220,7 @@ impl App {
         let signing = (Arc::clone(&signer), stop.clone());
         tokio::spawn(async move { signing.0.run(&signing.1).await });
         let app = Self { node, store, server, jobs, index, signer, stop, webhook_url, leave_after };
-        let own = cluster::address(config, app.server.addr()).await;
+        let own = cluster::address(config, app.server.internal_addr()).await;
         app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
         tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
@@ -237,11 +238,13 @@ impl App {
     /// addresses.
     #[must_use]
     pub fn url(&self) -> String {
-        let mut addr = self.server.addr();
-        if addr.ip().is_unspecified() {
-            addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
-        format!("http://{addr}")
+        reached(self.server.addr())
+    }
+
+    /// The URL of the internal routes.
+    #[must_use]
+    pub fn internal_url(&self) -> String {
+        reached(self.server.internal_addr())
     }
 
     /// Stops the server: requests in progress finish, and queued appends are written.
@@ -303,6 +306,14 @@ fn is_fit_for_production(config: &Config) -> Result<(), Error> {
         return Err(Error::OpenInProduction { setting: "cache.url" });
     }
     Ok(())
+}
+
+/// The URL of an address, from this machine.
+fn reached(mut addr: SocketAddr) -> String {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{addr}")
 }
 
 /// The defaults of the runtime settings, from the configuration.

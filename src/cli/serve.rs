@@ -160,7 +160,7 @@ fn banner(app: &App, config: &config::Config, link: Option<StartLink>) -> std::i
     writeln!(out, "  API       {url}/v1")?;
     writeln!(out, "  API docs  {url}/docs")?;
     writeln!(out, "  health    {url}/readyz")?;
-    writeln!(out, "  metrics   {url}/metrics")?;
+    writeln!(out, "  metrics   {}/metrics", app.internal_url())?;
     writeln!(out, "  data      {store}")?;
     writeln!(out, "  payments  {provider}\n")?;
     writeln!(out, "  an API key:      kontor key create {} --scope admin", store.flag())?;

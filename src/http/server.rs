@@ -11,6 +11,7 @@ use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
 use actix_web::middleware::{Compat, Condition, from_fn};
 use actix_web::{App, HttpResponse, web};
+use futures_util::future::join_all;
 use garde::Validate;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,7 @@ use super::edge::json_body::BodyLimits;
 use super::edge::load_shedding::{self, Admission, Queues};
 use super::edge::request_metrics::RequestMetrics;
 use super::edge::route::Routes;
+use super::edge::router::ServedRoutes;
 use super::edge::secret::ServerSecret;
 use super::edge::{listen, router};
 use super::live::{self, Live};
@@ -49,6 +51,10 @@ use crate::store::{self, Store};
 pub struct Options {
     /// The address to listen on; port 0 stands for any free port.
     pub listen: SocketAddr,
+    /// The address of the internal routes (metrics, and calls of other nodes); empty to serve them at
+    /// `listen`. Port 0 stands for any free port.
+    #[garde(custom(empty_or_address))]
+    pub internal_listen: String,
     /// The number of threads that serve requests (workers); 0 for one per core.
     #[garde(custom(within(0..=1_024)))]
     pub workers: usize,
@@ -97,6 +103,11 @@ pub struct Options {
     pub live: live::Options,
 }
 
+fn empty_or_address(text: &str, (): &()) -> garde::Result {
+    let address = text.parse::<SocketAddr>().is_ok();
+    holds(text.is_empty() || address, || "must be empty, or an address such as 10.0.0.11:8090")
+}
+
 fn few_networks(networks: &[Network], (): &()) -> garde::Result {
     holds(networks.len() <= 100, || "must name at most 100 networks")
 }
@@ -105,6 +116,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            internal_listen: String::new(),
             workers: 0,
             connections_max: 0,
             backlog: 1_024,
@@ -125,9 +137,14 @@ impl Default for Options {
 }
 
 impl Options {
-    fn listening(&self) -> listen::Options {
+    /// The address of the internal routes, if they have one of their own.
+    fn internal(&self) -> Option<SocketAddr> {
+        self.internal_listen.parse().ok()
+    }
+
+    fn listening(&self, addr: SocketAddr) -> listen::Options {
         listen::Options {
-            addr: self.listen,
+            addr,
             workers: self.workers,
             connections_max: self.connections_max,
             backlog: self.backlog,
@@ -263,10 +280,11 @@ impl SharedState {
 /// A running server.
 pub struct Server {
     addr: SocketAddr,
+    internal: SocketAddr,
     serving: Arc<Serving>,
     jobs: Arc<Jobs>,
     live: Arc<Live>,
-    handle: ServerHandle,
+    handles: Vec<ServerHandle>,
     over: CancellationToken,
 }
 
@@ -295,12 +313,19 @@ pub async fn start(start: ServerStart) -> Result<Server, StartError> {
                                                             start",
         ))
     };
-    let (addr, handle) = begun.await.map_err(|_| lost())??;
+    let Begun { addr, internal, handles } = begun.await.map_err(|_| lost())??;
     serving.set(true);
-    Ok(Server { addr, serving, jobs, live, handle, over })
+    Ok(Server { addr, internal, serving, jobs, live, handles, over })
 }
 
-type Started = oneshot::Sender<Result<(SocketAddr, ServerHandle), StartError>>;
+/// The addresses on which the server listens.
+struct Begun {
+    addr: SocketAddr,
+    internal: SocketAddr,
+    handles: Vec<ServerHandle>,
+}
+
+type Started = oneshot::Sender<Result<Begun, StartError>>;
 
 /// The mean wait of commands in the mailboxes of carts or of orders, whichever is longer. The
 /// mailboxes of stock do not count: a queue at one popular SKU is no reason to refuse requests for
@@ -319,30 +344,53 @@ async fn serve(options: &Options, routes: Routes, shared: SharedState, started: 
     };
     let watch = load_shedding::watch(Arc::clone(&admission), queues, options.overload.clone());
     actix_web::rt::spawn(watch);
-    let cors_origins = options.cors_origins.clone();
-    let served = listen::listen(&options.listening(), move || {
-        actix_web::rt::spawn(load_shedding::watch_event_loop(Arc::clone(&admission)));
-        let (shared, routes) = (shared.clone(), routes.clone());
-        App::new()
-            .configure(|app| shared.share(app))
-            .wrap(from_fn(observe))
-            .wrap(Compat::new(Condition::new(!cors_origins.is_empty(), cors(&cors_origins))))
-            .wrap(from_fn(explain_preflight))
-            .configure(|app| router::configure(&routes, app))
-            .default_service(web::to(|| async {
-                Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))
-            }))
-    });
-    let (addr, running) = match served {
+    let app = |side: ServedRoutes| {
+        let cors_origins = options.cors_origins.clone();
+        let (shared, routes, admission) = (shared.clone(), routes.clone(), Arc::clone(&admission));
+        move || {
+            actix_web::rt::spawn(load_shedding::watch_event_loop(Arc::clone(&admission)));
+            let (shared, routes) = (shared.clone(), routes.clone());
+            App::new()
+                .configure(|app| shared.share(app))
+                .wrap(from_fn(observe))
+                .wrap(Compat::new(Condition::new(!cors_origins.is_empty(), cors(&cors_origins))))
+                .wrap(from_fn(explain_preflight))
+                .configure(|app| router::configure(&routes, side, app))
+                .default_service(web::to(|| async {
+                    Err::<HttpResponse, Error>(Error::of_status(StatusCode::NOT_FOUND))
+                }))
+        }
+    };
+    let listen = |addr: SocketAddr, side: ServedRoutes| {
+        let served = listen::listen(&options.listening(addr), app(side));
+        served.map_err(|source| StartError::Listen { addr, source })
+    };
+    let served = match options.internal() {
+        None => listen(options.listen, ServedRoutes::Both).map(|public| (public, None)),
+        Some(addr) => listen(options.listen, ServedRoutes::Public).and_then(|public| {
+            let internal = listen(addr, ServedRoutes::Internal)?;
+            Ok((public, Some(internal)))
+        }),
+    };
+    let ((addr, running), internal) = match served {
         Ok(served) => served,
-        Err(source) => {
-            let addr = options.listen;
-            let _gone = started.send(Err(StartError::Listen { addr, source }));
+        Err(error) => {
+            let _gone = started.send(Err(error));
             return;
         }
     };
-    if started.send(Ok((addr, running.handle()))).is_ok()
-        && let Err(error) = running.await
+    let mut handles = vec![running.handle()];
+    handles.extend(internal.as_ref().map(|(_, running)| running.handle()));
+    let begun =
+        Begun { addr, internal: internal.as_ref().map_or(addr, |(addr, _)| *addr), handles };
+    let beside = async {
+        match internal {
+            Some((_, running)) => running.await,
+            None => Ok(()),
+        }
+    };
+    if started.send(Ok(begun)).is_ok()
+        && let Err(error) = tokio::try_join!(running, beside)
     {
         tracing::error!(%error, "the HTTP server failed");
     }
@@ -353,6 +401,12 @@ impl Server {
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where it listens for what is internal: metrics, and calls of other nodes.
+    #[must_use]
+    pub const fn internal_addr(&self) -> SocketAddr {
+        self.internal
     }
 
     /// The URL of the server.
@@ -382,7 +436,7 @@ impl Server {
     pub async fn stop(self) {
         self.serving.set(false);
         self.live.stop.cancel();
-        self.handle.stop(true).await;
+        join_all(self.handles.iter().map(|handle| handle.stop(true))).await;
         self.over.cancelled().await;
     }
 }

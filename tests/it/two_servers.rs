@@ -27,6 +27,66 @@ async fn status(site: &Site, name: &str, value: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
+/// Two nodes that call each other, without NATS, at addresses that serve nothing to buyers.
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_routes_are_only_at_their_own_address() {
+    let store = database();
+    let node = async |name: &str| {
+        Site::with(|config| {
+            config.store.url = store.as_str().into();
+            config.http.internal_listen = "127.0.0.1:0".into();
+            config.cluster.node = name.into();
+            config.cluster.settle_ms = 0;
+        })
+        .await
+    };
+    let (one, two) = (node("one").await, node("two").await);
+    let status =
+        async |request: reqwest::RequestBuilder| request.send().await.unwrap().status().as_u16();
+    for site in [&one, &two] {
+        let app = site.app.as_ref().unwrap();
+        let (public, internal) = (app.url(), app.internal_url());
+        assert_ne!(public, internal);
+        for (path, at_public, at_internal) in [
+            ("/metrics", 404, 200),
+            ("/livez", 200, 200),
+            ("/readyz", 200, 200),
+            ("/v1/store/products", 200, 404),
+            ("/admin", 200, 404),
+            ("/v1/session", 401, 404),
+        ] {
+            assert_eq!(status(site.web.get(format!("{public}{path}"))).await, at_public, "{path}");
+            assert_eq!(
+                status(site.web.get(format!("{internal}{path}"))).await,
+                at_internal,
+                "{path}"
+            );
+        }
+        let calls = |at: &str| site.web.post(format!("{at}/v1/node/calls")).body("call");
+        assert_eq!((status(calls(&public)).await, status(calls(&internal)).await), (404, 401));
+    }
+    until("each has shards", async || {
+        let all = one.admin(Method::GET, "/cluster", None).await.expect(200);
+        let nodes = all["nodes"].as_array().unwrap();
+        nodes.len() == 2 && nodes.iter().all(|node| node["shards"] != 0)
+    })
+    .await;
+    one.sell("LAMP", 1_000, 9).await;
+    for at in 0..8 {
+        let site = [&one, &two][at % 2];
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        site.checkout(&cart, &format!("key-{at}"), "tok_ok", 30).await.expect(201);
+    }
+    let metrics = one.web.get(format!("{}/metrics", one.app.as_ref().unwrap().internal_url()));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let called = metrics.lines().any(|line| {
+        line.starts_with("kontor_node_calls_total")
+            && line.contains("http")
+            && line.contains("answered")
+    });
+    assert!(called, "{metrics}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_and_products_are_consistent_across_servers() {
     let (store, redis) = (database(), Redis::start());

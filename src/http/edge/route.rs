@@ -31,6 +31,14 @@ pub struct Route {
     pub handler: fn() -> actix_web::Route,
 }
 
+impl Route {
+    /// Whether it is for nodes and their administrators only, so that it may have an address of its own.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.path == "/metrics" || self.path.starts_with("/v1/node/")
+    }
+}
+
 /// Links in the OpenAPI document: operations whose parameters an operation's answer contains.
 #[derive(Clone, Copy, Debug)]
 pub struct OperationLink {

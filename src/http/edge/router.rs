@@ -28,15 +28,37 @@ use crate::actors::node::Node;
 #[derive(Clone, Copy, Debug)]
 pub struct RoutedOperation(pub &'static str);
 
-/// Adds all routes to an app.
-pub fn configure(routes: &Routes, config: &mut ServiceConfig) {
+/// Which routes an app has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServedRoutes {
+    /// All, where there is only one address.
+    Both,
+    /// Those that are not internal.
+    Public,
+    /// Those that are, and the health of the node.
+    Internal,
+}
+
+impl ServedRoutes {
+    fn has(self, route: &Route) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Public => !route.is_internal(),
+            Self::Internal => route.is_internal() || route.class == Class::Health,
+        }
+    }
+}
+
+/// Adds the routes of a side to an app.
+pub fn configure(routes: &Routes, side: ServedRoutes, config: &mut ServiceConfig) {
+    let all = || routes.all().filter(move |route| side.has(route));
     let mut done: Vec<&str> = Vec::new();
-    for first in routes.all() {
+    for first in all() {
         if done.contains(&first.path) {
             continue;
         }
         done.push(first.path);
-        let here = || routes.all().filter(|route| route.path == first.path);
+        let here = || all().filter(|route| route.path == first.path);
         let mut resource = web::resource(first.path);
         for route in here() {
             resource = resource.route(serve(route));
