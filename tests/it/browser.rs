@@ -305,6 +305,39 @@ async fn a_link_replaces_a_session_only_when_that_was_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn markup_in_names_is_shown_as_it_is_written() {
+    let site = Site::open().await;
+    let name = "<img src=x onerror=\"document.title='x'\"><b>A</b>";
+    site.sell("LAMP", 1_000, 99).await;
+    let product = json!({"name": name, "prices": [{"amount": 1_000, "currency": "GBP"}]});
+    site.admin(Method::PATCH, "/products/LAMP", Some(product)).await.expect(200);
+    let cart = site.cart(&[("LAMP", 2)]).await;
+    let address = json!({"name": name, "line1": name, "city": name, "postal_code": "N1 1AA",
+        "country": "GB"});
+    let buyer = json!({"shipping_address": address});
+    site.store(Method::PATCH, &format!("/carts/{cart}"), Some(buyer)).await.expect(200);
+    let email = json!({"email": "<b>a</b>@example.com"});
+    site.store(Method::PATCH, &format!("/carts/{cart}"), Some(email)).await.expect(422);
+    site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+    let order = cart.replace("cart_", "ord_");
+    let page = site.browser("#/").await;
+    for place in [
+        "#/orders",
+        &format!("#/orders/{order}"),
+        "#/stock",
+        "#/stock/LAMP",
+        &format!("#/packing/{order}"),
+    ] {
+        page.eval(&format!("location.hash = {}", json!(place))).await;
+        page.sees("#page .page", "<img src=x onerror=").await;
+        let made = page.eval("document.querySelectorAll('#page img[src=x], #page b b').length");
+        assert_eq!(made.await, 0, "{place}");
+        assert_ne!(page.eval("document.title").await, "x", "{place}");
+    }
+    assert_eq!(page.troubles(ASKED), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn page_explains_sign_in_and_reconnects() {
     let mut site = Site::open().await;
     site.sell("LAMP", 1_000, 99).await;

@@ -83,6 +83,18 @@ async fn ambiguous_requests_are_refused() {
         ("an unknown coding", post("Transfer-Encoding: xchunked") + "0\r\n\r\n", "400"),
         ("a blank in a name", get("Content-Length : 0"), "400"),
         ("a folded line", get("x: a\r\n b"), "400"),
+        ("a bare line feed", get("x: a\ny: b"), "400"),
+        (
+            "a bare line feed in the first line",
+            "GET /livez HTTP/1.1\nHost: s\r\n\r\n".into(),
+            "400",
+        ),
+        (
+            "a bare line feed at the end",
+            "GET /livez HTTP/1.1\r\nHost: s\r\n\n\r\n\r\n".into(),
+            "400",
+        ),
+        ("a bare carriage return", get("x: a\ry: b"), "400"),
         ("no host", "GET /livez HTTP/1.1\r\n\r\n".into(), "400"),
         ("two hosts", get("Host: other"), "400"),
         ("another protocol", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), "400"),

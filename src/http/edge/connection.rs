@@ -5,7 +5,7 @@
 //! part of the server closes it ([`ConnectionHandle::cut`]); and when a worker comes near its limit
 //! of connections, the ones that have had no request in progress for longest are closed. The
 //! deadlines of bodies are in `json_body`, those of live feeds in `live`. This module does not
-//! parse requests.
+//! parse requests; the ends of their lines are checked in `head_lines`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,6 +21,8 @@ use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::head_lines::HeadLines;
 
 /// How long after the deadline of a request head the connection is closed. actix has the same
 /// deadline for the first head of a connection, and needs this time to answer it with 408.
@@ -143,7 +145,8 @@ impl WorkerConnections {
         }
         held.all.insert(number, Rc::downgrade(&handle));
         drop(held);
-        ClientConnection { io, handle, limits, timer: None, of: self.clone(), number }
+        let lines = HeadLines::default();
+        ClientConnection { io, handle, limits, timer: None, lines, of: self.clone(), number }
     }
 }
 
@@ -173,6 +176,7 @@ pub struct ClientConnection {
     handle: Rc<ConnectionHandle>,
     limits: ConnectionLimits,
     timer: Option<Pin<Box<Sleep>>>,
+    lines: HeadLines,
     of: WorkerConnections,
     number: u64,
 }
@@ -230,6 +234,9 @@ impl AsyncRead for ClientConnection {
     ) -> Poll<Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if self.handle.state.get() != ConnectionState::Streaming {
+            self.lines.read(&mut buffer.filled_mut()[before..]);
+        }
         if buffer.filled().len() > before
             && let ConnectionState::Idle(_) = self.handle.state.get()
         {

@@ -14,6 +14,7 @@ pub mod cross_origin;
 pub mod data;
 pub mod error;
 pub mod faults;
+pub mod head_lines;
 pub mod idempotency;
 pub mod if_match;
 pub mod if_none_match;

@@ -344,12 +344,15 @@ fn cell(text: &str) -> String {
     }
 }
 
+/// What a formula may begin with, also as it is typed in East Asian widths.
+const FORMULAS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
 /// A text without what a spreadsheet takes for a formula, at its beginning or at that of a line: an
 /// apostrophe is put before it.
 fn defused(text: &str) -> Cow<'_, str> {
     let formula = |line: &str| {
         let blank = |c: char| c.is_whitespace() && !matches!(c, '\n' | '\r');
-        line.starts_with('\t') || line.trim_start_matches(blank).starts_with(['=', '+', '-', '@'])
+        line.starts_with('\t') || line.trim_start_matches(blank).starts_with(FORMULAS)
     };
     let breaks = |c: char| matches!(c, '\n' | '\r');
     if !text.starts_with(breaks) && !text.split(breaks).any(formula) {
@@ -379,6 +382,7 @@ mod tests {
             ("-5", "'-5"),
             ("@SUM(A1)", "'@SUM(A1)"),
             (" =1", "' =1"),
+            ("＝1+1", "'＝1+1"),
             ("\tx", "'\tx"),
             ("\rx", "\"'\rx\""),
             ("\nx", "\"'\nx\""),
