@@ -34,7 +34,16 @@ pub async fn connect(
     query: &str,
     headers: Headers<'_>,
 ) -> tungstenite::Result<Client> {
-    let url = format!("{}/v1/admin/live{query}", site.url().replace("http://", "ws://"));
+    connect_to(&site.url(), query, headers).await
+}
+
+/// The same, to any server.
+pub async fn connect_to(
+    server: &str,
+    query: &str,
+    headers: Headers<'_>,
+) -> tungstenite::Result<Client> {
+    let url = format!("{}/v1/admin/live{query}", server.replace("http://", "ws://"));
     let mut request = url.into_client_request()?;
     for (name, value) in headers {
         request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());

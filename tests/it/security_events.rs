@@ -6,6 +6,7 @@ use std::path::Path;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::live;
 use crate::process::{self, Server, kontor};
 use crate::site::Site;
 
@@ -108,6 +109,11 @@ async fn a_server_logs_each_kind_of_security_event_without_a_secret() {
     let token: Value = token.send().await.unwrap().json().await.unwrap();
     let person = ask(Method::POST, "/v1/admin/erasures").bearer_auth(&admin);
     assert_eq!(status(person.json(&json!({"email": "eve@example.com"}))).await, 200);
+    let bearer = format!("Bearer {less}");
+    let headers = [("authorization", &*bearer), ("x-forwarded-for", FROM)];
+    let mut socket = live::connect_to(&server.url, "", &headers).await.unwrap();
+    socket.say(json!({"type": "subscribe", "id": "o", "topic": "orders"})).await;
+    socket.until(|message| message["code"] == "forbidden").await;
     let mut last = 0;
     for _ in 0..20 {
         last = caller.sign_in(json!({"link": WRONG})).await.0.as_u16();
@@ -124,6 +130,7 @@ async fn a_server_logs_each_kind_of_security_event_without_a_secret() {
     said("signed_in", &session, "Ada (orders:read)");
     said("signed_out", &session, "Ada");
     said("scope_refused", &id(&less), "list_orders: the key lacks the scope orders:read");
+    said("scope_refused", &id(&less), "open_live: this topic needs the scope orders:read");
     said("order_token_issued", &id(&admin), &order);
     said("person_erased", &id(&admin), "0 orders erased, 0 kept for now");
     for (event, who) in [

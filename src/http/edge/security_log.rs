@@ -17,9 +17,14 @@ pub fn log(event: SecurityEvent, request: &HttpRequest, caller: &Principal, abou
         Principal::Anyone => "anyone".to_owned(),
         known => known.by(),
     };
+    event.log(&who, &address(request), about);
+}
+
+/// The address of a request's client, for the log.
+#[must_use]
+pub fn address(request: &HttpRequest) -> String {
     let from = data::<TrustedProxies>(request).map(|proxies| proxies.client(request));
-    let from = from.map_or_else(|_| "unknown".to_owned(), |from| from.to_string());
-    event.log(&who, &from, about);
+    from.map_or_else(|_| "unknown".to_owned(), |from| from.to_string())
 }
 
 /// Logs the refusal of a request if it is a security event.

@@ -35,6 +35,7 @@ use crate::actors::engine::changes::Changed;
 use crate::http::edge::faults::RequestFaults;
 use crate::http::edge::principal::Principal;
 use crate::http::edge::problem::Code;
+use crate::telemetry::security::SecurityEvent;
 
 /// The period of the hub's checks: each sends statistics, and the cluster state to new subscribers.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -81,6 +82,8 @@ pub struct Opened {
     pub socket: u64,
     /// The caller who opened the socket.
     pub principal: Principal,
+    /// The caller's address.
+    pub from: String,
     /// Sends frames to the socket's writer.
     pub frames: mpsc::Sender<ByteString>,
     /// Tells the socket's writer to close it, and why.
@@ -94,6 +97,7 @@ impl Message for HubMessage {
 /// A socket in its hub.
 pub(super) struct Socket {
     pub(super) principal: Principal,
+    from: String,
     pub(super) frames: mpsc::Sender<ByteString>,
     farewell: oneshot::Sender<Farewell>,
     pub(super) subscriptions: Vec<Subscription>,
@@ -296,6 +300,8 @@ impl Hub {
         let Some(socket) = self.sockets.get_mut(&socket) else { return Ok(subject) };
         if !socket.principal.may(scope) {
             let detail = format!("this topic needs the scope {}", scope.as_str());
+            let (who, about) = (socket.principal.by(), format!("open_live: {detail}"));
+            SecurityEvent::ScopeRefused.log(&who, &socket.from, &about);
             return Err(Wrong::new(Code::Forbidden, detail));
         }
         let known = socket.subscriptions.iter().position(|one| one.spec.id == spec.id);
@@ -472,10 +478,10 @@ impl Handler<HubMessage> for Hub {
     fn handle(&mut self, told: HubMessage, ctx: &mut Context<Self>) {
         match told {
             HubMessage::Open(opened) => {
-                let Opened { socket, principal, frames, farewell } = *opened;
+                let Opened { socket, principal, from, frames, farewell } = *opened;
                 self.live.metrics.sockets.inc();
                 let subscriptions = Vec::new();
-                let opened = Socket { principal, frames, farewell, subscriptions, turn: 0 };
+                let opened = Socket { principal, from, frames, farewell, subscriptions, turn: 0 };
                 self.sockets.insert(socket, opened);
                 if self.live.stop.is_cancelled() {
                     self.end(socket, Farewell::Stopping);

@@ -24,6 +24,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::principal::{Principal, unauthorized};
 use crate::http::edge::problem::Code;
 use crate::http::edge::query::Query;
+use crate::http::edge::security_log;
 use crate::http::edge::session::origin_is_host;
 
 /// The WebSocket subprotocol of the live feed.
@@ -147,8 +148,8 @@ pub async fn open_live(
     let _room = frames.try_send(ServerMessage::Hello(hello).frame());
     let hub = slot.hub(&live);
     let socket = hub::next_id();
-    let caller = principal.clone();
-    hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, frames, farewell })));
+    let (caller, from) = (principal.clone(), security_log::address(&request));
+    hub.do_send(HubMessage::Open(Box::new(Opened { socket, principal, from, frames, farewell })));
     actix_web::rt::spawn(async move {
         writer.run().await;
         // Now the connection is closed, and its slot is free.
