@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::engine::clock::Clock;
 use crate::store::Store;
 use crate::store::signed_head::{Options, PublicKey, SignedHead};
+use crate::telemetry::security::SecurityEvent;
 
 /// The time limit of a request to the URL.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,11 +58,10 @@ impl Signer {
             }
         };
         for head in &round.broken {
-            tracing::error!(
-                shard = head.shard, pos = head.pos, signed_at = %head.at,
-                "the history of the shard was changed: it does not contain the event whose digest \
-                 was signed; run kontor verify"
-            );
+            let SignedHead { shard, pos, at, .. } = head;
+            let about = format!("shard {shard} lost what was signed at position {pos} at {at}");
+            SecurityEvent::HistoryChanged.log("unknown", "the database", &about);
+            tracing::error!("the history was changed: {about}; run kontor verify");
         }
         if round.signed.is_empty() {
             return;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use kontor::store::Store;
 use kontor::store::personal::erasure::Erasure;
+use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 
 use super::Error;
@@ -40,6 +41,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let store = args.store.place()?.open().await?;
     if let Some(list) = list {
         let added = add(&store, &list).await?;
+        super::audit::log(SecurityEvent::ErasuresAdded, &format!("{added} erasures"));
         stdout::line(format_args!("{added} of {} erasures were not in the store.", list.len()));
     } else {
         for erasure in store.erasures(false).await? {

@@ -40,6 +40,8 @@ pub enum SecurityEvent {
     OrderTokenIssued,
     /// The data of a person were erased.
     PersonErased,
+    /// Erasures were added to a store, which was put back to an earlier state.
+    ErasuresAdded,
     /// A store was copied into a backup.
     BackupMade,
     /// A backup became a store.
@@ -48,6 +50,8 @@ pub enum SecurityEvent {
     StoreMoved,
     /// A store got a new history, so that nothing continues with the one before.
     HistoryRenewed,
+    /// A shard does not contain an event whose digest was signed.
+    HistoryChanged,
     /// Products were imported from a file.
     ImportStarted,
 }
