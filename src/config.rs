@@ -27,6 +27,7 @@ use crate::actors::node;
 use crate::domain::limits::{holds, within};
 use crate::domain::pricing;
 use crate::http::edge::faults::contains;
+use crate::providers::challenge;
 use crate::{bus, cache, http, store, telemetry};
 
 /// The prefix of all environment variables.
@@ -59,6 +60,9 @@ pub struct Config {
     /// The sandbox payment provider.
     #[garde(dive)]
     pub sandbox: SandboxConfig,
+    /// The hook that decides on suspicious checkouts.
+    #[garde(dive)]
+    pub challenge: challenge::Options,
     /// The limits of entities.
     #[garde(dive)]
     pub entities: host::Options,

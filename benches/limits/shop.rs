@@ -55,6 +55,7 @@ pub async fn node_among(
         providers.push(Arc::new(Sandbox::new(sandbox_options(&store, url).await?)?));
     }
     let node = Node::start(NodeStart {
+        challenge_hook: None,
         nouns: nouns::all(),
         store: Arc::new(store),
         clock: Clock::system(),
@@ -136,7 +137,14 @@ pub async fn buy(node: &Node, cart: CartId) -> Outcome {
     let patience = Some(PATIENCE);
     node.flows
         .checkout
-        .run(Request { cart, method: Some(method), expected_total: None, cause, patience })
+        .run(Request {
+            cart,
+            method: Some(method),
+            expected_total: None,
+            cause,
+            patience,
+            guest: None,
+        })
         .await?;
     let entity = order::entity_id(OrderId(cart.0));
     let mut until = host::Until::Settled;

@@ -80,6 +80,11 @@ impl BuyerData {
 /// Adds the ids of the keys with which the personal values of an order are sealed.
 pub fn key_ids(order: &Order, ids: &mut BTreeSet<KeyId>) {
     let Some(placed) = order.placed().filter(|_| !order.is_erased()) else { return };
+    key_ids_of(placed, ids);
+}
+
+/// The same for what a checkout places.
+pub fn key_ids_of(placed: &Placed, ids: &mut BTreeSet<KeyId>) {
     let addresses = [Some(&placed.shipping_address), placed.billing_address.as_ref()];
     let addresses = addresses.into_iter().flatten();
     ids.insert(placed.email.key());

@@ -43,6 +43,7 @@ use crate::domain::product::Product;
 use crate::domain::stock::Stock;
 use crate::domain::time::Span;
 use crate::domain::versioned::Versioned as _;
+use crate::providers::challenge::ChallengeHook;
 use crate::store::journal::ReadError;
 use crate::store::journal::lane::Committed;
 use crate::store::journal::lanes::Lanes;
@@ -77,6 +78,8 @@ pub struct NodeStart {
     pub lanes: u16,
     /// The payment providers.
     pub payments: Payments,
+    /// The hook that decides on suspicious checkouts, if there is one.
+    pub challenge_hook: Option<Arc<ChallengeHook>>,
     /// The cache shared by nodes, which may lose its contents.
     pub cache: Cache,
     /// The runtime settings.
@@ -209,6 +212,7 @@ impl Node {
             cache,
             pricing: Pricing { catalog, rules: Arc::new(rules) },
             payments,
+            challenge_hook: start.challenge_hook,
             arrived: Arc::new(ArrivedNumbers::new(start.cluster.is_some())),
             tally: Arc::default(),
         };

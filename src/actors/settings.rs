@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,12 @@ impl ShopSettings {
     #[must_use]
     pub const fn order_token_lifetime(&self) -> Span {
         Span::from_secs(self.order_token_days * 24 * 3600)
+    }
+
+    /// How long an order can be paid.
+    #[must_use]
+    pub fn payment_deadline(&self) -> Duration {
+        Duration::from_secs(self.payment_deadline_secs.unsigned_abs())
     }
 
     /// How long the personal data of an order to a country must be kept after it was placed.

@@ -30,6 +30,7 @@ use crate::bus::queue::{JobChannel, LocalJobNotices};
 use crate::cache::{self, Cache};
 use crate::config::{self, Config, ServerProfile};
 use crate::http::server::{self, Server};
+use crate::providers::challenge::{self, ChallengeHook};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
 use crate::store::{self, OpenError, Store};
@@ -85,6 +86,9 @@ pub enum Error {
     /// The sandbox payment provider cannot be used.
     #[error("the sandbox payment provider cannot be used: {0}")]
     Provider(#[from] payment::Error),
+    /// The challenge hook cannot be used.
+    #[error(transparent)]
+    Challenge(#[from] challenge::Error),
     /// The sandbox payment provider is configured, but the profile is `production`.
     #[error(
         "profile production does not allow the sandbox provider: remove sandbox.url (or --sandbox-psp), or \
@@ -144,6 +148,7 @@ impl App {
         if config.profile == ServerProfile::Production {
             is_fit_for_production(config)?;
         }
+        let challenge_hook = ChallengeHook::new(&config.challenge)?;
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?
         } else {
@@ -183,6 +188,7 @@ impl App {
             lane: config.store.lane.clone(),
             lanes: config.store.lanes(),
             payments: Payments::new(providers, config.payments.clone()),
+            challenge_hook,
             cache,
             runtime: runtime.clone(),
             cluster,
@@ -320,6 +326,8 @@ fn reached(mut addr: SocketAddr) -> String {
 fn defaults(config: &Config, providers: &[Arc<dyn Provider>]) -> Defaults {
     Defaults {
         rates: config.http.rates,
+        holds: config.http.guest_holds,
+        floods: config.challenge.floods(),
         products_cached_secs: config.http.products_cached_secs,
         sweep_secs: config.payments.sweep_secs,
         providers: providers.iter().map(|provider| provider.account().to_string()).collect(),

@@ -15,6 +15,10 @@ use super::rate::{self, Limit, RateDecision};
 
 /// The maximum number of callers with a rate limit of their own; all others share one.
 const CALLERS_MAX: usize = 50_000;
+/// The maximum number of clients whose held units are counted; those of others are not bounded.
+const HOLDERS_MAX: usize = 200_000;
+/// How often clients that hold nothing are dropped, once there are as many.
+const DROP_EVERY_MICROS: i64 = 1_000_000;
 /// The maximum number of locks, and of revocations.
 const NAMES_MAX: usize = 100_000;
 /// The approximate size of an entry without its key and value, in bytes.
@@ -31,8 +35,25 @@ pub(super) struct Local {
     generations: Mutex<HashMap<&'static str, u64>>,
     /// The time at which each caller's allowance is full again, in microseconds since the start.
     callers: Mutex<HashMap<String, i64>>,
+    holders: Mutex<Holders>,
     locks: Mutex<HashMap<String, (String, Instant)>>,
     revoked: Mutex<HashMap<String, Instant>>,
+}
+
+/// When each client's allowance of several calls at once is full again.
+#[derive(Default)]
+struct Holders {
+    known: HashMap<String, Holder>,
+    dropped_at: i64,
+}
+
+/// What one client has taken.
+#[derive(Clone, Copy, Default)]
+struct Holder {
+    /// By the count of this node.
+    own: i64,
+    /// By the count of all nodes, as far as this node knows it.
+    shared: i64,
 }
 
 /// A space, its generation, and the cache key within the space.
@@ -60,6 +81,7 @@ impl Local {
             kept: Cache::with_weighter(bytes_max / ANSWER_BYTES, bytes_max as u64, Bytes),
             generations: Mutex::default(),
             callers: Mutex::default(),
+            holders: Mutex::default(),
             locks: Mutex::default(),
             revoked: Mutex::default(),
         }
@@ -109,6 +131,54 @@ impl Local {
         let room = callers.len() < CALLERS_MAX || callers.contains_key(key);
         drop(callers);
         room.then(|| self.count_at(key, limit, cost))
+    }
+
+    /// Takes `cost` calls from each allowance, or none of them: the first allowance that refuses them,
+    /// and when it would allow them.
+    pub(super) fn take_all(
+        &self,
+        all: &[(String, Limit)],
+        cost: i64,
+    ) -> Result<(), (usize, Duration)> {
+        let (now, mut holders) = (self.micros(), locked(&self.holders));
+        holders.make_room(all.len(), now);
+        for (nth, (key, limit)) in all.iter().enumerate() {
+            let Holder { own, shared } = holders.known.get(key).copied().unwrap_or_default();
+            if let Some(wait) = rate::wait(own.max(shared), now, *limit, cost) {
+                return Err((nth, wait));
+            }
+        }
+        for (key, limit) in all {
+            holders.count(key, now, *limit, cost);
+        }
+        Ok(())
+    }
+
+    /// Puts `cost` calls back into each allowance.
+    pub(super) fn put_back(&self, all: &[(String, Limit)], cost: i64) {
+        let (now, mut holders) = (self.micros(), locked(&self.holders));
+        for (key, limit) in all {
+            holders.count(key, now, *limit, -cost);
+        }
+    }
+
+    /// Notes what all nodes together have counted: the time until the allowance is full.
+    pub(super) fn learn(&self, key: &str, full_in: Duration) {
+        let full_in = i64::try_from(full_in.as_micros()).unwrap_or(i64::MAX / 8);
+        let full_at = self.micros() + full_in;
+        if let Some(holder) = locked(&self.holders).known.get_mut(key) {
+            holder.shared = full_at;
+        }
+    }
+
+    /// Counts a call, and returns whether more calls came than the limit allows.
+    pub(super) fn is_flood(&self, key: &str, limit: Limit) -> bool {
+        let (now, mut holders) = (self.micros(), locked(&self.holders));
+        holders.make_room(1, now);
+        let Some(holder) = holders.of(key) else { return false };
+        let (next, flooded) = rate::flood(holder.own, now, limit);
+        holder.own = next;
+        flooded
     }
 
     fn micros(&self) -> i64 {
@@ -169,6 +239,35 @@ impl Local {
     }
 }
 
+impl Holders {
+    /// Drops the clients that have taken nothing, if there is no room for so many more.
+    fn make_room(&mut self, more: usize, now: i64) {
+        let full = self.known.len() + more > HOLDERS_MAX;
+        if full && now - self.dropped_at >= DROP_EVERY_MICROS {
+            self.dropped_at = now;
+            self.known.retain(|_, holder| holder.own.max(holder.shared) > now);
+        }
+    }
+
+    /// What a client has taken; `None` if there is no room for one more.
+    fn of(&mut self, key: &str) -> Option<&mut Holder> {
+        if !self.known.contains_key(key) {
+            if self.known.len() >= HOLDERS_MAX {
+                return None;
+            }
+            self.known.insert(key.to_owned(), Holder::default());
+        }
+        self.known.get_mut(key)
+    }
+
+    fn count(&mut self, key: &str, now: i64, limit: Limit, cost: i64) {
+        let Some(holder) = self.of(key) else { return };
+        for full_at in [&mut holder.own, &mut holder.shared] {
+            *full_at = rate::count(*full_at, now, limit, cost).0;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,5 +305,43 @@ mod tests {
         }
         assert!(locked(&local.callers).len() <= CALLERS_MAX + 1);
         assert!(!local.count("one", limit, 1).allowed, "it is still known");
+    }
+
+    #[test]
+    fn units_are_taken_from_all_allowances_or_from_none() {
+        let local = Local::new(0);
+        let limit = |count| Limit { count, per: Duration::from_secs(3_600) };
+        let all = [("one".to_owned(), limit(10)), ("both".to_owned(), limit(15))];
+        let other = [("other".to_owned(), limit(10)), ("both".to_owned(), limit(15))];
+        assert_eq!(local.take_all(&all, 10), Ok(()));
+        assert!(matches!(local.take_all(&all, 1), Err((0, _))));
+        assert!(matches!(local.take_all(&other, 6), Err((1, _))));
+        assert_eq!(local.take_all(&other, 5), Ok(()));
+        local.put_back(&all, 10);
+        assert_eq!(local.take_all(&other, 5), Ok(()));
+        assert!(matches!(local.take_all(&other, 1), Err((0, _))));
+    }
+
+    #[test]
+    fn what_other_nodes_have_counted_is_refused_here() {
+        let local = Local::new(0);
+        let all = [("one".to_owned(), Limit { count: 10, per: Duration::from_secs(1_000) })];
+        assert_eq!(local.take_all(&all, 1), Ok(()));
+        local.learn("one", Duration::from_secs(900));
+        assert!(local.take_all(&all, 2).is_err());
+        local.learn("one", Duration::from_secs(100));
+        assert_eq!(local.take_all(&all, 8), Ok(()));
+    }
+
+    #[test]
+    fn clients_that_hold_units_are_bounded() {
+        let local = Local::new(0);
+        let limit = Limit { count: 1, per: Duration::from_secs(3_600) };
+        assert!(local.take_all(&[("one".to_owned(), limit)], 1).is_ok());
+        for n in 0..HOLDERS_MAX + 10 {
+            assert!(local.take_all(&[(n.to_string(), limit)], 1).is_ok());
+        }
+        assert!(locked(&local.holders).known.len() <= HOLDERS_MAX);
+        assert!(local.take_all(&[("one".to_owned(), limit)], 1).is_err(), "it is still known");
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
@@ -320,6 +321,49 @@ impl Cache {
             None => None,
         };
         self.inner.local.count(key, limit, -1);
+    }
+
+    /// Takes `cost` calls from several allowances, or from none of them; at once, by the count of this
+    /// node and by what it knows of the count of all nodes, which is corrected in the background. So
+    /// nodes may together allow somewhat more, but no request waits for Redis.
+    ///
+    /// # Errors
+    /// The first allowance that refuses them, and when it would allow them.
+    pub fn take_all(
+        &self,
+        all: &Arc<[(String, Limit)]>,
+        cost: u32,
+    ) -> Result<(), (usize, Duration)> {
+        let taken = self.inner.local.take_all(all, cost.into());
+        self.count_shared(all, if taken.is_ok() { cost.into() } else { 0 });
+        taken
+    }
+
+    /// Puts `cost` calls back that [`Cache::take_all`] has taken.
+    pub fn put_back(&self, all: &Arc<[(String, Limit)]>, cost: u32) {
+        self.inner.local.put_back(all, cost.into());
+        self.count_shared(all, -i64::from(cost));
+    }
+
+    /// Counts for all nodes, in the background, and learns what they have counted.
+    fn count_shared(&self, all: &Arc<[(String, Limit)]>, cost: i64) {
+        let Some(remote) = self.inner.remote.clone() else { return };
+        let (inner, all) = (self.inner.clone(), all.clone());
+        tokio::spawn(async move {
+            let each = all.iter().map(|(key, limit)| remote.count(key, *limit, cost));
+            for ((key, _), counted) in all.iter().zip(join_all(each).await) {
+                if let Some(counted) = counted {
+                    inner.local.learn(key, counted.full_in);
+                }
+            }
+        });
+    }
+
+    /// Counts a call, and returns whether more calls came to this node than the limit allows. No call
+    /// is refused, and Redis is not asked.
+    #[must_use]
+    pub fn is_flood(&self, key: &str, limit: Limit) -> bool {
+        self.inner.local.is_flood(key, limit)
     }
 
     /// Announces to all nodes that something is revoked, such as a session. The TTL of the

@@ -62,6 +62,23 @@ pub(super) fn count(full_at: i64, now: i64, limit: Limit, cost: i64) -> (i64, Ra
     (full_at, decision(allowed, full_at - now, limit))
 }
 
+/// The time until `cost` calls are allowed at once; `None` if they are allowed now. Calls that are more
+/// than a burst are never allowed: their time is that until the allowance is full.
+pub(super) fn wait(full_at: i64, now: i64, limit: Limit, cost: i64) -> Option<Duration> {
+    let (apart, per) = (limit.apart_micros(), limit.per_micros());
+    let debt = (full_at - now).clamp(0, per);
+    let over = (debt + cost.saturating_mul(apart) - per).min(debt.max(1));
+    (over > 0).then(|| Duration::from_micros(u64::try_from(over).unwrap_or(0)))
+}
+
+/// Counts a call that is not refused, and returns the new `full_at` and whether more calls than the
+/// limit allows came in its period. After such a flood it stays so until fewer have come for as long.
+pub(super) fn flood(full_at: i64, now: i64, limit: Limit) -> (i64, bool) {
+    let (apart, per) = (limit.apart_micros(), limit.per_micros());
+    let next = (full_at.max(now) + apart).min(now + 2 * per);
+    (next, next - now > per)
+}
+
 /// The outcome if the allowance is full again in `debt` microseconds.
 pub(super) fn decision(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
     let (apart, per) = (limit.apart_micros(), limit.per_micros());
@@ -77,6 +94,36 @@ pub(super) fn decision(allowed: bool, debt: i64, limit: Limit) -> RateDecision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn a_flood_is_seen_until_it_has_been_calm_for_the_period() {
+        let limit = Limit { count: 60, per: Duration::from_secs(60) };
+        let (mut full_at, mut flooded) = (0, false);
+        for _ in 0..60 {
+            (full_at, flooded) = flood(full_at, 0, limit);
+        }
+        assert!(!flooded, "as many as the limit allows");
+        for call in 0..1_000 {
+            (full_at, flooded) = flood(full_at, call * SECOND / 10, limit);
+            assert!(flooded, "{call}");
+        }
+        let last = 100 * SECOND;
+        assert!(flood(full_at, last + 58 * SECOND, limit).1);
+        assert!(!flood(full_at, last + 62 * SECOND, limit).1);
+    }
+
+    #[test]
+    fn several_calls_wait_until_all_of_them_are_allowed() {
+        let limit = Limit { count: 10, per: Duration::from_secs(10) };
+        assert_eq!(wait(0, 0, limit, 10), None);
+        assert_eq!(wait(4 * SECOND, 0, limit, 6), None);
+        assert_eq!(wait(4 * SECOND, 0, limit, 8), Some(Duration::from_secs(2)));
+        assert_eq!(wait(4 * SECOND, 0, limit, 99), Some(Duration::from_secs(4)));
+        assert!(wait(0, 0, limit, 11).is_some());
+        assert_eq!(wait(i64::MAX / 8, 0, limit, 1), Some(Duration::from_secs(1)));
+    }
 
     #[test]
     fn rate_limit_allows_a_burst_and_refills_evenly() {

@@ -36,7 +36,7 @@ use super::observe::{explain_preflight, observe};
 use super::operator::health::{Health, Serving};
 use super::operator::jobs::Jobs;
 use super::operator::metrics::NodeMetrics;
-use crate::actors::engine::runtime::{PRODUCTS_CACHED_MAX_SECS, Rates};
+use crate::actors::engine::runtime::{GuestHolds, PRODUCTS_CACHED_MAX_SECS, Rates};
 use crate::actors::node::Node;
 use crate::bus::Calls;
 use crate::bus::queue::Queue;
@@ -89,6 +89,9 @@ pub struct Options {
     /// Rate limits: how many requests one client may send per minute.
     #[garde(dive)]
     pub rates: Rates,
+    /// The units that a buyer without a key, from a public IP address, may have in unpaid orders.
+    #[garde(dive)]
+    pub guest_holds: GuestHolds,
     /// How long the cache keeps a page of active products, in seconds; 0 for no cache.
     #[garde(custom(within(0..=PRODUCTS_CACHED_MAX_SECS)))]
     pub products_cached_secs: u64,
@@ -128,6 +131,7 @@ impl Default for Options {
             shutdown_timeout_secs: 8,
             overload: load_shedding::Options::default(),
             rates: Rates::default(),
+            guest_holds: GuestHolds::default(),
             products_cached_secs: 5,
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),

@@ -1,8 +1,11 @@
 //! Floor 1: protocols of external companies, behind one trait for each kind of company.
 //!
 //! [`payment`] defines what kontor needs of a payment provider; [`sandbox`] is the client of
-//! `kontor sandbox-psp`, and [`checked`] limits what any of them answers. `actors` decides on retries, and how to react to answers.
+//! `kontor sandbox-psp`, and [`checked`] limits what any of them answers. [`challenge`] is the client of
+//! a hook that decides on suspicious checkouts. `actors` decides on retries, and how to react to
+//! answers.
 
+pub mod challenge;
 pub mod checked;
 pub mod payment;
 pub mod sandbox;

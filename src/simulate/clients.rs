@@ -277,6 +277,7 @@ impl Clients {
                     expected_total: None,
                     cause: cause("buyer", &format!("{cart}-pay-{attempt}")),
                     patience: (!wait.is_zero()).then_some(wait),
+                    guest: None,
                 };
                 let ask = async |node: Arc<Node>| {
                     // Every second buyer pays again by the order.
@@ -394,6 +395,7 @@ impl Clients {
                     expected_total: None,
                     cause: cause("buyer", &format!("{next}-pay")),
                     patience: Some(wait),
+                    guest: None,
                 };
                 let ask = async |node: Arc<Node>| node.flows.checkout.run(request).await;
                 heard(fleet.through(ask).await?)

@@ -112,6 +112,7 @@ impl Environment {
         let disk = Arc::new(self.disk.of(process.clone()));
         let several = self.plan.nodes > 1;
         NodeStart {
+            challenge_hook: None,
             nouns: (self.setup.nouns)(),
             store: Arc::new(self.tables.clone().behind(disk, Arc::new(process.clone()))),
             clock: self.world.clock(),

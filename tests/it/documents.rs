@@ -18,6 +18,7 @@ const WORDS: &[&str] = &[
 /// Fields with such a name that have any text.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("AttemptShape.decline_code", "each payment provider has its own codes"),
+    ("ChallengeShape.type", "each challenge hook has its own types"),
     ("DeadEvent.kind", "the event may be damaged"),
     ("Order.decline_code", "each payment provider has its own codes"),
     ("OrderPaymentDeclinedEvent.decline_code", "each payment provider has its own codes"),

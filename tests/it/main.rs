@@ -57,6 +57,7 @@ mod faults;
 mod flash;
 mod full_disk;
 mod golden;
+mod guests;
 mod history;
 mod host;
 mod hostage;

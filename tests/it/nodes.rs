@@ -114,6 +114,7 @@ impl Shared {
         let product_cache_ttl_ms = self.cache_ttl_ms;
         let started = runtime.spawn(async move {
             let node = Node::start(NodeStart {
+                challenge_hook: None,
                 nouns: nouns::all().with(NounEntry::<Tally>::without_flow()),
                 store: Arc::new(store),
                 clock,

@@ -176,7 +176,14 @@ async fn pay(
     let cause = Cause { by: "buyer".into(), idempotency, ..Cause::default() };
     node.flows
         .checkout
-        .run(Request { cart, method: Some(method), expected_total: None, cause, patience })
+        .run(Request {
+            cart,
+            method: Some(method),
+            expected_total: None,
+            cause,
+            patience,
+            guest: None,
+        })
         .await
 }
 
@@ -210,6 +217,7 @@ async fn node(dir: &TempDir, psp: &str, more: &[&str]) -> (Arc<Node>, Store) {
     let names = providers.iter().map(|one| one.account().to_string()).collect();
     let defaults = runtime::Defaults { providers: names, ..runtime::Defaults::default() };
     let start = NodeStart {
+        challenge_hook: None,
         nouns: nouns::all(),
         store: Arc::new(store.clone()),
         clock: Clock::system(),

@@ -9,9 +9,11 @@ import { listKeys } from "./keys.js";
 import { allow, badge, empty, failed, loading, panel, when, whyNot } from "./parts.js";
 import { refusal } from "./rights.js";
 
+/** The groups of settings that limit clients, where 0 is no limit. */
+const LIMITS = ["rates.", "holds.", "challenge."];
 const GROUPS = [
   ["Shop", "what buyers and importers may do", (name) => name === "checkout" || name === "imports" || name.startsWith("providers.")],
-  ["Limits", "for one client, at all nodes together", (name) => name.startsWith("rates.")],
+  ["Limits", "for one client, at all nodes together", (name) => LIMITS.some((group) => name.startsWith(group))],
   ["Work", "intervals and caches", () => true],
 ];
 /** What settings are called. */
@@ -19,6 +21,9 @@ const NAMES = {
   checkout: "Checkout", imports: "Imports of products", "products.cached_secs": "Cache of the product list", "projections.paused": "Pause of the lists of orders and stock",
   "rates.browse": "Limit for browsing", "rates.cart": "Limit for carts", "rates.checkout": "Limit for checkouts", "rates.operate": "Limit for operators",
   "rates.guest_cart": "Limit for carts of guests", "rates.guest_checkout": "Limit for checkouts of guests",
+  "holds.cart": "Units in a guest's cart", "holds.email": "Unpaid units of a guest's email address",
+  "holds.address": "Unpaid units from a guest's IP address", "holds.network": "Unpaid units from a network of guests",
+  "challenge.sku_checkouts": "Checkouts of one SKU before challenges", "challenge.network_checkouts": "Checkouts from a network before challenges",
   "sweep.period_secs": "Comparison with payment providers",
 };
 const HISTORY_MAX = 20;
@@ -74,8 +79,8 @@ export const settingName = (name) => NAMES[name] ?? (name.startsWith("providers.
 function shown(one, value) {
   if (value === null || value === undefined) return "its default";
   if (typeof value === "boolean") return value ? "on" : "off";
-  if (value === 0) return one.name.startsWith("rates.") ? "no limit" : "never";
-  if (one.name.startsWith("rates.")) return `${count(value)} a minute`;
+  if (value === 0) return LIMITS.some((group) => one.name.startsWith(group)) ? "no limit" : "never";
+  if (one.name.startsWith("rates.") || one.name.startsWith("challenge.")) return `${count(value)} a minute`;
   return one.name.endsWith("_secs") ? several(value, "second") : count(value);
 }
 

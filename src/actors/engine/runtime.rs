@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bus::{Notice, Notices};
 use crate::domain::limits::within;
 use crate::domain::time::Timestamp;
+use crate::providers::challenge::{self, FloodMarks};
 use crate::store::runtime_setting::Row;
 use crate::store::{self, Store};
 
@@ -63,11 +64,40 @@ impl Default for Rates {
     }
 }
 
+/// The units that a buyer without a key, from a public IP address, may have in orders that are not
+/// paid. 0 is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuestHolds {
+    /// In one cart.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub cart: u32,
+    /// Of one email address.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub email: u32,
+    /// From one IP address; of IPv6, from one /64 network.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub address: u32,
+    /// From one network: a /24 of IPv4, or a /56 of IPv6.
+    #[garde(custom(within(0..=RATE_MAX)))]
+    pub network: u32,
+}
+
+impl Default for GuestHolds {
+    fn default() -> Self {
+        Self { cart: 100, email: 100, address: 200, network: 1_000 }
+    }
+}
+
 /// The values of settings that nobody has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// The rate limits of clients.
     pub rates: Rates,
+    /// The units that guests may have in unpaid orders.
+    pub holds: GuestHolds,
+    /// When guests' checkouts are suspicious.
+    pub floods: FloodMarks,
     /// TTL of the product-list cache, in seconds.
     pub products_cached_secs: u64,
     /// The period of the sweep, which compares the providers' lists with the store, in seconds.
@@ -78,8 +108,14 @@ pub struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        let rates = Rates::default();
-        Self { rates, products_cached_secs: 5, sweep_secs: 180, providers: Vec::new() }
+        Self {
+            rates: Rates::default(),
+            holds: GuestHolds::default(),
+            floods: challenge::Options::default().floods(),
+            products_cached_secs: 5,
+            sweep_secs: 180,
+            providers: Vec::new(),
+        }
     }
 }
 
@@ -88,6 +124,10 @@ impl Default for Defaults {
 pub struct Current {
     /// The rate limits of clients.
     pub rates: Rates,
+    /// The units that guests may have in unpaid orders.
+    pub holds: GuestHolds,
+    /// When guests' checkouts are suspicious.
+    pub floods: FloodMarks,
     /// Whether checkouts are accepted.
     pub checkout: bool,
     /// Whether imports of products are accepted.
@@ -442,9 +482,25 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
         let about = format!("{about}: requests per minute of one client; 0 for no limit");
         number(&format!("rates.{class}"), default.into(), RATE_MAX.into(), &about)
     };
+    let (holds, floods) = (defaults.holds, defaults.floods);
+    let held = |of: &str, default: u32, about: &str| {
+        let about = format!("Units in unpaid orders of guests, {about}; 0 for no limit");
+        number(&format!("holds.{of}"), default.into(), RATE_MAX.into(), &about)
+    };
+    let flood = |of: &str, default: u32, about: &str| {
+        let about =
+            format!("Checkouts of guests a minute {about} that are not suspicious; 0 for any");
+        number(&format!("challenge.{of}"), default.into(), RATE_MAX.into(), &about)
+    };
     let mut all = vec![
+        flood("network_checkouts", floods.network_checkouts, "from one network"),
+        flood("sku_checkouts", floods.sku_checkouts, "of one SKU"),
         switch("checkout".to_owned(), true, "Whether carts can be checked out".to_owned()),
         switch("imports".to_owned(), true, "Whether products can be imported".to_owned()),
+        held("address", holds.address, "by IP address"),
+        held("cart", holds.cart, "by cart"),
+        held("email", holds.email, "by email address"),
+        held("network", holds.network, "by network"),
         number(
             "products.cached_secs",
             defaults.products_cached_secs,
@@ -488,7 +544,8 @@ fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current 
         _ => 0,
     };
     let on = |name: &str| values.get(name) == Some(&RuntimeValue::Switch(true));
-    let rate = |class: &str| u32::try_from(number(&format!("rates.{class}"))).unwrap_or(RATE_MAX);
+    let small = |name: &str| u32::try_from(number(name)).unwrap_or(RATE_MAX);
+    let rate = |class: &str| small(&format!("rates.{class}"));
     let off = |(name, value): (&&str, &RuntimeValue)| {
         let provider = name.strip_prefix("providers.")?;
         (*value == RuntimeValue::Switch(false)).then(|| provider.to_owned())
@@ -501,6 +558,16 @@ fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current 
             operate: rate("operate"),
             guest_cart: rate("guest_cart"),
             guest_checkout: rate("guest_checkout"),
+        },
+        holds: GuestHolds {
+            cart: small("holds.cart"),
+            email: small("holds.email"),
+            address: small("holds.address"),
+            network: small("holds.network"),
+        },
+        floods: FloodMarks {
+            sku_checkouts: small("challenge.sku_checkouts"),
+            network_checkouts: small("challenge.network_checkouts"),
         },
         checkout: on("checkout"),
         imports: on("imports"),

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::guests::{Guest, GuestRefusal, Guests, HeldUnits};
 use super::payment::Payments;
 use super::reservation::SKUS_AT_ONCE;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
@@ -50,6 +51,8 @@ pub struct Request {
     pub cause: Cause,
     /// How long to wait for the outcome; `None` to return once the order is placed.
     pub patience: Option<Duration>,
+    /// The buyer, if the units that they hold are bounded.
+    pub guest: Option<Guest>,
 }
 
 /// The outcome of a checkout.
@@ -68,8 +71,8 @@ pub struct PlacedOrder {
 
 /// A cart that can no longer be changed.
 enum Spent {
-    /// It was spent by this checkout; this is the order to place.
-    Sealed(order::Placed),
+    /// It was spent by this checkout; this is the order to place, and what is counted for its guest.
+    Sealed(order::Placed, Option<HeldUnits>),
     /// It was spent by an earlier checkout, whose order may not have been placed.
     SealedBefore(cart::Cart),
 }
@@ -100,6 +103,8 @@ pub enum CheckoutRefusal {
     Closed,
     #[error("a payment of the order is in progress")]
     InProgress { order: OrderId },
+    #[error(transparent)]
+    Guest(#[from] GuestRefusal),
     #[error(transparent)]
     Host(host::Error<order::Rejection>),
     #[error(transparent)]
@@ -150,6 +155,8 @@ pub struct CheckoutFlow {
     pub(super) settings: ShopSettings,
     pub(super) runtime: Runtime,
     pub(super) clock: Clock,
+    /// What guests may hold.
+    pub guests: Guests,
 }
 
 impl CheckoutFlow {
@@ -161,8 +168,10 @@ impl CheckoutFlow {
         self.admit(request.method.as_ref())?;
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
+        let mut held = None;
         let placed = match self.seal(&request).await? {
-            Spent::Sealed(placed) => {
+            Spent::Sealed(placed, counted) => {
+                held = counted;
                 let command = Command::Place { placed: placed.into(), method: request.method };
                 self.place(&entity, &command, &request.cause).await
             }
@@ -180,7 +189,11 @@ impl CheckoutFlow {
             }
             other => refused(order, other),
         })?;
-        Ok(self.outcome(&entity, placed, request.patience).await)
+        let placed = self.outcome(&entity, placed, request.patience).await;
+        if let Some(held) = held {
+            held.settle(&placed.order);
+        }
+        Ok(placed)
     }
 
     /// Makes another payment attempt for an order that awaits its payment.
@@ -316,17 +329,25 @@ impl CheckoutFlow {
             }
             self.look_for_stock(&placed).await?;
             if seeded_fault::active(SeededFault::CartNotSealed) {
-                return Ok(Spent::Sealed(placed));
+                return Ok(Spent::Sealed(placed, None));
             }
+            let held = match &request.guest {
+                Some(guest) => Some(self.guests.admit(guest, &placed).await?),
+                None => None,
+            };
             let seq = (!seeded_fault::active(SeededFault::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
             let spent = self.carts.ask_at_version(&entity, seq, spend, cause, |_| ()).await;
+            if let Ok(Ok(())) = spent {
+                return Ok(Spent::Sealed(placed, held));
+            }
+            if let Some(held) = held {
+                held.give_back();
+            }
             // The cart has another version: it was changed meanwhile, or another checkout was
             // first.
-            if spent.map_err(of_cart)?.is_ok() {
-                return Ok(Spent::Sealed(placed));
-            }
+            spent.map_err(of_cart)?.ok();
         }
         Err(CheckoutRefusal::Host(host::Error::TryAgain))
     }

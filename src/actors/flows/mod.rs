@@ -6,6 +6,7 @@
 
 pub mod checkout;
 pub mod erasure;
+pub mod guests;
 pub mod order_numbers;
 pub mod order_steps;
 pub mod order_tally;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use self::checkout::CheckoutFlow;
 use self::erasure::ErasureFlow;
+use self::guests::{ChallengeTally, Guests};
 use self::order_numbers::{OrderNumbers, RememberedNumbers};
 use self::order_steps::OrderSteps;
 use self::parts::Parts;
@@ -74,6 +76,14 @@ impl Flows {
             settings: parts.settings.clone(),
             runtime: parts.runtime.clone(),
             clock: parts.clock.clone(),
+            guests: Guests {
+                cache: parts.cache.clone(),
+                runtime: parts.runtime.clone(),
+                store: parts.store.clone(),
+                hook: parts.challenge_hook.clone(),
+                lifetime: parts.settings.payment_deadline(),
+                tally: ChallengeTally::default(),
+            },
         };
         let start_over = StartOver { carts: parts.host(), orders: parts.host() };
         let erasure = ErasureFlow {

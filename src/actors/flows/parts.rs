@@ -14,6 +14,7 @@ use crate::actors::pricing::Pricing;
 use crate::actors::settings::ShopSettings;
 use crate::cache::Cache;
 use crate::domain::entity::Noun;
+use crate::providers::challenge::ChallengeHook;
 use crate::store::Tables;
 
 /// The parts of a node.
@@ -36,6 +37,8 @@ pub struct Parts {
     pub pricing: Pricing,
     /// The payment providers.
     pub payments: Payments,
+    /// The hook that decides on suspicious checkouts.
+    pub challenge_hook: Option<Arc<ChallengeHook>>,
     /// The orders that have stored their number, to be reported to the counter.
     pub arrived: Arc<ArrivedNumbers>,
     /// Counts of order events.

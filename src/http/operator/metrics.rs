@@ -101,6 +101,7 @@ impl CacheMetrics {
 pub struct NodeMetrics {
     registry: Registry,
     cache: CacheMetrics,
+    challenges: Family<Lookup, Gauge<i64, AtomicI64>>,
     limit: Gauge<i64, AtomicI64>,
     delay: Gauge<f64, AtomicU64>,
     resident: Gauge<i64, AtomicI64>,
@@ -126,6 +127,7 @@ impl NodeMetrics {
         let mut all = Self {
             registry,
             cache: CacheMetrics::default(),
+            challenges: Family::default(),
             limit: Gauge::default(),
             delay: Gauge::default(),
             resident: Gauge::default(),
@@ -177,6 +179,8 @@ impl NodeMetrics {
             "Sum of the positions up to which rows are projected, over all shards of the node";
         to.register("projected_position", help, self.projected.clone());
         to.register("orders", "Orders by status", self.orders.clone());
+        let help = "Suspicious checkouts since the start, by the decision of the challenge hook";
+        to.register("challenges", help, self.challenges.clone());
         self.cache.register(to);
     }
 
@@ -210,6 +214,16 @@ impl NodeMetrics {
             self.refused.get_or_create(&shard).set(count(counters.refused));
         }
         self.projected.set(node.projected());
+        let tally = &node.flows.checkout.guests.tally;
+        for (outcome, count) in [
+            ("allow", &tally.allowed),
+            ("challenge", &tally.challenged),
+            ("deny", &tally.denied),
+            ("failed", &tally.failed),
+        ] {
+            let count = i64::try_from(count.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+            self.challenges.get_or_create(&Lookup { outcome }).set(count);
+        }
         let mut counted = self.counted.lock().await;
         if counted.is_none_or(|at| at.elapsed() >= COUNT_TTL) {
             for (status, count) in store.count_orders().await? {

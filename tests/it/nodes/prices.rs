@@ -50,7 +50,7 @@ async fn an_old_price_that_a_node_remembers_is_never_charged() {
             let cause = Cause { by: "buyer".into(), ..Cause::default() };
             let expected_total = Some(Money::new(expected, "GBP".parse().unwrap()));
             let patience = Some(Duration::from_secs(30));
-            Request { cart, method: Some(method), expected_total, cause, patience }
+            Request { cart, method: Some(method), expected_total, cause, patience, guest: None }
         };
         let refused = here.flows.checkout.run(request(1_250)).await;
         let Err(CheckoutRefusal::Changed { total }) = refused else { panic!("{refused:?}") };

@@ -79,6 +79,7 @@ impl Shop {
         let provider = Arc::new(Sandbox::new(options).unwrap());
         let patience = payment::Options { retry_after_ms: 50, ..Default::default() };
         let node = Node::start(NodeStart {
+            challenge_hook: None,
             nouns: nouns::all(),
             store: Arc::new(store),
             clock: Clock::system(),
@@ -184,6 +185,7 @@ impl Shop {
                 expected_total: None,
                 cause: Cause { idempotency: Some(idempotency), ..cause() },
                 patience: wait.then_some(Duration::from_secs(20)),
+                guest: None,
             })
             .await
     }

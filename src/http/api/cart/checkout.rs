@@ -15,6 +15,7 @@ use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Money;
 use crate::domain::order::{self, CancelCause, Order, PaymentMethod, Phase};
 use crate::http::api::amount::MoneyInput;
+use crate::http::api::cart::guest::GuestCaller;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::rejection::{UNKNOWN_PROVIDER, must_be_total};
 use crate::http::api::order::problem::BuyersOrder;
@@ -74,11 +75,14 @@ pub struct CheckoutInput {
 #[utoipa::path(post, path = "/v1/store/carts/{id}/checkout", tag = "checkout",
     request_body = CheckoutInput,
     params(("id" = inline(schemas::CartId), Path),
-        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome"),
+        ("Challenge-Response" = Option<String>, Header, description = "What the buyer has got for a challenge (`challenge_required`)")),
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
         (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
         (status = 402, description = "`payment_declined`; `links` has what the buyer can do next", body = crate::http::edge::problem_body::Problem,
+            content_type = "application/problem+json"),
+        (status = 403, description = "`challenge_required`, `checkout_denied`", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
         (status = 409, description = "`out_of_stock`, `cart_changed`, `cart_spent`, `order_cancelled`, `checkout_in_progress`",
             body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
@@ -86,6 +90,7 @@ pub async fn check_out(
     call: RequestParts,
     path: web::Path<String>,
     patience: Patience,
+    guest: GuestCaller,
     body: Draft<CheckoutInput>,
 ) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
@@ -106,7 +111,8 @@ pub async fn check_out(
         Some(payment) => Some(payment.seal(&call).await?),
         None => None,
     };
-    let asked = Request { cart, method, expected_total: expected, cause, patience };
+    let GuestCaller(guest) = guest;
+    let asked = Request { cart, method, expected_total: expected, cause, patience, guest };
     let placed = Box::pin(call.node().flows.checkout.run(asked)).await;
     let order = OrderId(cart.0);
     match placed {

@@ -10,6 +10,7 @@ use crate::routes;
 pub mod carts;
 pub mod checkout;
 pub mod declined;
+mod guest;
 mod keyed_id;
 mod next_steps;
 pub mod problem;
@@ -73,6 +74,8 @@ const PROBLEMS: &[(&str, &[Code])] = &[
             Code::OrderCancelled,
             Code::CheckoutInProgress,
             Code::WrongState,
+            Code::ChallengeRequired,
+            Code::TooManyHeld,
         ],
     ),
     (

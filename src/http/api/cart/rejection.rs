@@ -1,10 +1,15 @@
 //! Converts the rejections of carts and the refusals of checkouts to problem responses.
 
+use actix_web::http::header;
+
 use crate::actors::flows::checkout::CheckoutRefusal;
+use crate::actors::flows::guests::{GuestRefusal, HoldBound, HoldExcess};
 use crate::domain::cart::{FullLine, QUANTITY_MAX, Rejection};
 use crate::domain::money::Money;
 use crate::domain::order;
-use crate::http::api::cart::problem::{CartChanged, CartIncomplete, CartSpent};
+use crate::http::api::cart::problem::{
+    CartChanged, CartIncomplete, CartSpent, ChallengeRequired, TooManyHeld,
+};
 use crate::http::api::order::problem::not_ordered;
 use crate::http::edge::error::Error;
 use crate::http::edge::problem::{Code, FieldError};
@@ -50,6 +55,45 @@ pub fn too_many_units(full: &[FullLine], field: impl Fn(usize) -> String) -> Err
     Error::invalid(full.iter().map(fault).collect())
 }
 
+/// The error for a checkout after which a guest would hold too many units.
+fn too_many_held(one: &HoldExcess) -> Error {
+    let HoldExcess { bound, most, requested, retry_in } = *one;
+    let whose = match bound {
+        HoldBound::Cart => "a cart",
+        HoldBound::Email => "the unpaid orders of one email address",
+        HoldBound::Address => "the unpaid orders from one IP address",
+        HoldBound::Network => "the unpaid orders from one network",
+    };
+    let detail = format!(
+        "the cart has {requested} units, and {whose} may have at most {most}, without an API key; \
+         nothing was ordered"
+    );
+    let error = Error::of(&TooManyHeld { bound: bound.into(), most, requested }, detail);
+    match retry_in {
+        Some(wait) => error.header(header::RETRY_AFTER, (wait.as_secs() + 1).to_string()),
+        None => error,
+    }
+}
+
+impl From<GuestRefusal> for Error {
+    fn from(refusal: GuestRefusal) -> Self {
+        match refusal {
+            GuestRefusal::TooManyHeld(excess) => too_many_held(&excess),
+            GuestRefusal::Challenge(challenge) => Self::of(
+                &ChallengeRequired { challenge: (*challenge).into() },
+                "nothing was ordered; repeat the checkout with the solved challenge",
+            ),
+            GuestRefusal::Denied => {
+                Self::new(Code::CheckoutDenied, "nothing was ordered; the cart is still open")
+            }
+            GuestRefusal::Undecided => {
+                Self::new(Code::TryAgain, "the checkout cannot be checked now; nothing was ordered")
+            }
+            GuestRefusal::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<CheckoutRefusal> for Error {
     fn from(refusal: CheckoutRefusal) -> Self {
         match refusal {
@@ -89,6 +133,7 @@ impl From<CheckoutRefusal> for Error {
             CheckoutRefusal::InProgress { .. } => {
                 Self::new(Code::CheckoutInProgress, order::Rejection::InProgress.to_string())
             }
+            CheckoutRefusal::Guest(refusal) => refusal.into(),
             CheckoutRefusal::Host(error) => error.into(),
             CheckoutRefusal::Store(error) => error.into(),
         }
