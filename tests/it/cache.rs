@@ -5,6 +5,7 @@ mod forged;
 pub mod server;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use kontor::cache::{Cache, CacheLookup, CacheSlot, CacheState, Limit, Lock, LockGuard};
@@ -56,6 +57,35 @@ async fn on_both<F: Future<Output = ()>>(test: impl Fn(Cache, Cache) -> F) {
     there(&one).await;
     there(&two).await;
     test(one, two).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_another_node_has_taken_are_refused_soon() {
+    on_both(async |one, two| {
+        let all: Arc<[(String, Limit)]> =
+            [("all".to_owned(), Limit { count: 1_000, per: LONG })].into();
+        assert_eq!(one.take_all(&all, 1_000), Ok(()));
+        // An answer of the server tells the other node, which refuses from then on. A count may be
+        // lost on its way, so it is repeated.
+        let taken = AtomicU32::new(0);
+        let refused = async || {
+            let refused = two.take_all(&all, 1).is_err();
+            if !refused {
+                taken.fetch_add(1, Ordering::Relaxed);
+                one.put_back(&all, 1_000);
+                let _refused = one.take_all(&all, 1_000);
+            }
+            refused
+        };
+        until("it is refused", refused).await;
+        assert!(taken.into_inner() < 500);
+        let free = async || {
+            one.put_back(&all, 1_000);
+            two.take_all(&all, 300).is_ok()
+        };
+        until("it is free again", free).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
