@@ -8,7 +8,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-use super::entity;
+use super::entity::{self, Issuer};
 use super::id::{CartId, OrderId, Sku};
 use super::money::{Currency, UnitPrice};
 use super::sealed::{NewKey, Sealed, SealedAddress};
@@ -438,6 +438,10 @@ impl entity::Noun for Cart {
     type Event = Event;
     type Rejection = Rejection;
     type Effect = std::convert::Infallible;
+
+    fn may_issue(issuer: Issuer, command: &Command) -> bool {
+        issuer != Issuer::Buyer || !matches!(command, Command::Erase)
+    }
 
     fn command_name(command: &Command) -> &'static str {
         command.into()

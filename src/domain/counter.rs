@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::entity::{self, Asker};
+use super::entity::{self, Asker, Issuer};
 use super::id::OrderId;
 use super::time::Timestamp;
 
@@ -87,6 +87,10 @@ impl entity::Noun for Counter {
     type Event = Event;
     type Rejection = Rejection;
     type Effect = Infallible;
+
+    fn may_issue(issuer: Issuer, _draw: &Draw) -> bool {
+        issuer == Issuer::Shop
+    }
 
     fn command_name(_command: &Draw) -> &'static str {
         "draw"

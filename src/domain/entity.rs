@@ -80,6 +80,31 @@ pub struct Cause {
     pub idempotency: Option<Idempotency>,
 }
 
+/// Who issues a command, as far as it decides which commands they may issue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issuer {
+    /// A buyer without a key.
+    Buyer,
+    /// Who has a key or a session.
+    Staff,
+    /// The shop itself: a saga, a timer, the sweep, or a payment provider's report.
+    Shop,
+}
+
+impl Cause {
+    /// Who has issued the command; `None` if the principal is none.
+    #[must_use]
+    pub fn issuer(&self) -> Option<Issuer> {
+        let (kind, id) = self.by.split_once(':').map_or((&*self.by, None), |(a, b)| (a, Some(b)));
+        match (kind, id.map(str::is_empty)) {
+            ("buyer", None) => Some(Issuer::Buyer),
+            ("key" | "session", Some(false)) => Some(Issuer::Staff),
+            ("saga" | "timer" | "sweep", None) | ("provider", Some(false)) => Some(Issuer::Shop),
+            _ => None,
+        }
+    }
+}
+
 /// A caller's idempotency key, with the digest of the request that it was sent with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idempotency {
@@ -148,6 +173,12 @@ pub trait Noun:
 
     /// Returns a command's name in snake case, for the journal and metrics.
     fn command_name(command: &Self::Command) -> &'static str;
+
+    /// Whether somebody may issue a command. The API checks more, such as scopes and tokens; this is
+    /// checked again by the owner of an entity when another node sends the command.
+    fn may_issue(_issuer: Issuer, _command: &Self::Command) -> bool {
+        true
+    }
 
     /// Returns the events of a command. No events mean that nothing is left to do: the command was
     /// carried out before, or no longer applies.
@@ -254,5 +285,31 @@ pub trait Event:
     /// Returns the newest version of a kind.
     fn newest(_kind: &str) -> u16 {
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_is_one_of_its_kinds_or_none() {
+        let issuer = |by: &str| Cause { by: by.to_owned(), ..Cause::default() }.issuer();
+        for (by, expected) in [
+            ("buyer", Some(Issuer::Buyer)),
+            ("key:1", Some(Issuer::Staff)),
+            ("session:a:b", Some(Issuer::Staff)),
+            ("saga", Some(Issuer::Shop)),
+            ("timer", Some(Issuer::Shop)),
+            ("sweep", Some(Issuer::Shop)),
+            ("provider:sandbox", Some(Issuer::Shop)),
+        ] {
+            assert_eq!(issuer(by), expected, "{by}");
+        }
+        for by in
+            ["", ":", "buyer:1", "key", "key:", "session", "saga:", "provider", "root", "Saga"]
+        {
+            assert_eq!(issuer(by), None, "{by:?}");
+        }
     }
 }

@@ -273,7 +273,7 @@ impl Operators {
     }
 
     fn cause(&self, name: &str) -> Cause {
-        cause("operator", name)
+        cause("key:operator", name)
     }
 
     async fn insist<F>(&self, name: &str, what: &str, send: impl Fn() -> F)

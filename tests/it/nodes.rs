@@ -27,7 +27,7 @@ use kontor::bus::stream::LocalStream;
 use kontor::bus::{Calls, NatsProblems, Notices};
 use kontor::cache::{Cache, CacheLookup};
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
-use kontor::domain::id::{CartId, OrderId};
+use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::UnitPrice;
 use kontor::domain::order::{self, OrderStatus};
 use kontor::domain::pricing::Rules;
@@ -459,7 +459,7 @@ async fn rows_of_any_kind_are_written_by_the_shard_owner() {
             let zones = node.rows.of::<Zone>().unwrap();
             let put = async |fee, expect, key: &str| {
                 let idempotency = Some(Idempotency { key: key.into(), digest: 1 });
-                let cause = Cause { by: "test".into(), idempotency, ..Cause::default() };
+                let cause = Cause { by: "key:test".into(), idempotency, ..Cause::default() };
                 zones.put(zone(&on, fee, 1).value, expect, cause).await
             };
             let made = put(3, Expect::Absent, "k1").await.unwrap();
@@ -489,6 +489,42 @@ async fn rows_of_any_kind_are_written_by_the_shard_owner() {
     }
 }
 
+/// The owner of an entity believes no other node about who may do what.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_of_who_may_not_issue_it_is_refused_by_the_owner() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    let owners = shared.store.shards().await.unwrap();
+    let elsewhere =
+        |entity: &EntityId| owners[usize::from(entity.shard(SHARDS))].owner == nodes[1].name;
+    let sku = (0..).map(|number| format!("SKU-{number}").parse::<Sku>().unwrap());
+    let entity = sku.map(|sku| stock::entity_id(&sku)).find(elsewhere).unwrap();
+    let receive = stock::Command::Receive {
+        location: "main".parse().unwrap(),
+        quantity: 5,
+        from_incoming: false,
+        reason: Some("a delivery".to_owned()),
+    };
+    let release = stock::Command::Release { order: OrderId(Clock::system().new_key()) };
+    for (by, command, may) in [
+        ("buyer", &receive, false),
+        ("nobody", &receive, false),
+        ("key:", &receive, false),
+        ("key:1", &release, false),
+        ("key:1", &receive, true),
+        ("saga", &release, true),
+    ] {
+        let (node, entity, command) = (nodes[0].node(), entity.clone(), command.clone());
+        let cause = Cause { by: by.into(), ..Cause::default() };
+        let asked = async move { node.stock.carry_out(&entity, command, cause).await };
+        let answer = nodes[0].on(asked).await;
+        let refused =
+            matches!(&answer, Err(host::Error::Storage(why)) if why.contains("principal"));
+        assert_eq!((answer.is_ok(), refused), (may, !may), "{by}: {answer:?}");
+    }
+}
+
 /// A noun that kontor does not know is run as its own are, on whichever node has its shard.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_noun_of_any_kind_lives_where_its_shard_is() {
@@ -501,7 +537,7 @@ async fn a_noun_of_any_kind_lives_where_its_shard_is() {
             let (node, id) = (one.node(), id.clone());
             let added = one.on(async move {
                 let add = TallyCommand::Add(5);
-                node.host::<Tally>().ask(&id, add, Cause::default(), |view| view.state.sum).await
+                node.host::<Tally>().ask(&id, add, saga(), |view| view.state.sum).await
             });
             assert_eq!(added.await, Ok(sum), "{number} on {}", one.name);
         }

@@ -106,10 +106,10 @@ pub async fn sell(node: &Node, sku: &str, price: i64, on_hand: i64) {
         restock_at: None,
     };
     let any = kontor::actors::catalog::Expect::Any;
-    node.catalog.put(product, any, Cause::default()).await.unwrap();
+    node.catalog.put(product, any, saga()).await.unwrap();
     let location = "main".parse().unwrap();
     let set = stock::Command::Set { location, on_hand, change_from: None, reason: None };
-    node.stock.ask(&stock::entity_id(&sku), set, Cause::default(), |_| ()).await.unwrap();
+    node.stock.ask(&stock::entity_id(&sku), set, saga(), |_| ()).await.unwrap();
 }
 
 pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
@@ -146,7 +146,7 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
         lines_max: cart::LINES_MAX,
         key,
     };
-    node.carts.create(&entity, create, Cause::default(), |_| ()).await.unwrap();
+    node.carts.create(&entity, create, saga(), |_| ()).await.unwrap();
     id
 }
 
@@ -161,6 +161,10 @@ pub async fn checkout(
 /// Checks a cart out without waiting for the outcome.
 pub async fn place(node: &Node, cart: CartId, token: &str) -> Result<PlacedOrder, CheckoutRefusal> {
     pay(node, cart, token, None).await
+}
+
+fn saga() -> Cause {
+    Cause { by: "saga".into(), ..Cause::default() }
 }
 
 async fn pay(

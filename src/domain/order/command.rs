@@ -155,6 +155,24 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it is one of an operator's commands.
+    #[must_use]
+    pub const fn is_of_staff(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancel { .. }
+                | Self::Refund(_)
+                | Self::Capture { .. }
+                | Self::Fulfill(_)
+                | Self::CorrectTracking { .. }
+                | Self::Retry { .. }
+                | Self::Skip { .. }
+                | Self::Erase
+        )
+    }
+}
+
 /// A refund request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefundRequest {

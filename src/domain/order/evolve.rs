@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::command::{Command, Rejection};
 use super::ledger::{Attempt, AttemptState, Capture};
 use super::{Cancellation, Effect, Event, Order, Phase};
-use crate::domain::entity;
+use crate::domain::entity::{self, Issuer};
 use crate::domain::time::Timestamp;
 
 impl entity::Noun for Order {
@@ -21,6 +21,16 @@ impl entity::Noun for Order {
 
     fn has_outcome(&self) -> bool {
         Self::has_outcome(self)
+    }
+
+    fn may_issue(issuer: Issuer, command: &Command) -> bool {
+        let of_buyers =
+            matches!(command, Command::Place { .. } | Command::Pay { .. } | Command::Abandon);
+        match issuer {
+            Issuer::Buyer => of_buyers,
+            Issuer::Staff => of_buyers || command.is_of_staff(),
+            Issuer::Shop => true,
+        }
     }
 
     fn command_name(command: &Command) -> &'static str {

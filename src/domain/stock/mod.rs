@@ -18,7 +18,7 @@ pub use command::{Command, Event, Rejection, Reserve};
 pub use level::{InvalidLocation, Level, Location, LocationUnits};
 use serde::{Deserialize, Serialize};
 
-use super::entity::{self, Asker};
+use super::entity::{self, Asker, Issuer};
 use super::id::{OrderId, Sku};
 use super::time::{Span, Timestamp};
 use crate::seeded_fault::{self, SeededFault};
@@ -251,6 +251,18 @@ impl entity::Noun for Stock {
 
     fn summary_number(&self, now: Timestamp) -> i64 {
         self.sellable(now)
+    }
+
+    fn may_issue(issuer: Issuer, command: &Command) -> bool {
+        let of_staff = matches!(
+            command,
+            Command::Receive { .. }
+                | Command::Expect { .. }
+                | Command::Adjust { .. }
+                | Command::Set { .. }
+                | Command::Transfer { .. }
+        );
+        issuer == Issuer::Shop || issuer == Issuer::Staff && of_staff
     }
 
     fn command_name(command: &Command) -> &'static str {

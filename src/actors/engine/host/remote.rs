@@ -197,6 +197,20 @@ impl<N: Noun> Host<N> {
         if !self.has(&entity) {
             return Err(Error::Moved);
         }
+        if let Some((command, cause)) = &command {
+            let allowed = cause.issuer().is_some_and(|issuer| N::may_issue(issuer, command));
+            if !allowed {
+                let command = N::command_name(command);
+                tracing::error!(
+                    noun = N::PREFIX,
+                    command,
+                    by = cause.by,
+                    "another node sends a \
+                                 command that this principal may not issue: it is refused"
+                );
+                return Err(Error::Storage("the principal may not issue the command".into()));
+            }
+        }
         if wait.is_some() && !may_wait() {
             return Err(Error::Busy);
         }
