@@ -220,3 +220,14 @@ async fn idempotency_keys_are_of_one_cart_one_key_or_one_session() {
     assert_eq!(site.level("LAMP").await["on_hand"], 101);
     site.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_lets_a_page_tell_others_its_address() {
+    let site = Site::open().await;
+    let cart = site.cart(&[]).await;
+    for path in [&*format!("/v1/store/carts/{cart}"), "/v1/store/carts/x", "/docs", "/admin", "/x"]
+    {
+        let answer = site.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(answer.headers()["referrer-policy"], "no-referrer", "{path}");
+    }
+}
