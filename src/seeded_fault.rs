@@ -105,6 +105,8 @@ pub enum SeededFault {
     LeaseIgnored,
     /// A relay assumes that the stream never loses events that it has acknowledged.
     RelayTrustsStream,
+    /// The keys of an erased person are not destroyed.
+    KeyNotDestroyed,
     /// A verification does not compare the digests of events.
     ChainUnchecked,
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use crate::actors::engine::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, Details};
 use crate::domain::entity::EntityId;
 use crate::domain::order::{Order, Placed};
 use crate::domain::sealed::{KeyId, NewKey, Sealed};
 use crate::domain::time::Timestamp;
-use crate::store::personal::{self, AddressField, Keys, LookupKeys, PersonalField, PersonalKeys};
+use crate::store::personal::{AddressField, Keys, LookupKeys, PersonalField, PersonalKeys};
 use crate::store::{self, Tables};
 
 /// The personal data of a buyer. What is `None` was never given, or was erased.
@@ -109,6 +110,22 @@ pub struct NewBuyerData {
 }
 
 impl NewBuyerData {
+    /// The data of a cart, for another cart.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn of_cart(store: &dyn Tables, cart: &Cart) -> Result<Self, store::Error> {
+        let BuyerData { email, reference, shipping_address, billing_address } =
+            BuyerData::of_cart(store, cart).await?;
+        Ok(Self {
+            email: email.map(Some),
+            reference: reference.map(Some),
+            shipping_address: shipping_address.map(Some),
+            billing_address: billing_address.map(Some),
+            delivery_option: cart.delivery_option().map(|option| Some(option.to_owned())),
+        })
+    }
+
     /// Seals the data with a new random key of the cart, for its command.
     ///
     /// # Errors
@@ -117,10 +134,10 @@ impl NewBuyerData {
         self,
         store: &dyn Tables,
         cart: &EntityId,
-        now: Timestamp,
+        clock: &Clock,
     ) -> Result<(Box<Details>, Option<Box<NewKey>>), store::Error> {
         let lookups = store.lookups().await?;
-        self.seal((store.people(), &lookups), cart, now, personal::random())
+        self.seal((store.people(), &lookups), cart, clock.now(), clock.new_secret())
     }
 
     /// Seals the data with a new key of the cart; `None` instead of a key if there is nothing to seal.

@@ -401,7 +401,7 @@ mod tests {
         let options = Options { url, ..Options::default() };
         assert!(!format!("{options:?}").contains("geheim"));
         assert!(redis_address(&options.url, &()).is_ok());
-        for bad in ["redis", "http://127.0.0.1", "rediss://127.0.0.1"] {
+        for bad in ["redis", "http://127.0.0.1", "rediss://127.0.0.1/#insecure"] {
             assert!(redis_address(bad, &()).is_err(), "{bad}");
         }
     }

@@ -173,9 +173,14 @@ impl Cart {
         self.details.delivery_option.as_ref()?.as_deref()
     }
 
-    /// A command that creates another cart with its contents, in its place.
+    /// A command that creates another cart with its contents, in its place. The buyer's data are sealed
+    /// for that cart.
     #[must_use]
-    pub fn replacement(&self, order: OrderId) -> Option<Command> {
+    pub fn replacement(
+        &self,
+        order: OrderId,
+        (details, key): (Box<Details>, Option<Box<NewKey>>),
+    ) -> Option<Command> {
         let lines = self.lines.iter().map(|line| NewLine {
             sku: line.sku.clone(),
             quantity: line.quantity,
@@ -185,8 +190,9 @@ impl Cart {
         Some(Command::Replace {
             order,
             currency: self.currency?,
-            details: Box::new(self.details.clone()),
+            details,
             lines: lines.collect(),
+            key,
         })
     }
 
@@ -315,6 +321,9 @@ pub enum Command {
         details: Box<Details>,
         /// The lines.
         lines: Vec<NewLine>,
+        /// The key with which the data are sealed, if there are any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Box<NewKey>>,
     },
     /// Adds lines.
     AddLines {
@@ -452,7 +461,7 @@ impl entity::Noun for Cart {
             Command::Create { currency, details, lines, lines_max, .. } => {
                 Ok(vec![self.created(*currency, details, (lines, *lines_max))?])
             }
-            Command::Replace { order, currency, details, lines } => {
+            Command::Replace { order, currency, details, lines, .. } => {
                 let created = self.created(*currency, details, (lines, LINES_MAX))?;
                 Ok(vec![created, Event::Replaced { order: *order }])
             }
@@ -514,7 +523,9 @@ impl entity::Noun for Cart {
 
     fn new_key(command: &Command) -> Option<&NewKey> {
         match command {
-            Command::Create { key, .. } | Command::Update { key, .. } => key.as_deref(),
+            Command::Create { key, .. }
+            | Command::Update { key, .. }
+            | Command::Replace { key, .. } => key.as_deref(),
             _ => None,
         }
     }

@@ -212,7 +212,7 @@ impl Clients {
         buyer: &PlannedBuyer,
     ) -> bool {
         let who = format!("buyer {me}");
-        let command = self.create(cart, buyer).await;
+        let command = self.create(cart, (me, buyer)).await;
         let send = || {
             let (fleet, command) = (fleet.clone(), command.clone());
             let cause = cause("buyer", &format!("{me}-cart"));
@@ -378,6 +378,7 @@ impl Clients {
                     Err(StartOverRefusal::Cart(error)) => {
                         definite::<(), _>(Err(error)).map(|_| false)
                     }
+                    Err(StartOverRefusal::Store(_)) => None,
                 }
             }
         };
@@ -568,8 +569,13 @@ pub fn cause(by: &str, key: &str) -> Cause {
     Cause { by: by.to_owned(), idempotency, ..Cause::default() }
 }
 
-/// The personal data of all buyers.
-fn buyer_data() -> NewBuyerData {
+/// The email address of a buyer.
+pub fn email_of(buyer: usize) -> String {
+    format!("buyer{buyer}@example.com")
+}
+
+/// The personal data of a buyer.
+fn buyer_data(buyer: usize) -> NewBuyerData {
     let address = Address {
         name: "Ada".into(),
         company: None,
@@ -582,7 +588,7 @@ fn buyer_data() -> NewBuyerData {
         phone: None,
     };
     NewBuyerData {
-        email: Some(Some("ada@example.com".into())),
+        email: Some(Some(email_of(buyer).as_str().into())),
         shipping_address: Some(Some(address)),
         delivery_option: Some(Some("standard".into())),
         ..NewBuyerData::default()
@@ -598,14 +604,14 @@ impl Clients {
 
     /// The command that creates a buyer's cart. Its key is drawn from the cart's id, so that every run
     /// of a seed seals alike.
-    async fn create(&self, cart: CartId, buyer: &PlannedBuyer) -> cart::Command {
+    async fn create(&self, cart: CartId, (me, buyer): (usize, &PlannedBuyer)) -> cart::Command {
         let random: [u8; 8] = cart.0.as_bytes()[8..].try_into().unwrap_or_default();
         let random = ([random[7]; 32], u64::from_be_bytes(random));
         let lookups = self.tables.lookups().await;
         let lookups = lookups.unwrap_or_else(|_| Arc::new(LookupKeys::new([8; 32])));
         let people = self.tables.people();
         let (entity, at) = (cart::entity_id(cart), self.journal.now());
-        let sealed = buyer_data().seal((people, &lookups), &entity, at, random);
+        let sealed = buyer_data(me).seal((people, &lookups), &entity, at, random);
         let (details, key) = sealed.unwrap_or_default();
         let line = |(number, quantity): &(usize, i64)| NewLine {
             sku: sku(*number),

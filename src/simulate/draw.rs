@@ -141,6 +141,9 @@ impl SimulationPlan {
         if seed % PLACES_EVERY == 2 {
             actions.extend(dashboard_actions(seed, &buyers));
         }
+        if seed % PLACES_EVERY == 3 {
+            actions.extend(erasures(seed, &buyers));
+        }
         actions.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng, theme)).collect();
@@ -294,6 +297,18 @@ fn dashboard_actions(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAc
         (at, OperatorAction::MoveElsewhere { order, kind, amount })
     };
     (0..3).map(|_| action()).collect()
+}
+
+/// Draws whom operators erase, from random numbers of their own, so that the rest of a plan does not
+/// depend on it.
+fn erasures(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAction)> {
+    let mut drawn = StdRng::seed_from_u64(seed ^ 0xe4a5_ed0f);
+    let rng = &mut drawn;
+    let mut one = || {
+        let order = rng.random_range(0..buyers.len());
+        (buyers[order].at + rng.random_range(30_000..200_000), OperatorAction::Erase { order })
+    };
+    (0..2).map(|_| one()).collect()
 }
 
 /// Draws an operator's action and its time: any time, or just after a buyer has arrived.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bank::Bank;
-use super::clients::{Clients, cause, sku};
+use super::clients::{Clients, cause, email_of, sku};
 use super::fleet::Fleet;
 use super::plan::OperatorAction;
 use crate::actors::catalog::Expect;
@@ -116,6 +116,7 @@ impl Operators {
                     self.bank.move_elsewhere(&order, kind, amount);
                 }
             }
+            OperatorAction::Erase { order } => self.erase(&fleet, order, &name).await,
             of_order => {
                 let (order, command) = command_of(&of_order);
                 self.order(&fleet, order, command, &name).await;
@@ -149,8 +150,25 @@ impl Operators {
                     self.order(&fleet, number, command, &format!("keep-{round}-{number}")).await;
                 }
             }
+            // A node does this every ten minutes: orders that kept their data are complete by now, and
+            // an erasure may have been interrupted.
+            let go_on = async |node: Arc<Node>| node.flows.erasure.go_on_with_all().await.is_ok();
+            fleet.through(go_on).await;
             round += 1;
         }
+    }
+
+    /// Erases a buyer.
+    async fn erase(&self, fleet: &Fleet, buyer: usize, name: &str) {
+        let send = || {
+            let (fleet, cause) = (fleet.clone(), self.cause(name));
+            async move {
+                let email = email_of(buyer);
+                let ask = async |node: Arc<Node>| node.flows.erasure.erase(&email, &cause).await;
+                fleet.through(ask).await?.ok().map(|_| Answer::Done)
+            }
+        };
+        self.insist(name, &format!("erasing buyer {buyer}"), send).await;
     }
 
     async fn stock(&self, fleet: &Fleet, number: usize, command: stock::Command, name: &str) {

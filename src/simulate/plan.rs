@@ -168,6 +168,10 @@ pub enum OperatorAction {
         amount: i64,
     },
     RemakeRows,
+    /// Erases the buyer of an order.
+    Erase {
+        order: usize,
+    },
 }
 
 /// A fault.

@@ -204,14 +204,14 @@ impl Tables for MemoryStore {
         Ok(SealingKey { id, key }.seal(PersonalField::PaymentToken, token))
     }
 
-    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error> {
+    async fn stored_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Vec<StoredKey>, Error> {
         let rows = self.rows().await?;
-        let there = |id: &&KeyId| {
+        let there = |id: &&KeyId| !rows.destroyed.contains(id.as_str());
+        let key = |id: &KeyId| {
             let key = [Value::text(id.as_str())];
-            let stored = self.journal.find_row(StoredKey::table(), &key).is_some();
-            stored && !rows.destroyed.contains(id.as_str())
+            self.journal.find_row(StoredKey::table(), &key).as_ref().map(StoredKey::decode)
         };
-        Ok(ids.iter().filter(there).count())
+        ids.iter().filter(there).filter_map(key).collect()
     }
 
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {

@@ -74,8 +74,8 @@ pub trait Tables: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Sealed<String>, Error>;
 
-    /// See [`Store::count_keys`].
-    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error>;
+    /// See [`Store::stored_keys`].
+    async fn stored_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Vec<StoredKey>, Error>;
 
     /// See [`Store::keys_of_subject`].
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error>;
@@ -225,8 +225,8 @@ impl Tables for Store {
         Self::seal_payment_token(self, token, now).await
     }
 
-    async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error> {
-        Self::count_keys(self, ids).await
+    async fn stored_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Vec<StoredKey>, Error> {
+        Self::stored_keys(self, ids).await
     }
 
     async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {

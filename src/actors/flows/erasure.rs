@@ -16,6 +16,7 @@ use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::order::{self, Order};
 use crate::domain::sealed::KeyId;
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::personal::StoredKey;
 use crate::store::personal::erasure::Erasure;
 use crate::store::{self, Tables};
@@ -148,7 +149,9 @@ impl ErasureFlow {
             self.carts.ask(cart, cart::Command::Erase, cause.clone(), |_| ()).await?;
             erased.carts += 1;
         }
-        self.store.erase_keys(erasure, &gone).await?;
+        if !seeded_fault::active(SeededFault::KeyNotDestroyed) {
+            self.store.erase_keys(erasure, &gone).await?;
+        }
         if erased.kept.is_empty() {
             self.store.end_erasure(erasure).await?;
         }

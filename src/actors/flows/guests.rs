@@ -96,7 +96,7 @@ pub struct ChallengeTally {
     pub failed: AtomicU64,
 }
 
-/// BoughtUnits that are counted for the order of a guest.
+/// Units that are counted for the order of a guest.
 #[derive(Debug)]
 pub struct HeldUnits {
     cache: Cache,

@@ -85,7 +85,12 @@ impl Flows {
                 tally: ChallengeTally::default(),
             },
         };
-        let start_over = StartOver { carts: parts.host(), orders: parts.host() };
+        let start_over = StartOver {
+            carts: parts.host(),
+            orders: parts.host(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+        };
         let erasure = ErasureFlow {
             carts: parts.host(),
             orders: parts.host(),

@@ -4,10 +4,13 @@
 //! The order is cancelled, durably, before there is a new cart: a buyer never has both. Both steps
 //! can be repeated, so a caller who got no answer repeats the request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::actors::buyer_data::NewBuyerData;
+use crate::actors::engine::clock::Clock;
 use crate::actors::engine::host::{self, Host, Until, View};
 use crate::domain::cart::{self, Cart};
 use crate::domain::entity::Cause;
@@ -15,11 +18,14 @@ use crate::domain::id::{CartId, OrderId};
 use crate::domain::order::{self, Command, Order, Phase};
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
+use crate::store::{self, Tables};
 
 /// Cancels orders for their buyers, and makes new carts in their place.
 pub struct StartOver {
     pub(super) carts: Host<Cart>,
     pub(super) orders: Host<Order>,
+    pub(super) store: Arc<dyn Tables>,
+    pub(super) clock: Clock,
 }
 
 /// Why an order was not cancelled, or why it has no new cart.
@@ -30,6 +36,8 @@ pub enum StartOverRefusal {
     Order(#[from] host::Error<order::Rejection>),
     #[error(transparent)]
     Cart(#[from] host::Error<cart::Rejection>),
+    #[error(transparent)]
+    Store(#[from] store::Error),
 }
 
 fn wrong(what: &'static str) -> StartOverRefusal {
@@ -102,8 +110,12 @@ impl StartOver {
         }
         let read = |view: View<'_, Cart>| (view.state.clone(), view.seq);
         let old = self.carts.read(&cart::entity_id(CartId(order.0)), read).await?;
-        let replace = old.0.replacement(order).ok_or_else(|| wrong("the order has no cart"))?;
         let (entity, cause) = (cart::entity_id(cart), Cause { idempotency: None, ..cause });
+        // Sealed for the new cart: who is erased is found by the keys of each cart.
+        let data = NewBuyerData::of_cart(&*self.store, &old.0).await?;
+        let data = data.sealed(&*self.store, &entity, &self.clock).await?;
+        let replace = old.0.replacement(order, data);
+        let replace = replace.ok_or_else(|| wrong("the order has no cart"))?;
         match self.carts.ask(&entity, replace, cause, read).await {
             Err(host::Error::Rejected(cart::Rejection::Exists)) => {
                 Ok(self.carts.read(&entity, read).await?)

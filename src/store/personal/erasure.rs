@@ -47,12 +47,12 @@ impl Store {
         query.fetch_all(from).await?.iter().map(StoredKey::decode).collect()
     }
 
-    /// How many of these keys are stored.
+    /// Those of these keys that are stored.
     ///
     /// # Errors
     /// [`Error`] of the store.
-    pub async fn count_keys(&self, ids: &BTreeSet<KeyId>) -> Result<usize, Error> {
-        Ok(self.read_keys(ids.iter().cloned().collect()).await?.len())
+    pub async fn stored_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Vec<StoredKey>, Error> {
+        self.read_keys(ids.iter().cloned().collect()).await
     }
 
     /// The orders whose rows have the email address with this hash.

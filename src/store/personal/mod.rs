@@ -220,12 +220,6 @@ impl PersonalKeys {
     }
 }
 
-/// 32 random bytes and 64 random bits, for a new key.
-#[must_use]
-pub fn random() -> ([u8; 32], u64) {
-    (rand::random(), rand::random())
-}
-
 impl Store {
     /// The keys in memory.
     #[must_use]
@@ -302,7 +296,8 @@ impl Store {
         {
             return Ok(key.seal(PersonalField::PaymentToken, token));
         }
-        let (key, new) = self.people.sealing_key(PAYMENT_TOKENS, None, now, random())?;
+        let (key, new) =
+            self.people.sealing_key(PAYMENT_TOKENS, None, now, (rand::random(), rand::random()))?;
         self.put_key(&new).await?;
         let sealed = key.seal(PersonalField::PaymentToken, token);
         *current = Some((key, Instant::now()));

@@ -129,6 +129,7 @@ pub async fn replace_my_cart(
             return Err(with_next_steps(&call, order, refusal.into()).await);
         }
         Err(StartOverRefusal::Cart(refusal)) => return Err(refusal.into()),
+        Err(StartOverRefusal::Store(error)) => return Err(error.into()),
     };
     made.0.open(call.now())?;
     carts::answer(&call, StatusCode::CREATED, cart, made).await
