@@ -25,6 +25,7 @@ use crate::actors::engine::{cluster, host};
 use crate::actors::flows::payment;
 use crate::actors::node;
 use crate::domain::limits::{holds, within};
+use crate::domain::masked_url::masked_url;
 use crate::domain::pricing;
 use crate::http::edge::faults::contains;
 use crate::providers::challenge;
@@ -263,11 +264,17 @@ pub fn load(
     Ok(Loaded { config, unreadable, figment })
 }
 
+/// A path, without the secrets that it has if the value itself stands there.
+fn shown_path(text: &str) -> String {
+    let digits = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digits { "***".to_owned() } else { masked_url(text) }
+}
+
 /// The fault of a setting whose value is in a file that cannot be read.
 fn no_file(variable: &str, path: &str, file: &str, error: &std::io::Error) -> InvalidSetting {
     InvalidSetting {
         path: path.replace("__", "."),
-        found: format!("in the file {file}, which cannot be read ({error})"),
+        found: format!("in the file {}, which cannot be read ({error})", shown_path(file)),
         wanted: "must be in a file that kontor may read".to_owned(),
         source: Some(format!("the environment variable {variable}")),
     }

@@ -59,7 +59,11 @@ impl LogFilter {
 }
 
 fn env_filter(filter: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(filter).map_err(|error| format!("log.filter is not valid: {error}"))
+    let read = EnvFilter::try_new(filter);
+    let filter = read.map_err(|error| format!("log.filter is not valid: {error}"))?;
+    // It logs the values of parameters that it does not know, and one may be a mistyped password.
+    let silent = "sqlx_postgres::options=off".parse();
+    silent.map(|silent| filter.add_directive(silent)).map_err(|error| format!("{error}"))
 }
 
 /// Starts logging to standard error. Only the first call in a process has an effect.

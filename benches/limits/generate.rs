@@ -252,7 +252,11 @@ impl Generator {
 
         let mut cart: Life<Cart> = Life::default();
         let cart_id = cart::entity_id(CartId(key));
-        let sealed = shop::buyer(number % 100_000).sealed(&self.store, &cart_id, at);
+        let sealed = shop::buyer(number % 100_000).sealed(
+            &self.store,
+            &cart_id,
+            Clock::by_hand(at).for_key(),
+        );
         let (details, sealing) = self.runtime.block_on(sealed)?;
         let create = cart::Command::Create {
             currency: Currency::GBP,

@@ -114,7 +114,7 @@ pub fn lines(skus: &[Sku]) -> Vec<NewLine> {
 pub async fn cart(node: &Node, buyer: u64, skus: &[Sku]) -> Outcome<CartId> {
     let id = CartId(node.clock.new_key());
     let entity = cart::entity_id(id);
-    let sealed = self::buyer(buyer).sealed(&*node.store, &entity, node.clock.now());
+    let sealed = self::buyer(buyer).sealed(&*node.store, &entity, node.clock.for_key());
     let (details, key) = sealed.await?;
     let create = cart::Command::Create {
         currency: Currency::GBP,

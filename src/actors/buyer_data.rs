@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use crate::actors::engine::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::cart::{Cart, Details};
 use crate::domain::entity::EntityId;
@@ -134,10 +133,10 @@ impl NewBuyerData {
         self,
         store: &dyn Tables,
         cart: &EntityId,
-        clock: &Clock,
+        (now, random): (Timestamp, ([u8; 32], u64)),
     ) -> Result<(Box<Details>, Option<Box<NewKey>>), store::Error> {
         let lookups = store.lookups().await?;
-        self.seal((store.people(), &lookups), cart, clock.now(), clock.new_secret())
+        self.seal((store.people(), &lookups), cart, now, random)
     }
 
     /// Seals the data with a new key of the cart; `None` instead of a key if there is nothing to seal.

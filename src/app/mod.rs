@@ -154,6 +154,11 @@ impl App {
         } else {
             Store::connect(&config.store.url, &config.store).await?
         };
+        // With a wrong master key, nobody's data could be read or written.
+        if let Err(error) = store.lookups().await {
+            store.close().await;
+            return Err(error.into());
+        }
         let sandbox = match sandbox(config, &store).await {
             Ok(sandbox) => sandbox,
             Err(error) => {

@@ -28,7 +28,9 @@ pub(super) struct Signer {
 impl Signer {
     /// Logs the public key, so that it can be kept elsewhere.
     pub(super) fn new(options: Options, store: Store, clock: Clock, node: String) -> Self {
-        if let Some(key) = store.people().master().ok().and_then(|m| PublicKey::of(&m).pop()) {
+        if let Some(key) =
+            store.people().master().ok().and_then(|m| PublicKey::of(&m).into_iter().next())
+        {
             tracing::info!(public_key = %key, "the ends of the journal are signed");
         }
         let client = (!options.url.is_empty()).then(|| client(&options.url)).flatten();

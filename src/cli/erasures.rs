@@ -58,8 +58,12 @@ pub(super) fn read(file: &Path) -> Result<Vec<Erasure>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let erasure = |(nth, line): (usize, &str)| {
-        let wrong = |error| format!("{name}, line {}: it is no erasure: {error}", nth + 1);
-        serde_json::from_str(line).map_err(wrong)
+        let wrong = |error: String| format!("{name}, line {}: it is no erasure: {error}", nth + 1);
+        let one: Erasure = serde_json::from_str(line).map_err(|error| wrong(error.to_string()))?;
+        let hashed = one.subject.len() == 32 && one.subject.bytes().all(|b| b.is_ascii_hexdigit());
+        let rule =
+            "subject must be the keyed hash of an email address, as kontor erasures prints it";
+        hashed.then_some(one).ok_or_else(|| wrong(rule.to_owned()))
     };
     lines.map(erasure).collect()
 }

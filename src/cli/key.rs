@@ -8,6 +8,7 @@ use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::{ADMIN, Scope};
 use kontor::store::personal::master;
+use kontor::store::signed_head::PublicKey;
 use kontor::store::{self, OpenError, Store};
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
@@ -180,12 +181,16 @@ async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
     }
     let store = place.open().await?;
     let count = store.rewrap_keys(|_| {}).await?;
+    let public = PublicKey::of(&store.people().master()?).into_iter().next();
     store.close().await;
     if let StorePlace::Folder(dir) = place {
         master::keep_two(dir).map_err(store::Error::from)?;
     }
     audit::log(SecurityEvent::StoreKeysRotated, "master");
     stderr::line(format_args!("{count} keys are sealed with the new master key"));
+    if let Some(public) = public {
+        stderr::line(format_args!("its signed heads have the public key {public}"));
+    }
     Ok(())
 }
 

@@ -61,18 +61,18 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Copies the master key into the restored folder.
-fn bring_master_key(args: &Args) -> Result<(), String> {
+/// The master key to bring, if there is one.
+fn master_key(args: &Args) -> Result<Option<String>, String> {
     let beside = || args.from.with_file_name(master::MASTER_KEY_FILE);
     let file = args.master_key.clone().unwrap_or_else(beside);
     match std::fs::read_to_string(&file) {
         Ok(text) => {
             let of_file = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
             MasterKeys::parse(&text).map_err(|rule| of_file(&rule))?;
-            master::write(&args.data, &text).map_err(|error| of_file(&error))
+            Ok(Some(text))
         }
         // A shop without orders has nothing to open; any other is refused when it is opened.
-        Err(error) if error.kind() == ErrorKind::NotFound && args.master_key.is_none() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && args.master_key.is_none() => Ok(None),
         Err(error) => Err(format!("{}: {error}", file.display())),
     }
 }
@@ -93,6 +93,13 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let master = match master_key(&args) {
+        Ok(master) => master,
+        Err(why) => {
+            stderr::line(format_args!("error: --master-key cannot be read: {why}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let restored = match restore(&args.from, &args.data, &revoked, Clock::system().now()).await {
         Ok(restored) => restored,
         Err(error) => {
@@ -107,8 +114,11 @@ pub async fn run(args: Args) -> ExitCode {
         audit::log(SecurityEvent::SessionsEnded, &about);
     }
     restored.revoked.iter().for_each(|id| audit::log(SecurityEvent::KeyRevoked, id));
-    if let Err(why) = bring_master_key(&args) {
-        stderr::line(format_args!("error: the backup was restored, but not its master key: {why}"));
+    let brought = master.map_or(Ok(()), |text| master::write(&args.data, &text));
+    if let Err(error) = brought {
+        stderr::line(format_args!(
+            "error: the backup was restored, but not its master key: {error}"
+        ));
         return ExitCode::FAILURE;
     }
     let erased = match erase_again(&args.data, &erased).await {
@@ -165,9 +175,17 @@ async fn erase_again(data: &Path, list: &[Erasure]) -> Result<u64, String> {
 }
 
 /// The ids in a file, one per line.
-fn ids(file: &Path) -> std::io::Result<Vec<String>> {
-    let text = std::fs::read_to_string(file)?;
-    Ok(text.lines().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned).collect())
+fn ids(file: &Path) -> Result<Vec<String>, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, id)| !id.is_empty());
+    let id = |(nth, id): (usize, &str)| {
+        let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let wrong =
+            || format!("{name}, line {}: must be the id of a key, 16 hexadecimal digits", nth + 1);
+        is_id.then(|| id.to_owned()).ok_or_else(wrong)
+    };
+    lines.map(id).collect()
 }
 
 /// The API keys that are valid, in words.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::serve::SettingArgs;
 use kontor::config::{self, Config};
+use kontor::store::personal::MasterKeyText;
 use kontor::store::{DatabaseUrl, OpenError, Options, Store};
 
 /// The message of `kontor backup` for a store in PostgreSQL.
@@ -72,11 +73,7 @@ impl StorePlace {
     /// [`OpenError`].
     pub async fn open(&self) -> Result<Store, OpenError> {
         match self {
-            Self::Database(url) => {
-                // The flags name the store; the master key is a setting only.
-                let master = configuration().map(|config| config.store.master_key);
-                Store::connect_beside_with(url, master.unwrap_or_default()).await
-            }
+            Self::Database(url) => Store::connect_beside_with(url, master_key()).await,
             Self::Folder(dir) => Store::open_beside(dir).await,
         }
     }
@@ -87,7 +84,10 @@ impl StorePlace {
     /// [`OpenError`].
     pub async fn open_and_migrate(&self) -> Result<Store, OpenError> {
         match self {
-            Self::Database(url) => Store::connect(url, &Options::default()).await,
+            Self::Database(url) => {
+                let options = Options { master_key: master_key(), ..Options::default() };
+                Store::connect(url, &options).await
+            }
             Self::Folder(dir) => Store::open_beside_up_to_date(dir).await,
         }
     }
@@ -108,6 +108,11 @@ impl fmt::Display for StorePlace {
 /// [`config::Error`]: there is no flag, and the configuration cannot be read.
 pub fn folder(flag: Option<&Path>) -> Result<PathBuf, config::Error> {
     flag.map_or_else(|| Ok(configuration()?.data.dir), |dir| Ok(dir.to_owned()))
+}
+
+/// The master key of the settings: flags name only the store.
+pub(super) fn master_key() -> MasterKeyText {
+    configuration().map(|config| config.store.master_key).unwrap_or_default()
 }
 
 fn configuration() -> Result<Config, config::Error> {

@@ -59,6 +59,10 @@ pub struct Args {
     /// repeated
     #[arg(long, value_name = "KEY")]
     pub public_key: Vec<PublicKey>,
+    /// A history that you have ended by a restore: its heads of lost events are not compared; may be
+    /// repeated
+    #[arg(long, value_name = "ID")]
+    pub ended_history: Vec<String>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -105,7 +109,8 @@ async fn check_place(args: &Args) -> Result<CheckedStore, String> {
         kept.append(&mut read_heads(file)?);
     }
     let store = place.open().await.map_err(|error| chain(&error))?;
-    let heads = SignedHeads { kept, keys: args.public_key.clone() };
+    let heads =
+        SignedHeads { kept, keys: args.public_key.clone(), ended: args.ended_history.clone() };
     let report = check_with(heads, store, args.sandbox_psp.as_deref(), args.json).await?;
     Ok(CheckedStore { store: place.to_string(), report })
 }
@@ -115,11 +120,17 @@ fn read_heads(file: &Path) -> Result<Vec<SignedHead>, String> {
     let name = file.display();
     let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let head = |(nth, line): (usize, &str)| {
+    let mut heads = Vec::new();
+    for (nth, line) in lines {
         let wrong = |error| format!("{name}, line {}: it is no signed head: {error}", nth + 1);
-        serde_json::from_str(line).map_err(wrong)
-    };
-    lines.map(head).collect()
+        // A URL gets several heads as one array.
+        if line.trim_start().starts_with('[') {
+            heads.append(&mut serde_json::from_str(line).map_err(wrong)?);
+        } else {
+            heads.push(serde_json::from_str(line).map_err(wrong)?);
+        }
+    }
+    Ok(heads)
 }
 
 /// Checks the store in a data folder; shows a progress bar on a terminal, unless `quiet`.

@@ -6,7 +6,7 @@ const MASK: &str = "***";
 
 /// Parts of the names of parameters whose values are secret.
 const SECRET_NAMES: [&str; 8] =
-    ["pass", "pwd", "secret", "token", "auth", "credential", "apikey", "master_key"];
+    ["pas", "pw", "secret", "token", "auth", "credential", "apikey", "master_key"];
 
 /// The address without its passwords and tokens. Any other text is returned as it is, unless it has what
 /// looks like one.

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::both::{change, execute_returning, fetch_optional};
+use super::both::{change, execute_returning};
 use super::found::FoundRow;
 use super::{Error, Store};
 
@@ -52,16 +52,6 @@ impl Store {
             table: "setting",
             reason: "the id of the history has not 16 hexadecimal digits".to_owned(),
         })
-    }
-
-    /// The id of the store's history, if one has begun.
-    ///
-    /// # Errors
-    /// [`Error`] of the store.
-    pub async fn known_history(&self) -> Result<Option<HistoryId>, Error> {
-        let text = "SELECT value FROM setting WHERE name = $1";
-        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(NAME))?;
-        Ok(found.as_ref().and_then(read))
     }
 
     /// Ends the store's history, because the store was put back to an earlier state; the next

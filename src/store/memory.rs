@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::history::HistoryId;
 use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
@@ -185,8 +184,8 @@ impl Tables for MemoryStore {
         Ok(self.journal.find_row(table, key))
     }
 
-    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error> {
-        Ok((None, Vec::new()))
+    async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error> {
+        Ok(Vec::new())
     }
 
     fn people(&self) -> &PersonalKeys {

@@ -57,7 +57,7 @@ fn safe_url(url: &str, (): &()) -> garde::Result {
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// The key that a master key signs with.
+    /// The keys that master keys sign with, the newest first.
     #[must_use]
     pub fn of(master: &MasterKeys) -> Vec<Self> {
         let pairs = master.signing_seeds().filter_map(|seed| pair(&seed));
@@ -262,6 +262,8 @@ mod tests {
         assert_eq!(signed.verify(&trusted), Ok(head));
         assert_eq!(signed.verify(&PublicKey::of(&other)), Err(Untrusted::UnknownKey));
         assert_eq!(signed.verify(&PublicKey::of(&other.and(&master))), Ok(head));
+        let opens = PublicKey::of(&other.and_open_with(&master));
+        assert_eq!(signed.verify(&opens), Err(Untrusted::UnknownKey));
         let text = serde_json::to_string(&signed).unwrap();
         assert_eq!(serde_json::from_str::<SignedHead>(&text).unwrap().verify(&trusted), Ok(head));
         let forged = [

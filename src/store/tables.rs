@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::history::HistoryId;
 use super::journal::Journal;
 use super::node::{self, NodeRow};
 use super::personal::erasure::Erasure;
@@ -58,8 +57,8 @@ pub trait Tables: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<FoundRow>, Error>;
 
-    /// The id of the store's history, and the newest signed head of each shard.
-    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error>;
+    /// See [`Store::signed_heads`].
+    async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error>;
 
     /// See [`Store::people`].
     fn people(&self) -> &PersonalKeys;
@@ -205,8 +204,8 @@ impl Tables for Store {
         row::list_behind(self.readers(), table, after, limit).await
     }
 
-    async fn history_and_heads(&self) -> Result<(Option<HistoryId>, Vec<SignedHead>), Error> {
-        Ok((self.known_history().await?, self.signed_heads().await?))
+    async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error> {
+        Self::signed_heads(self).await
     }
 
     fn people(&self) -> &PersonalKeys {

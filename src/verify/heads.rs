@@ -13,6 +13,8 @@ pub struct SignedHeads {
     pub kept: Vec<SignedHead>,
     /// Public keys that were kept outside of the store, besides those of its master keys.
     pub keys: Vec<PublicKey>,
+    /// The ids of histories that the owner has ended, by a restore: heads of later events are lost.
+    pub ended: Vec<String>,
 }
 
 /// A head that is trusted.
@@ -20,8 +22,7 @@ pub struct SignedHeads {
 pub(super) struct TrustedHead {
     head: Head,
     signed: SignedHead,
-    /// Whether it is of a history that has ended, because the store was put back: other events may
-    /// have its position now.
+    /// Whether it is of a history that the owner has ended: other events may have its position now.
     ended: bool,
 }
 
@@ -30,7 +31,6 @@ impl SignedHeads {
     pub(super) fn of_shard(
         &mut self,
         shard: u16,
-        history: Option<&str>,
         checked: &mut CheckedCounts,
         findings: &mut Violations,
     ) -> Vec<TrustedHead> {
@@ -42,7 +42,7 @@ impl SignedHeads {
         for signed in own {
             match signed.verify(&self.keys) {
                 Ok(head) => {
-                    let ended = history.is_some_and(|history| history != signed.history);
+                    let ended = self.ended.contains(&signed.history);
                     trusted.push(TrustedHead { head, signed, ended });
                 }
                 Err(Untrusted::UnknownKey) => checked.signed_heads_not_compared += 1,
@@ -57,6 +57,17 @@ impl SignedHeads {
     }
 }
 
+impl SignedHeads {
+    /// Names the shards of heads that are left: they have no row any more.
+    pub(super) fn finish(&mut self, checked: &mut CheckedCounts, findings: &mut Violations) {
+        while let Some(shard) = self.kept.first().map(|head| head.shard) {
+            for one in self.of_shard(shard, checked, findings) {
+                one.compare(Head::FIRST, checked, findings);
+            }
+        }
+    }
+}
+
 impl TrustedHead {
     /// Compares the head with the end of the chain at its position, or with the end of the whole chain,
     /// if that is before it.
@@ -66,7 +77,8 @@ impl TrustedHead {
         } else if self.ended {
             checked.signed_heads_not_compared += 1;
         } else if !seeded_fault::active(SeededFault::ChainUnchecked) {
-            let (at, pos) = (self.signed.at, self.head.pos);
+            let SignedHead { at, history, .. } = &self.signed;
+            let pos = self.head.pos;
             let why = if end.pos < pos {
                 format!(
                     "the events at positions {} to {pos} were removed: a head was signed after them at {at}",
@@ -78,7 +90,10 @@ impl TrustedHead {
                      events were changed, and all digests computed anew"
                 )
             };
-            findings.add(Invariant::I8, shard_name(self.signed.shard), &[end.pos.min(pos)], why);
+            let unless =
+                format!("; if you have put the store back since: --ended-history {history}");
+            let (name, at) = (shard_name(self.signed.shard), [end.pos.min(pos)]);
+            findings.add(Invariant::I8, name, &at, why + &unless);
         }
     }
 

@@ -115,6 +115,18 @@ pub struct VerifyReport {
     pub evidence: Vec<Record>,
 }
 
+/// A text on one line, with its control characters escaped.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => shown.extend(letter.escape_unicode()),
+            false => shown.push(letter),
+        }
+    }
+    shown
+}
+
 /// Collects the violations that a verification finds.
 #[derive(Debug, Default)]
 pub struct Violations {
@@ -133,7 +145,8 @@ impl Violations {
     ) {
         *self.total.entry(invariant).or_insert(0) += 1;
         if self.kept.len() < VIOLATIONS_MAX {
-            let (entity, message) = (entity.to_string(), message.into());
+            // Whoever writes to the database writes these texts: they must not control a terminal.
+            let (entity, message) = (shown(&entity.to_string()), shown(&message.into()));
             self.kept.push(Violation { invariant, entity, message, positions: positions.to_vec() });
         }
     }
@@ -204,7 +217,7 @@ impl VerifyReport {
         if c.signed_heads_not_compared > 0 {
             write!(
                 text,
-                "; {} signed heads of an earlier history or an unknown key were not compared",
+                "; {} signed heads of an ended history or an unknown key were not compared",
                 c.signed_heads_not_compared
             )?;
         }
@@ -241,10 +254,10 @@ impl VerifyReport {
                 "  pos {} seq {} {} v{} at {} by {}\n    {}",
                 record.pos,
                 record.seq,
-                record.kind,
+                shown(&record.kind),
                 record.version,
                 record.at,
-                record.cause,
+                shown(&record.cause),
                 printable(&record.data)
             )?;
         }
@@ -273,6 +286,7 @@ fn printable(data: &str) -> String {
         }
         Err(_) => data.to_owned(),
     };
+    let hidden = shown(&hidden);
     match hidden.char_indices().nth(DATA_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &hidden[..end]),
         None => hidden,

@@ -44,8 +44,9 @@ async fn said(store: &Store) -> String {
 
 /// What `verify` says of the history, with these signed heads too, and how many of all it could not
 /// compare.
-async fn said_with(store: &Store, head: &SignedHead) -> (String, u64) {
-    let kept = SignedHeads { kept: vec![head.clone()], keys: Vec::new() };
+async fn said_with(store: &Store, head: &SignedHead, ended: &[String]) -> (String, u64) {
+    let kept =
+        SignedHeads { kept: vec![head.clone()], ended: ended.to_vec(), ..Default::default() };
     let books = Books::standard().with_heads(kept);
     let report = verify_with(books, store, None, |_| {}).await.unwrap();
     (of_history(&report), report.checked.signed_heads_not_compared)
@@ -192,15 +193,23 @@ async fn a_history_whose_digests_were_computed_anew_differs_from_its_signed_head
             // Whoever removes the head in the database does not reach those that were kept elsewhere.
             fixture.sql("DELETE FROM signed_head").await;
             assert_eq!(said(store).await, "");
-            let (found, _) = said_with(store, &round.broken[0]).await;
+            let (found, _) = said_with(store, &round.broken[0], &[]).await;
             assert!(found.contains(words), "{change}: {found}");
             let forged = SignedHead { history: "another".to_owned(), ..round.broken[0].clone() };
-            let (found, _) = said_with(store, &forged).await;
+            let (found, _) = said_with(store, &forged, &[]).await;
             assert!(found.contains("wrong signature"), "{change}: {found}");
-            // After a restore, other events may have the positions of the lost ones.
+            // Whoever changes the history could also end it: only the owner can say that they did.
             store.end_history().await.unwrap();
             store.history().await.unwrap();
-            assert_eq!(said_with(store, &round.broken[0]).await, (String::new(), 1));
+            let (found, _) = said_with(store, &round.broken[0], &[]).await;
+            assert!(
+                found.contains(words) && found.contains("--ended-history"),
+                "{change}: {found}"
+            );
+            let ended = [round.broken[0].history.clone()];
+            assert_eq!(said_with(store, &round.broken[0], &ended).await, (String::new(), 1));
+            fixture.sql("INSERT INTO signed_head (shard, head) VALUES (0, 'no head')").await;
+            assert!(said(store).await.contains("a row of signed_head cannot be read"));
         }
     }
 }

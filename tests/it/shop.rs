@@ -138,7 +138,7 @@ pub async fn cart(node: &Node, lines: &[(&str, i64)]) -> CartId {
         agreed_until: None,
     });
     let entity = cart::entity_id(id);
-    let (details, key) = buyer.sealed(&*node.store, &entity, &node.clock).await.unwrap();
+    let (details, key) = buyer.sealed(&*node.store, &entity, node.clock.for_key()).await.unwrap();
     let create = cart::Command::Create {
         currency: Currency::GBP,
         details,

@@ -85,15 +85,17 @@ impl Clock {
         Key::new(uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid())
     }
 
-    /// 32 random bytes and 64 random bits, for a new key that seals.
+    /// The time, 32 random bytes and 64 random bits, for a new key that seals.
     #[must_use]
-    pub fn new_secret(&self) -> ([u8; 32], u64) {
-        let Some(source) = &self.source else { return (rand::random(), rand::random()) };
+    pub fn for_key(&self) -> (Timestamp, ([u8; 32], u64)) {
+        let Some(source) = &self.source else {
+            return (self.now(), (rand::random(), rand::random()));
+        };
         let mut bytes = [0; 32];
         for part in bytes.chunks_mut(8) {
             part.copy_from_slice(&source.draw().to_be_bytes());
         }
-        (bytes, source.draw())
+        (self.now(), (bytes, source.draw()))
     }
 
     /// A seed for the jitter of a series of delays.

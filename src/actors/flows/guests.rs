@@ -2,8 +2,8 @@
 //! one client hold, and whether a flood of checkouts must pass the shop's challenge hook first.
 //!
 //! Both are decided before a cart is spent, so that nothing is held and the cart stays open. A unit
-//! counts until its order is paid or cancelled, or for as long as an order can be paid. A decline
-//! gives nothing back: the order can be paid again, and keeps its units while nobody needs them.
+//! counts until its order is paid, declined or cancelled, or for as long as an order can be paid. The
+//! units of a declined order keep nobody from buying: they yield to who pays.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -110,9 +110,10 @@ impl HeldUnits {
         self.cache.put_back(&self.counted, self.units);
     }
 
-    /// Gives them back if the order is paid, or cancelled.
+    /// Gives them back if the order is paid, declined or cancelled.
     pub(super) fn settle(self, order: &Order) {
-        let ended = [Phase::Confirmed, Phase::Cancelling, Phase::Cancelled];
+        use Phase::{AwaitingPayment, Cancelled, Cancelling, Confirmed};
+        let ended = [AwaitingPayment, Confirmed, Cancelling, Cancelled];
         if ended.contains(&order.phase()) {
             self.give_back();
         }

@@ -113,7 +113,7 @@ impl StartOver {
         let (entity, cause) = (cart::entity_id(cart), Cause { idempotency: None, ..cause });
         // Sealed for the new cart: who is erased is found by the keys of each cart.
         let data = NewBuyerData::of_cart(&*self.store, &old.0).await?;
-        let data = data.sealed(&*self.store, &entity, &self.clock).await?;
+        let data = data.sealed(&*self.store, &entity, self.clock.for_key()).await?;
         let replace = old.0.replacement(order, data);
         let replace = replace.ok_or_else(|| wrong("the order has no cart"))?;
         match self.carts.ask(&entity, replace, cause, read).await {

@@ -72,12 +72,19 @@ impl Store {
     /// [`Error`] of the store; nothing is destroyed then.
     pub async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error> {
         let mut writing = self.begin().await?;
+        if !self.is_shared() {
+            // What is deleted is overwritten.
+            execute!(writing, sqlx::query("PRAGMA secure_delete = ON"))?;
+        }
         for key in keys {
             let text = "DELETE FROM personal_key WHERE id = $1";
             execute!(writing, sqlx::query(text).bind(key.id.clone()))?;
         }
         let (at, by) = (erasure.erased_at.millis(), erasure.by.as_str());
         execute!(writing, sqlx::query(ADD).bind(erasure.subject.as_str()).bind(at).bind(by))?;
+        if !self.is_shared() {
+            execute!(writing, sqlx::query("PRAGMA secure_delete = OFF"))?;
+        }
         writing.commit().await?;
         let ids: Vec<KeyId> = keys.iter().filter_map(|key| key.id.parse().ok()).collect();
         self.people.forget(&ids);

@@ -63,6 +63,8 @@ impl Serialize for MasterKeyText {
 #[derive(Clone)]
 pub struct MasterKeys {
     keys: Arc<[(String, [u8; 32])]>,
+    /// How many of them, from the first, also sign. The others only open.
+    signing: usize,
 }
 
 impl fmt::Debug for MasterKeys {
@@ -85,13 +87,14 @@ impl MasterKeys {
             hex::decode_to_slice(word, &mut bytes).map_err(|_| rule)?;
             keys.push(Self::named(bytes));
         }
-        if keys.is_empty() { Err(rule) } else { Ok(Self { keys: keys.into() }) }
+        let signing = keys.len();
+        if keys.is_empty() { Err(rule) } else { Ok(Self { keys: keys.into(), signing }) }
     }
 
     /// One key.
     #[must_use]
     pub fn one(bytes: [u8; 32]) -> Self {
-        Self { keys: [Self::named(bytes)].into() }
+        Self { keys: [Self::named(bytes)].into(), signing: 1 }
     }
 
     /// The keys, one a line, as they are stored in a file.
@@ -99,11 +102,19 @@ impl MasterKeys {
         self.keys.iter().flat_map(|(_, bytes)| [hex::encode(bytes), "\n".to_owned()]).collect()
     }
 
-    /// These keys, and others that only open.
+    /// These keys, and older ones.
     #[must_use]
-    pub fn and(&self, others: &Self) -> Self {
+    pub fn and(&self, older: &Self) -> Self {
+        let both = self.and_open_with(older);
+        Self { signing: both.keys.len(), ..both }
+    }
+
+    /// These keys, and others that only open: no signature of theirs is trusted.
+    #[must_use]
+    pub fn and_open_with(&self, others: &Self) -> Self {
         let new = |one: &&(String, [u8; 32])| !self.keys.iter().any(|(name, _)| *name == one.0);
-        Self { keys: self.keys.iter().chain(others.keys.iter().filter(new)).cloned().collect() }
+        let keys = self.keys.iter().chain(others.keys.iter().filter(new)).cloned().collect();
+        Self { keys, signing: self.signing }
     }
 
     fn named(bytes: [u8; 32]) -> (String, [u8; 32]) {
@@ -119,7 +130,7 @@ impl MasterKeys {
 
     /// The seeds of the keys that sign the ends of the journal's chains, the newest first.
     pub fn signing_seeds(&self) -> impl Iterator<Item = [u8; 32]> {
-        self.keys.iter().map(|(_, bytes)| {
+        self.keys.iter().take(self.signing).map(|(_, bytes)| {
             let text = Sha256::new().chain_update(b"kontor signing key").chain_update(bytes);
             text.finalize().into()
         })

@@ -252,7 +252,8 @@ impl Store {
         }
         let found = found.ok_or_else(|| Error::Refused("the secret of hashes is gone".into()))?;
         let wrapped: String = found.try_get(0)?;
-        let secret = master.unwrap(&wrapped, entity).map_err(|name| locked(&name))?;
+        let stored = StoredKey { id: id.into(), entity: entity.into(), subject: None, wrapped };
+        let secret = self.people.unwrap(&stored)?;
         Ok(Arc::new(LookupKeys::new(*secret.bytes())))
     }
 

@@ -37,6 +37,9 @@ impl Store {
     pub async fn connect(url: &DatabaseUrl, options: &Options) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         migrate(url, &mut connection, options.shards).await?;
+        if options.master_key.is_empty() {
+            make_own_master_key(&mut connection).await.map_err(|error| unreachable(url, &error))?;
+        }
         open(url, connection, options).await
     }
 
@@ -260,30 +263,24 @@ async fn open(
     let shards = u16::try_from(shards).unwrap_or(u16::MAX);
     let heads = Heads::default();
     let inner = Inner { address: url.clone(), shards, readers, writers, replica, heads };
-    Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(Some(master), None)))
+    Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(master, None)))
 }
 
 /// The name of the master key in the table of secrets.
 const OWN_MASTER_KEY: &str = "master key";
 
 /// The master key of the settings; and the one in the database, if there is one, so that what it has
-/// sealed can be opened. Without a setting, the database gets one: whoever reads the database can then
-/// read everything, so the profile `production` refuses that.
+/// sealed can be opened. Without a setting, a server gives the database one: whoever reads the database
+/// can then read everything, so the profile `production` refuses that.
 async fn master_keys(
     url: &DatabaseUrl,
     connection: &mut PgConnection,
     options: &Options,
-) -> Result<MasterKeys, OpenError> {
+) -> Result<Option<MasterKeys>, OpenError> {
     let failed = |error: sqlx::Error| unreachable(url, &error);
     let unfit = |why: String| OpenError::Unfit { address: url.clone(), why };
     let setting = (!options.master_key.is_empty()).then(|| options.master_key.read()).transpose();
     let setting = setting.map_err(|rule| unfit(format!("store.master_key {rule}")))?;
-    if setting.is_none() {
-        let drawn: [u8; 32] = rand::random();
-        let text = "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-        let query = sqlx::query(text).bind(OWN_MASTER_KEY).bind(drawn.to_vec());
-        query.execute(&mut *connection).await.map_err(failed)?;
-    }
     let own: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret WHERE name = $1")
         .bind(OWN_MASTER_KEY)
         .fetch_optional(connection)
@@ -291,10 +288,18 @@ async fn master_keys(
         .map_err(failed)?;
     let own = own.and_then(|bytes| bytes.try_into().ok()).map(MasterKeys::one);
     match (setting, own) {
-        (Some(setting), Some(own)) => Ok(setting.and(&own)),
-        (Some(one), None) | (None, Some(one)) => Ok(one),
-        (None, None) => Err(unfit("its master key is damaged".to_owned())),
+        // Whoever writes to the database can change its own key.
+        (Some(setting), Some(own)) => Ok(Some(setting.and_open_with(&own))),
+        (one, other) => Ok(one.or(other)),
     }
+}
+
+/// Makes a master key in the database, unless there is one.
+async fn make_own_master_key(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let drawn: [u8; 32] = rand::random();
+    let text = "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    let query = sqlx::query(text).bind(OWN_MASTER_KEY).bind(drawn.to_vec());
+    query.execute(connection).await.map(drop)
 }
 
 /// The version of the newest migration that this program has.

@@ -6,6 +6,7 @@ use kontor::actors::nouns::NounEntry;
 use kontor::app::{App, Assembly};
 use kontor::config::Config;
 use kontor::verify::Books;
+use kontor::verify::Invariant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -183,7 +184,8 @@ async fn is_proved(config: &Config) {
     let violated = async |text: &'static str| {
         sql(config, text).await;
         let violations = proof(config, books()).await.violations;
-        let first = violations.first().unwrap();
+        // The digests of the events do not match either, which every change of one shows.
+        let first = violations.iter().find(|found| found.invariant != Invariant::I8).unwrap();
         (first.invariant.to_string(), first.entity.clone())
     };
     let row = "UPDATE gift_card_row SET balance = 9999 WHERE number = 'ann-1'";

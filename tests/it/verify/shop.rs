@@ -165,7 +165,8 @@ impl Shop {
         };
         let line = NewLine { sku: sku(name), quantity, agreed_price: None, agreed_until: None };
         let (entity, store, now) = (cart::entity_id(id), &self.node.store, self.node.clock.now());
-        let (details, key) = buyer.sealed(&**store, &entity, &Clock::by_hand(now)).await.unwrap();
+        let (details, key) =
+            buyer.sealed(&**store, &entity, Clock::by_hand(now).for_key()).await.unwrap();
         let create = cart::Command::Create {
             currency: Currency::GBP,
             details,

@@ -61,7 +61,7 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
     let create = async |cart: CartId| -> Result<Command, Error> {
         let entity = cart::entity_id(cart);
         let (details, key) =
-            buyer.clone().sealed(call.store(), &entity, &call.node().clock).await?;
+            buyer.clone().sealed(call.store(), &entity, call.node().clock.for_key()).await?;
         let lines_max = lines_max(&call);
         Ok(Command::Create { currency, details, lines: lines.clone(), lines_max, key })
     };
@@ -128,7 +128,7 @@ pub async fn update_cart(
     check_delivery(&call, &buyer, currency, &mut faults);
     faults.check()?;
     let entity = cart::entity_id(cart);
-    let (details, key) = buyer.sealed(call.store(), &entity, &call.node().clock).await?;
+    let (details, key) = buyer.sealed(call.store(), &entity, call.node().clock.for_key()).await?;
     change(&call, cart, Command::Update { details, key }, cause, Error::from).await
 }
 
