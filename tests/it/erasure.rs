@@ -4,9 +4,9 @@ use std::path::Path;
 
 use kontor::app::App;
 use kontor::domain::time::Timestamp;
-use kontor::store::Store;
 use kontor::store::maintenance::restore;
-use kontor::store::personal::master;
+use kontor::store::personal::{MasterKeyText, master};
+use kontor::store::{Options, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -226,6 +226,40 @@ async fn a_store_does_not_start_without_its_master_key() {
     std::fs::copy(old.join("master.key"), site.config.data.dir.join("master.key")).unwrap();
     site.app = Some(App::start(&site.config).await.unwrap());
     site.until_some(async || (found(&site).await == 5).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_does_not_start_with_another_master_key() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    order(&site, "one").await;
+    site.app.take().unwrap().stop().await;
+    let file = site.config.data.dir.join("master.key");
+    let right = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "ab".repeat(32)).unwrap();
+    let refused = App::start(&site.config).await.map(drop).unwrap_err();
+    let refused = kontor::telemetry::chain(&refused).to_string();
+    assert!(refused.contains("which is not the one of store.master_key"), "{refused}");
+    std::fs::write(&file, right).unwrap();
+    site.app = Some(App::start(&site.config).await.unwrap());
+    site.verify().await;
+}
+
+#[tokio::test]
+async fn a_command_makes_no_master_key_in_a_database() {
+    let url = database();
+    let master_key = MasterKeyText::new(&"ab".repeat(32));
+    let options = Options { shards: 2, master_key, ..Options::default() };
+    let url = url.as_str().into();
+    Store::connect(&url, &options).await.unwrap().close().await;
+    let beside = Store::connect_beside(&url).await.unwrap();
+    let refused = beside.lookups().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("set store.master_key"), "{refused}");
+    beside.close().await;
+    let again =
+        Store::connect_beside_with(&url, MasterKeyText::new(&"cd".repeat(32))).await.unwrap();
+    assert_eq!(again.people().master().unwrap().signing_seeds().count(), 1);
+    again.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -229,6 +229,25 @@ impl Hook {
     }
 }
 
+/// How the checkouts of a guest are answered who meets a challenge, and of one who would hold too many
+/// units.
+pub async fn refusals() -> (Answer, Answer) {
+    let challenge = json!({"decision": "challenge", "challenge": {"type": "captcha"}});
+    let hook = Hook::start(move |_| challenge.clone()).await;
+    let site = behind_proxy(|config| {
+        config.challenge.url = hook.url.clone();
+        config.challenge.sku_checkouts = 1;
+        config.http.guest_holds.cart = 2;
+    })
+    .await;
+    site.sell("LAMP", 1_000, 100).await;
+    Buyer::at(&site, "203.0.113.7").buy(1, "tok_ok").await.expect(201);
+    let challenged = Buyer::at(&site, "198.51.100.7").buy(1, "tok_ok").await;
+    let too_many = Buyer::at(&site, "192.0.2.77").buy(3, "tok_ok").await;
+    site.verify().await;
+    (challenged, too_many)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_meets_the_challenge_hook_before_anything_is_held() {
     let hook = Hook::start(|question| match question["response"].as_str() {

@@ -7,8 +7,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::buyer_tokens;
-use crate::documents;
 use crate::site::{Answer, Site};
+use crate::{documents, guests};
 
 /// The problems that were met.
 #[derive(Default)]
@@ -99,6 +99,9 @@ async fn every_problem_has_the_members_of_its_code() {
     let mut met = Met::default();
     carts(&site, &mut met).await;
     orders(&site, &mut met).await;
+    let (challenged, too_many) = guests::refusals().await;
+    met.expect(challenged, "challenge_required", &["challenge"]);
+    met.expect(too_many, "too_many_held", &["bound", "most", "requested"]);
     assert_eq!(met.0, documents::codes_with_members());
     site.verify().await;
 }
