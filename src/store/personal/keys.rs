@@ -50,12 +50,6 @@ impl Keys {
         let name = self.open(of_name, &sealed.name)?;
         Some(Address { name, ..self.open(of_rest, &sealed.address)? })
     }
-
-    /// Opens the name of an address.
-    #[must_use]
-    pub fn open_name(&self, field: AddressField, name: &Sealed<String>) -> Option<String> {
-        self.open(field.fields().0, name)
-    }
 }
 
 #[cfg(test)]
@@ -113,7 +107,7 @@ mod tests {
         let keys = keys(&sealing);
         assert_eq!(keys.open_address(AddressField::Shipping, &sealed), Some(address));
         assert_eq!(keys.open_address(AddressField::Billing, &sealed), None);
-        let name = keys.open_name(AddressField::Shipping, &sealed.name);
+        let name: Option<String> = keys.open(PersonalField::ShippingName, &sealed.name);
         assert_eq!(name.as_deref(), Some("Ada Lovelace"));
     }
 }
