@@ -14,8 +14,11 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use sqlx::query::QueryAs;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, Sqlite as Sqlx, SqliteConnection};
+use sqlx::sqlite::{SqliteArguments, SqliteRow, SqliteValueRef};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Row as _, Sqlite as Sqlx, SqliteConnection, TypeInfo as _,
+    ValueRef as _,
+};
 
 #[cfg(debug_assertions)]
 use super::crash_point;
@@ -303,36 +306,43 @@ fn bind_event(query: Binding, (record, digest): &(&Record, Digest)) -> Binding {
 
 /// Decodes an event. A damaged one is no error but is marked (`intact`), so that the other events
 /// of the same read remain readable.
+///
+/// A value of another type than its column's is damage, although it can be converted: SQLite finds
+/// no text by a text that became a blob.
 fn record(row: &SqliteRow) -> Record {
-    let number = |column: usize| row.try_get_unchecked::<i64, _>(column).unwrap_or_default();
     let mut whole = true;
+    let mut value = |column: usize, kind: &str| {
+        let value = row.try_get_raw(column).ok();
+        let value = value.filter(|value| value.type_info().name() == kind);
+        whole &= value.is_some();
+        value
+    };
+    let mut number = |column: usize| value(column, "INTEGER").map_or(0, |value| decoded(value));
+    let (pos, shard, seq) = (number(0), number(1), number(3));
+    let (version, at, sum) = (number(5), number(6), number(9));
     let mut text = |column: usize| {
-        let bytes = row.try_get_unchecked::<&[u8], _>(column).unwrap_or_default();
-        let text = String::from_utf8_lossy(bytes);
-        whole &= matches!(text, std::borrow::Cow::Borrowed(_));
-        text.into_owned()
+        let bytes: &[u8] = value(column, "TEXT").map_or(&[], |value| decoded(value));
+        String::from_utf8_lossy(bytes).into_owned()
     };
     let mut record = Record {
-        pos: number(0),
-        shard: u16::try_from(number(1)).unwrap_or(u16::MAX),
+        pos,
+        shard: u16::try_from(shard).unwrap_or(u16::MAX),
         entity: EntityId::new(&text(2)),
-        seq: number(3),
+        seq,
         kind: text(4).into(),
-        version: u16::try_from(number(5)).unwrap_or(u16::MAX),
-        at: Timestamp::from_millis(number(6)),
+        version: u16::try_from(version).unwrap_or(u16::MAX),
+        at: Timestamp::from_millis(at),
         cause: text(7).into(),
         data: text(8).into(),
         intact: true,
     };
-    let sum = row.try_get_unchecked::<Option<i64>, _>(9);
-    record.intact = match sum {
-        Ok(Some(sum)) => sum == checksum::of(&record),
-        // The event was written before there were checksums, so only the validity of its UTF-8 can
-        // be checked.
-        Ok(None) => whole,
-        Err(_) => false,
-    };
+    record.intact = whole && sum == checksum::of(&record);
     record
+}
+
+/// A value of a type that was checked.
+fn decoded<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + Default>(value: SqliteValueRef<'r>) -> T {
+    T::decode(value).unwrap_or_default()
 }
 
 /// Decodes a snapshot; `None` if it is damaged: a snapshot is a cache, so a damaged one counts as
