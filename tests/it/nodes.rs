@@ -29,7 +29,7 @@ use kontor::cache::{Cache, CacheLookup};
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
 use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::UnitPrice;
-use kontor::domain::order::{self, OrderStatus};
+use kontor::domain::order::{self, Order, OrderStatus};
 use kontor::domain::pricing::Rules;
 use kontor::domain::product::{self, Product};
 use kontor::domain::stock::{self, Stock};
@@ -242,11 +242,14 @@ impl Drop for One {
     }
 }
 
-/// Buys a lamp through a node; the order's status and number.
+/// Buys a lamp through a node, and waits until the order is confirmed, which a busy machine may not
+/// do before the checkout is answered; the order's status and number.
 async fn buy(node: Arc<Node>) -> (CartId, OrderStatus, Option<i64>) {
     let cart = shop::cart(&node, &[("LAMP", 1), ("SHADE", 2)]).await;
-    let placed = shop::checkout(&node, cart, "tok_ok").await.unwrap();
-    (cart, placed.order.status(), placed.order.number())
+    shop::checkout(&node, cart, "tok_ok").await.unwrap();
+    let is_confirmed = |order: &Order| order.status() == OrderStatus::Confirmed;
+    let order = shop::until(&node, cart, is_confirmed).await;
+    (cart, order.status(), order.number())
 }
 
 async fn sold(node: Arc<Node>, sku: &'static str) -> i64 {
