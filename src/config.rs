@@ -249,7 +249,10 @@ pub fn load(
             }
             None => (path, value),
         };
-        values.0.insert(path.to_lowercase().replace("__", "."), value);
+        let path = path.to_lowercase().replace("__", ".");
+        if values.0.insert(path.clone(), value).is_some() {
+            unread.push(set_twice(path, name.strip_suffix("_FILE").unwrap_or(&name)));
+        }
     }
     figment = figment.merge(values);
     for (path, value) in flags {
@@ -277,6 +280,16 @@ fn no_file(variable: &str, path: &str, file: &str, error: &std::io::Error) -> In
         found: format!("in the file {}, which cannot be read ({error})", shown_path(file)),
         wanted: "must be in a file that kontor may read".to_owned(),
         source: Some(format!("the environment variable {variable}")),
+    }
+}
+
+/// The fault of a setting with a variable for its value and another for its file.
+fn set_twice(path: String, variable: &str) -> InvalidSetting {
+    InvalidSetting {
+        path,
+        found: "both as a value and in a file".to_owned(),
+        wanted: "must be set by one variable".to_owned(),
+        source: Some(format!("the environment variables {variable} and {variable}_FILE")),
     }
 }
 
@@ -556,6 +569,16 @@ mod tests {
             let loaded = load(None, environment(&[(name, "soon")]), &[]).unwrap();
             let error = loaded.checked().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("dir");
+        std::fs::write(&file, "there").unwrap();
+        let both =
+            [("KONTOR__DATA__DIR_FILE", file.to_str().unwrap()), ("KONTOR__DATA__DIR", "here")];
+        for variables in [both, [both[1], both[0]]] {
+            let loaded = load(None, environment(&variables), &[]).unwrap();
+            let error = loaded.checked().unwrap_err().to_string();
+            assert!(error.contains("KONTOR__DATA__DIR and KONTOR__DATA__DIR_FILE"), "{error}");
         }
         let missing = environment(&[("KONTOR__DATA__DIR_FILE", "/nowhere/at/all")]);
         let error = load(None, missing, &[]).unwrap().checked().unwrap_err().to_string();
