@@ -18,29 +18,25 @@ pub const KEY_ID_CHARS: usize = 20;
 
 /// The id of the key with which a value is sealed: 20 letters and digits, which sort by the time at
 /// which the key was made.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct KeyId(Arc<str>);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; KEY_ID_CHARS]);
 
 impl KeyId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
     /// The id of a key that is made at this time, with the last 50 of these random bits.
     #[must_use]
     pub fn new(at: Timestamp, random: u64) -> Self {
-        let base32 = |number: u64| {
-            let digit = |nth: u32| {
-                let five = (number >> (5 * nth)) & 31;
-                char::from(DIGITS[usize::try_from(five).unwrap_or(0)])
-            };
-            (0..10).rev().map(digit).collect::<String>()
-        };
         let at = u64::try_from(at.millis()).unwrap_or(0);
-        Self(format!("{}{}", base32(at), base32(random)).into())
+        let digit = |nth: usize| {
+            let (number, nth) = if nth < 10 { (at, 9 - nth) } else { (random, 19 - nth) };
+            DIGITS[usize::try_from((number >> (5 * nth)) & 31).unwrap_or(0)]
+        };
+        Self(std::array::from_fn(digit))
     }
 
     /// When the key was made.
@@ -48,8 +44,8 @@ impl KeyId {
     pub fn made_at(&self) -> Timestamp {
         let digit = |byte: u8| DIGITS.iter().position(|digit| *digit == byte).unwrap_or(0);
         let millis =
-            self.0.bytes().take(10).fold(0, |number: i64, byte| {
-                (number << 5) | i64::try_from(digit(byte)).unwrap_or(0)
+            self.0.iter().take(10).fold(0, |number: i64, byte| {
+                (number << 5) | i64::try_from(digit(*byte)).unwrap_or(0)
             });
         Timestamp::from_millis(millis)
     }
@@ -59,7 +55,20 @@ impl FromStr for KeyId {
     type Err = NotSealed;
 
     fn from_str(text: &str) -> Result<Self, NotSealed> {
-        if is_key_id(text) { Ok(Self(text.into())) } else { Err(NotSealed) }
+        let bytes = text.as_bytes().try_into().map_err(|_| NotSealed)?;
+        if is_key_id(text) { Ok(Self(bytes)) } else { Err(NotSealed) }
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({})", self.as_str())
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -91,7 +100,7 @@ impl<T> Sealed<T> {
     /// A value of these sealed bytes, as base64url.
     #[must_use]
     pub fn new(key: &KeyId, sealed: &str) -> Self {
-        Self { text: format!("{}.{sealed}", key.0).into(), of: PhantomData }
+        Self { text: format!("{}.{sealed}", key.as_str()).into(), of: PhantomData }
     }
 
     /// The value as it is stored.
@@ -103,7 +112,7 @@ impl<T> Sealed<T> {
     /// The id of its key.
     #[must_use]
     pub fn key(&self) -> KeyId {
-        KeyId(self.text.get(..KEY_ID_CHARS).unwrap_or_default().into())
+        KeyId(self.text.as_bytes().first_chunk().copied().unwrap_or_default())
     }
 
     /// Its sealed bytes, as base64url.

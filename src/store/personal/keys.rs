@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn keys(sealing: &SealingKey) -> Keys {
-        let one = (sealing.id.clone(), Arc::new(sealing.key.clone()));
+        let one = (sealing.id, Arc::new(sealing.key.clone()));
         Keys::new([one].into(), Arc::new(LookupKeys::new([1; 32])))
     }
 

@@ -171,15 +171,15 @@ impl PersonalKeys {
     ) -> Result<(SealingKey, NewKey), Error> {
         let key = DataKey::new(bytes, entity);
         let (id, wrapped) = (KeyId::new(at, random), self.master()?.wrap(&key));
-        let new = NewKey { id: id.clone(), entity: entity.to_owned(), subject, wrapped };
-        self.inner.cache.insert(id.clone(), (Some(Arc::new(key.clone())), Instant::now()));
+        let new = NewKey { id, entity: entity.to_owned(), subject, wrapped };
+        self.inner.cache.insert(id, (Some(Arc::new(key.clone())), Instant::now()));
         Ok((SealingKey { id, key }, new))
     }
 
     /// Forgets keys that were destroyed.
     pub fn forget(&self, ids: &[KeyId]) {
         for id in ids {
-            self.inner.cache.insert(id.clone(), (None, Instant::now()));
+            self.inner.cache.insert(*id, (None, Instant::now()));
         }
     }
 
@@ -201,9 +201,9 @@ impl PersonalKeys {
         for id in ids {
             match self.inner.cache.get(id) {
                 Some((key, at)) if now.duration_since(at) < CACHE_TTL => {
-                    keys.extend(key.map(|key| (id.clone(), key)));
+                    keys.extend(key.map(|key| (*id, key)));
                 }
-                _ => missing.push(id.clone()),
+                _ => missing.push(*id),
             }
         }
         if !missing.is_empty() {
@@ -212,7 +212,7 @@ impl PersonalKeys {
             for stored in found {
                 let Ok(id) = stored.id.parse::<KeyId>() else { continue };
                 let key = Arc::new(self.unwrap(&stored)?);
-                self.inner.cache.insert(id.clone(), (Some(Arc::clone(&key)), now));
+                self.inner.cache.insert(id, (Some(Arc::clone(&key)), now));
                 keys.insert(id, key);
             }
         }
