@@ -24,6 +24,9 @@ const PHONE_DIGITS_SHARED: usize = 8;
 /// without invisible marks, and with one form of each letter, apostrophe and hyphen.
 #[must_use]
 pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return fold_case(text);
+    }
     let mut plain = String::with_capacity(text.len());
     for c in text.nfkd() {
         match c {
