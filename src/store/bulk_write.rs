@@ -42,21 +42,29 @@ impl Texts {
         Self { by_rows: sizes.into_iter().map(|rows| (rows, text(rows))).collect() }
     }
 
-    /// Writes all rows, in as few executions as the texts allow.
+    /// Writes all rows, in as few executions as the texts allow. Returns how many rows were written.
     pub(in crate::store) async fn run<T>(
         &self,
         connection: &mut SqliteConnection,
         mut rows: &[T],
         bind: fn(Binding, &T) -> Binding,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<u64, sqlx::Error> {
+        let mut written = 0;
         while let Some((count, text)) = self.by_rows.iter().find(|(count, _)| *count <= rows.len())
         {
             let (piece, rest) = rows.split_at(*count);
             let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
-            piece.iter().fold(query, bind).execute(&mut *connection).await?;
+            let done = piece.iter().fold(query, bind).execute(&mut *connection).await?;
+            written += done.rows_affected();
             rows = rest;
         }
-        Ok(())
+        Ok(written)
+    }
+
+    /// The text for a number of rows, if there is one.
+    #[cfg(test)]
+    pub(in crate::store) fn of(&self, rows: usize) -> Option<&str> {
+        self.by_rows.iter().find(|(count, _)| *count == rows).map(|(_, text)| &**text)
     }
 }
 

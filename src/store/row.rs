@@ -44,12 +44,14 @@ struct PutTexts {
     postgres: Arc<str>,
 }
 
-/// The statements that write one row over its previous version. They write nothing if the stored
+/// The statements that write a row over its previous version. They write nothing if the stored
 /// version is another one.
 #[derive(Debug)]
 pub(in crate::store) struct ChangeTexts {
-    /// The statements for SQLite, with a variable for each column.
-    pub(in crate::store) sqlite: ChangeText,
+    /// The statements for SQLite that insert any number of new rows.
+    pub(in crate::store) sqlite_insert: Texts,
+    /// The statement for SQLite that changes a row, with a variable for each column.
+    pub(in crate::store) sqlite_update: Arc<str>,
     /// The statements for PostgreSQL, whose one variable is the row as JSON.
     pub(in crate::store) postgres: ChangeText,
 }
@@ -151,12 +153,21 @@ impl Table {
 
     fn put_texts(&self) -> &PutTexts {
         self.put.get_or_init(|| {
-            let head = format!("INSERT INTO {} ({}) VALUES ", self.name, self.names());
-            let row = format!("({})", vec!["?"; self.columns.len()].join(","));
             let over = self.over();
             let postgres = format!("{}{over}", self.insert_arrays());
-            PutTexts { sqlite: Texts::new(&head, &row, &over), postgres: postgres.into() }
+            let sqlite = Texts::new(&self.insert_head(), &self.variables(), &over);
+            PutTexts { sqlite, postgres: postgres.into() }
         })
+    }
+
+    /// An `INSERT` for SQLite, up to the variables of the first row.
+    fn insert_head(&self) -> String {
+        format!("INSERT INTO {} ({}) VALUES ", self.name, self.names())
+    }
+
+    /// The variables of a row for SQLite.
+    fn variables(&self) -> String {
+        format!("({})", vec!["?"; self.columns.len()].join(","))
     }
 }
 
@@ -166,21 +177,18 @@ impl Table {
         self.change.get_or_init(|| {
             let (name, names, key) = (self.name, self.names(), self.key.join(", "));
             let numbered = |nth: usize| format!("${}", nth + 1);
-            let all: Vec<String> = (0..self.columns.len()).map(numbered).collect();
-            let (all, over) = (all.join(", "), format!("ON CONFLICT ({key}) DO NOTHING"));
+            let over = format!(" ON CONFLICT ({key}) DO NOTHING");
             let record = format!("jsonb_populate_record(NULL::{name}, $1)");
-            let sqlite = ChangeText {
-                insert: format!("INSERT INTO {name} ({names}) VALUES ({all}) {over}").into(),
-                update: self.update("", numbered).into(),
-            };
+            let sqlite_insert = Texts::new(&self.insert_head(), &self.variables(), &over);
             let of_record = |nth: usize| format!("r.{}", self.columns[nth].name);
             let from = format!(" FROM {record} AS r");
             let postgres = ChangeText {
-                insert: format!("INSERT INTO {name} ({names}) SELECT {names} FROM {record} {over}")
+                insert: format!("INSERT INTO {name} ({names}) SELECT {names} FROM {record}{over}")
                     .into(),
                 update: self.update(&from, of_record).into(),
             };
-            ChangeTexts { sqlite, postgres }
+            let sqlite_update = self.update("", numbered).into();
+            ChangeTexts { sqlite_insert, sqlite_update, postgres }
         })
     }
 
@@ -321,6 +329,12 @@ impl RowChange {
     #[must_use]
     pub const fn version(&self) -> i64 {
         self.version
+    }
+
+    /// Whether it creates the row.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.version == 1
     }
 
     /// The key of the row.
@@ -502,7 +516,9 @@ pub(in crate::store) async fn put<R: TableRow>(
     }
     let texts = R::table().put_texts();
     match writing {
-        Writing::Sqlite(writing) => texts.sqlite.run(writing.connection()?, rows, bind_row).await,
+        Writing::Sqlite(writing) => {
+            texts.sqlite.run(writing.connection()?, rows, bind_row).await.map(drop)
+        }
         Writing::Postgres(transaction) => {
             let query = sqlx::query(AssertSqlSafe(Arc::clone(&texts.postgres)));
             transaction.execute(bind_arrays(query, rows)).await.map(drop)
@@ -558,15 +574,18 @@ mod tests {
         let texts = Product::table().change_texts();
         let names = "sku, name, description, category, prices, tax_rate, active, restock_at, \
                      version, updated_at";
+        let row = "(?,?,?,?,?,?,?,?,?,?)";
         assert_eq!(
-            **texts.sqlite.of(1),
-            format!(
-                "INSERT INTO product ({names}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-                 ON CONFLICT (sku) DO NOTHING"
+            texts.sqlite_insert.of(2),
+            Some(
+                format!(
+                    "INSERT INTO product ({names}) VALUES {row},{row} ON CONFLICT (sku) DO NOTHING"
+                )
+                .as_str()
             )
         );
         assert_eq!(
-            &**texts.sqlite.of(2),
+            &*texts.sqlite_update,
             "UPDATE product AS t SET name = $2, description = $3, category = $4, prices = $5, \
              tax_rate = $6, active = $7, restock_at = $8, version = $9, updated_at = $10 \
              WHERE t.sku = $1 AND t.version = $9 - 1"

@@ -226,17 +226,14 @@ async fn write(
     let rows: Vec<(&Record, Digest)> = records.iter().zip(digests).collect();
     INSERT_EVENTS.run(&mut *connection, &rows, bind_event).await?;
     write_timers(connection, batch).await?;
-    for change in batch.iter().flat_map(|append| &append.rows) {
-        match write_row(connection, change).await {
-            Ok(true) => {}
-            Ok(false) => return Err(Refusal::Append(AppendError::Conflict)),
-            Err(error) if breaks_a_constraint(&error) => {
-                return Err(Refusal::Append(AppendError::Refused(error.to_string())));
-            }
-            Err(error) => return Err(Refusal::Sql(error)),
+    match write_rows(connection, batch).await {
+        Ok(true) => Ok((records, head)),
+        Ok(false) => Err(Refusal::Append(AppendError::Conflict)),
+        Err(error) if breaks_a_constraint(&error) => {
+            Err(Refusal::Append(AppendError::Refused(error.to_string())))
         }
+        Err(error) => Err(Refusal::Sql(error)),
     }
-    Ok((records, head))
 }
 
 /// Refuses, before anything is inserted, what the table does not detect: an append that does not
@@ -276,18 +273,50 @@ async fn write_timers(
             query.bind(*entity).bind(due_at.millis())
         })
         .await?;
-    CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await
+    CLEAR_TIMERS.run(connection, &clear, |query, entity: &&str| query.bind(*entity)).await?;
+    Ok(())
 }
 
-/// Writes a row over its previous version; `false` if the stored version is another one.
-async fn write_row(
+/// Writes the rows of the batch, each over its previous version; `false` if the stored version of
+/// one is another. The new rows of a table share their statements.
+async fn write_rows(
     connection: &mut SqliteConnection,
-    change: &RowChange,
+    batch: &[Append],
 ) -> Result<bool, sqlx::Error> {
-    let text = change.table().change_texts().sqlite.of(change.version());
-    let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
-    let query = change.values().iter().map(Value::borrowed).fold(query, bind);
-    Ok(query.execute(connection).await?.rows_affected() == 1)
+    for rows in in_statements(batch.iter().flat_map(|append| &append.rows)) {
+        let Some(first) = rows.first() else { continue };
+        let texts = first.table().change_texts();
+        let written = if first.is_new() {
+            texts.sqlite_insert.run(connection, &rows, |query, row| bind_row(query, row)).await?
+        } else {
+            let query = sqlx::query(AssertSqlSafe(Arc::clone(&texts.sqlite_update)));
+            bind_row(query, first).execute(&mut *connection).await?.rows_affected()
+        };
+        if usize::try_from(written).ok() != Some(rows.len()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The changes of each statement: the new rows of a table that no change of another of its rows
+/// comes between, or one changed row. The rows of a table keep their order.
+fn in_statements<'a>(changes: impl Iterator<Item = &'a RowChange>) -> Vec<Vec<&'a RowChange>> {
+    let mut all: Vec<Vec<&RowChange>> = Vec::new();
+    for change in changes {
+        let of_table = |one: &&mut Vec<&RowChange>| {
+            one.first().is_some_and(|row| std::ptr::eq(row.table(), change.table()))
+        };
+        match all.iter_mut().rev().find(of_table) {
+            Some(last) if change.is_new() && last[0].is_new() => last.push(change),
+            _ => all.push(vec![change]),
+        }
+    }
+    all
+}
+
+fn bind_row(query: Binding, row: &RowChange) -> Binding {
+    row.values().iter().map(Value::borrowed).fold(query, bind)
 }
 
 fn bind_event(query: Binding, (record, digest): &(&Record, Digest)) -> Binding {
@@ -317,11 +346,11 @@ fn record(row: &SqliteRow) -> Record {
         whole &= value.is_some();
         value
     };
-    let mut number = |column: usize| value(column, "INTEGER").map_or(0, |value| decoded(value));
+    let mut number = |column: usize| value(column, "INTEGER").map_or(0, decoded);
     let (pos, shard, seq) = (number(0), number(1), number(3));
     let (version, at, sum) = (number(5), number(6), number(9));
     let mut text = |column: usize| {
-        let bytes: &[u8] = value(column, "TEXT").map_or(&[], |value| decoded(value));
+        let bytes: &[u8] = value(column, "TEXT").map_or(&[], decoded);
         String::from_utf8_lossy(bytes).into_owned()
     };
     let mut record = Record {
