@@ -2,10 +2,13 @@
 //! The projector decides when rows are written and published.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
 
 use super::buyer_data::key_ids;
 use super::engine::projections::{Happened, Keyed, LiveList, Projection};
-use super::order_search::search_row;
+use super::order_search::{PlacedHashes, search_row};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order, Placed};
 use crate::domain::sealed::{KeyId, Sealed};
@@ -15,9 +18,39 @@ use crate::store::order::Row;
 use crate::store::personal::{Keys, PersonalField};
 use crate::store::row::{Table, TableRow as _};
 
+/// The orders whose [`PlacedHashes`] are kept in memory.
+const PLACED_MAX: usize = 4_096;
+
 /// The projection of orders.
-#[derive(Clone, Copy, Debug)]
-pub struct OrderRows;
+#[derive(Clone, Debug)]
+pub struct OrderRows {
+    placed: Arc<Cache<EntityId, Arc<PlacedHashes>>>,
+}
+
+impl Default for OrderRows {
+    fn default() -> Self {
+        Self { placed: Arc::new(Cache::new(PLACED_MAX)) }
+    }
+}
+
+impl OrderRows {
+    /// What an order is found by for good. It is computed again if something was erased.
+    fn placed(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Arc<PlacedHashes> {
+        let compute = || Arc::new(PlacedHashes::of(&folded.state, folded.keys));
+        if folded.state.is_erased() {
+            self.placed.remove(entity);
+            return compute();
+        }
+        let known = self.placed.get(entity).filter(|_| folded.keys.is_some());
+        known.unwrap_or_else(|| {
+            let hashes = compute();
+            if !hashes.email.is_empty() {
+                self.placed.insert(entity.clone(), Arc::clone(&hashes));
+            }
+            hashes
+        })
+    }
+}
 
 impl Projection for OrderRows {
     const NAME: &'static str = "orders";
@@ -33,10 +66,11 @@ impl Projection for OrderRows {
     }
 
     fn rows(&self, entity: &EntityId, folded: &Keyed<'_, Order>, batch: &mut Batch) {
-        batch.put(order_row(entity, &folded.state, folded.seq, folded.keys));
+        let hashes = self.placed(entity, folded);
+        batch.put(order_row(entity, &folded.state, folded.seq, &hashes));
         let first = folded.state.number().is_none();
         if first || !seeded_fault::active(SeededFault::SearchTextStays) {
-            batch.put(search_row(entity, &folded.state, folded.seq, folded.keys));
+            batch.put(search_row(entity, &folded.state, folded.seq, (folded.keys, &hashes)));
         }
     }
 
@@ -51,7 +85,8 @@ impl LiveList for OrderRows {
     type Happened = Happened;
 
     fn shown(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Option<OpenedOrderRow> {
-        let row = order_row(entity, &folded.state, folded.seq, folded.keys);
+        let hashes = self.placed(entity, folded);
+        let row = order_row(entity, &folded.state, folded.seq, &hashes);
         Some(OpenedOrderRow::open(row, folded.keys))
     }
 
@@ -139,21 +174,14 @@ fn buyer_name(placed: &Placed) -> &Sealed<String> {
     &address.name
 }
 
-/// The row of an order. The keys are for the hashes by which it is found.
+/// The row of an order.
 #[must_use]
-pub fn order_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) -> Row {
+pub fn order_row(id: &EntityId, order: &Order, seq: i64, hashes: &PlacedHashes) -> Row {
     let placed = order.placed();
     let personal = placed.filter(|_| !order.is_erased());
     let text = |word: &'static str| word.to_owned();
     let effects = order.effects();
     let reference = personal.and_then(|placed| placed.reference.as_ref());
-    let hash = |field, sealed: Option<&Sealed<String>>| {
-        let (keys, value) = (keys?, keys?.open(field, sealed?)?);
-        Some(match field {
-            PersonalField::Email => keys.lookups().email(&value),
-            _ => keys.lookups().reference(&value),
-        })
-    };
     Row {
         id: id.to_string(),
         number: order.number(),
@@ -161,8 +189,7 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) ->
         payment_status: text(order.payment_status().into()),
         fulfillment_status: text(order.fulfillment_status().into()),
         email: personal.map(|placed| placed.email.as_str().to_owned()).unwrap_or_default(),
-        email_hash: hash(PersonalField::Email, personal.map(|placed| &placed.email))
-            .unwrap_or_default(),
+        email_hash: hashes.email.clone(),
         buyer_name: personal
             .map(|placed| buyer_name(placed).as_str().to_owned())
             .unwrap_or_default(),
@@ -174,7 +201,7 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) ->
         line_count: placed.map_or(0, |placed| i64::try_from(placed.lines.len()).unwrap_or(0)),
         item_count: order.units().values().sum(),
         reference: reference.map(|reference| reference.as_str().to_owned()),
-        reference_hash: hash(PersonalField::Reference, reference),
+        reference_hash: hashes.reference.clone(),
         saga_step: effects
             .first()
             .map(Effect::step)

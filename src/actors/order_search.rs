@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::domain::address::Address;
 use crate::domain::entity::EntityId;
-use crate::domain::order::{Order, attempt_reference};
+use crate::domain::order::{Order, Placed, attempt_reference};
 use crate::domain::search_text::{Search, joined_names, phone_digits, search_text};
 use crate::store::order_search::SearchRow;
 use crate::store::personal::Keys;
@@ -80,13 +80,54 @@ impl SearchedValue {
     }
 }
 
+/// What a placed order is found by for good, as hashes and codes: its lines, and its buyer until they
+/// are erased. Nothing is there without keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlacedHashes {
+    /// The hash of the email address; empty if it was erased.
+    pub email: String,
+    /// The hash of the buyer's own reference.
+    pub reference: Option<String>,
+    /// The codes of the words.
+    words: String,
+}
+
+impl PlacedHashes {
+    /// Those of an order.
+    #[must_use]
+    pub fn of(order: &Order, keys: Option<&Keys>) -> Self {
+        let (Some(placed), Some(keys)) = (order.placed(), keys) else { return Self::default() };
+        let (person, lookups) = (opened(order, placed, keys), keys.lookups());
+        let mut values = of_buyer(&person);
+        values.extend(of_lines(placed));
+        Self {
+            email: person.email.map(|email| lookups.email(&email)).unwrap_or_default(),
+            reference: person.reference.map(|reference| lookups.reference(&reference)),
+            words: lookups.codes(&text_of(&values)),
+        }
+    }
+}
+
 /// The row of what an order is found by: the codes of its words. What was erased is not among them.
 #[must_use]
-pub fn search_row(id: &EntityId, order: &Order, seq: i64, keys: Option<&Keys>) -> SearchRow {
-    let values = searched_values(id, order, keys);
-    let text = search_text(values.iter().flat_map(SearchedValue::texts));
-    let text = keys.map(|keys| keys.lookups().codes(&text)).unwrap_or_default();
-    SearchRow { id: id.to_string(), text, version: seq }
+pub fn search_row(
+    id: &EntityId,
+    order: &Order,
+    seq: i64,
+    (keys, hashes): (Option<&Keys>, &PlacedHashes),
+) -> SearchRow {
+    let mut values = of_number(id, order);
+    values.extend(of_progress(id, order));
+    let codes = |keys: &Keys| keys.lookups().codes(&text_of(&values)) + &hashes.words;
+    SearchRow { id: id.to_string(), text: keys.map(codes).unwrap_or_default(), version: seq }
+}
+
+fn text_of(values: &[SearchedValue]) -> String {
+    search_text(values.iter().flat_map(SearchedValue::texts))
+}
+
+fn opened(order: &Order, placed: &Placed, keys: &Keys) -> BuyerData {
+    if order.is_erased() { BuyerData::default() } else { BuyerData::open(placed, keys) }
 }
 
 /// The values of an order in which a search finds one of its words, some of each field.
@@ -108,24 +149,45 @@ pub fn matches(
     values
 }
 
-/// All values that an order is found by, each once. Lines are last: they may be too many for the
-/// text.
+/// All values that an order is found by, each once.
 fn searched_values(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Vec<SearchedValue> {
-    let (mut values, mut seen) = (Vec::new(), HashSet::new());
-    let mut add = |field, text: &str, alias: Option<String>| {
-        if !text.is_empty() && seen.insert((field, text.to_owned())) {
-            values.push(SearchedValue { field, text: text.to_owned(), alias });
-        }
-    };
-    if let Some(number) = order.number() {
-        add(SearchField::Number, &number.to_string(), Some(format!("#{number}")));
-    }
-    add(SearchField::Id, id.as_str(), None);
+    let mut values = of_number(id, order);
     let Some(placed) = order.placed() else { return values };
-    let person = keys.map(|keys| BuyerData::open(placed, keys)).unwrap_or_default();
-    add(SearchField::Reference, person.reference.as_deref().unwrap_or_default(), None);
+    values.extend(of_buyer(&keys.map(|keys| opened(order, placed, keys)).unwrap_or_default()));
+    values.extend(of_progress(id, order));
+    values.extend(of_lines(placed));
+    values
+}
+
+/// Values, each once.
+#[derive(Default)]
+struct Values {
+    all: Vec<SearchedValue>,
+    seen: HashSet<(SearchField, String)>,
+}
+
+impl Values {
+    fn add(&mut self, field: SearchField, text: &str, alias: Option<String>) {
+        if !text.is_empty() && self.seen.insert((field, text.to_owned())) {
+            self.all.push(SearchedValue { field, text: text.to_owned(), alias });
+        }
+    }
+}
+
+fn of_number(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
+    let mut values = Values::default();
+    if let Some(number) = order.number() {
+        values.add(SearchField::Number, &number.to_string(), Some(format!("#{number}")));
+    }
+    values.add(SearchField::Id, id.as_str(), None);
+    values.all
+}
+
+fn of_buyer(person: &BuyerData) -> Vec<SearchedValue> {
+    let mut values = Values::default();
+    values.add(SearchField::Reference, person.reference.as_deref().unwrap_or_default(), None);
     for address in [&person.shipping_address, &person.billing_address].into_iter().flatten() {
-        add(SearchField::Name, &address.name, joined_names(&address.name));
+        values.add(SearchField::Name, &address.name, joined_names(&address.name));
         for (field, text) in [
             (SearchField::Company, address.company.as_deref()),
             (SearchField::Street, Some(address.line1.as_str())),
@@ -133,26 +195,39 @@ fn searched_values(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Vec<Sea
             (SearchField::City, Some(address.city.as_str())),
         ] {
             let text = text.unwrap_or_default();
-            add(field, text, joined_names(text));
+            values.add(field, text, joined_names(text));
         }
-        add(SearchField::PostalCode, &address.postal_code, Some(postal_code_alias(address)));
+        let alias = Some(postal_code_alias(address));
+        values.add(SearchField::PostalCode, &address.postal_code, alias);
         let phone = address.phone.as_deref().unwrap_or_default();
-        add(SearchField::Phone, phone, Some(phone_digits(phone)));
+        values.add(SearchField::Phone, phone, Some(phone_digits(phone)));
     }
-    add(SearchField::Email, person.email.as_deref().unwrap_or_default(), None);
+    values.add(SearchField::Email, person.email.as_deref().unwrap_or_default(), None);
+    values.all
+}
+
+/// Payments and parcels.
+fn of_progress(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
+    let mut values = Values::default();
     for fulfillment in order.fulfillments() {
         let tracking = fulfillment.tracking.as_ref();
-        add(SearchField::TrackingNumber, tracking.map_or("", |tracking| &tracking.number), None);
+        let number = tracking.map_or("", |tracking| &tracking.number);
+        values.add(SearchField::TrackingNumber, number, None);
     }
     for attempt in order.attempts() {
-        add(SearchField::Payment, attempt.payment.as_deref().unwrap_or_default(), None);
-        add(SearchField::Payment, &attempt_reference(id, attempt.number), None);
+        values.add(SearchField::Payment, attempt.payment.as_deref().unwrap_or_default(), None);
+        values.add(SearchField::Payment, &attempt_reference(id, attempt.number), None);
     }
+    values.all
+}
+
+fn of_lines(placed: &Placed) -> Vec<SearchedValue> {
+    let mut values = Values::default();
     for line in &placed.lines {
-        add(SearchField::Sku, line.sku.as_str(), None);
-        add(SearchField::Product, &line.name, None);
+        values.add(SearchField::Sku, line.sku.as_str(), None);
+        values.add(SearchField::Product, &line.name, None);
     }
-    values
+    values.all
 }
 
 /// The postal code of an address in one piece, and in the two pieces that people write in its country.

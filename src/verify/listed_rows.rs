@@ -13,7 +13,7 @@ use super::{Error, VerifyProgress};
 use crate::actors::buyer_data::key_ids;
 use crate::actors::engine::projections::{Keyed, Projection as _};
 use crate::actors::order_rows::{OrderRows, order_row};
-use crate::actors::order_search::search_row;
+use crate::actors::order_search::{PlacedHashes, search_row};
 use crate::actors::stock_rows::{StockRows, stock_rows};
 use crate::domain::entity::EntityId;
 use crate::domain::id::OrderId;
@@ -40,7 +40,8 @@ impl FoldedRow for store::order::Row {
     }
 
     fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
-        vec![order_row(entity, &folded.state, folded.seq, folded.keys)]
+        let hashes = PlacedHashes::of(&folded.state, folded.keys);
+        vec![order_row(entity, &folded.state, folded.seq, &hashes)]
     }
 }
 
@@ -84,7 +85,8 @@ impl FoldedRow for SearchRow {
     }
 
     fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
-        vec![search_row(entity, &folded.state, folded.seq, folded.keys)]
+        let hashes = PlacedHashes::of(&folded.state, folded.keys);
+        vec![search_row(entity, &folded.state, folded.seq, (folded.keys, &hashes))]
     }
 
     fn is_behind(&self, later: &Self) -> bool {

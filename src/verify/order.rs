@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 use super::report::{Invariant, Violations};
 use crate::actors::order_rows::order_row;
-use crate::actors::order_search::search_row;
+use crate::actors::order_search::{PlacedHashes, search_row};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{Key, Sku};
 use crate::domain::money::{Currency, Rounding};
@@ -119,6 +119,7 @@ impl Summary {
         };
         // All units were refunded before they were shipped.
         let nothing_ships = order.fulfillment_status() == FulfillmentStatus::NotRequired;
+        let hashes = PlacedHashes::of(order, keys);
         let set_aside: i64 = order.attempts().iter().map(Attempt::authorized).sum();
         Self {
             progress: match order.phase() {
@@ -157,8 +158,8 @@ impl Summary {
                 .map(|sku| (sku.clone(), unshipped(&sku)))
                 .collect(),
             timer: order.timer(),
-            row: row_digest(&order_row(id, order, seq, keys)),
-            text: row_digest(&search_row(id, order, seq, keys).text),
+            row: row_digest(&order_row(id, order, seq, &hashes)),
+            text: row_digest(&search_row(id, order, seq, (keys, &hashes)).text),
         }
     }
 

@@ -9,7 +9,6 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
 use std::fmt;
-use std::hash::Hasher as _;
 
 use super::seal::DataKey;
 use crate::domain::case_folding::fold_case;
@@ -22,7 +21,7 @@ const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 /// The keys of the hashes.
 #[derive(Clone)]
 pub struct LookupKeys {
-    hashes: [u8; 32],
+    hashes: Hmac<Sha256>,
     codes: SipHasher24,
 }
 
@@ -50,9 +49,10 @@ impl LookupKeys {
     /// Hashes with keys that are derived from this secret.
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
+        let secret = keyed(&secret);
         let derived = |label: &str| mac(&secret, label, "");
         let codes: [u8; 16] = derived("codes").first_chunk().copied().unwrap_or_default();
-        Self { hashes: derived("hashes"), codes: SipHasher24::new_with_key(&codes) }
+        Self { hashes: keyed(&derived("hashes")), codes: SipHasher24::new_with_key(&codes) }
     }
 
     /// A key for what belongs to no person alone, such as the file of an export.
@@ -103,24 +103,26 @@ impl LookupKeys {
     fn push(&self, codes: &mut String, text: &str) {
         codes.push(' ');
         for part in trigrams(text) {
-            let mut hasher = self.codes;
-            hasher.write(part.as_bytes());
-            let mut hash = hasher.finish();
-            for _ in 0..CODE_CHARS {
-                let nth = usize::try_from(hash % 36).unwrap_or(0);
-                codes.push(char::from(ALPHABET[nth]));
+            let mut hash = self.codes.hash(part.as_bytes());
+            let mut code = [b' '; CODE_CHARS + 1];
+            for byte in &mut code[..CODE_CHARS] {
+                *byte = ALPHABET[usize::try_from(hash % 36).unwrap_or(0)];
                 hash /= 36;
             }
-            codes.push(' ');
+            codes.push_str(std::str::from_utf8(&code).unwrap_or_default());
         }
     }
 }
 
-fn mac(key: &[u8; 32], label: &str, text: &str) -> [u8; 32] {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
-        // HMAC accepts a key of any length.
-        return [0; 32];
-    };
+/// An HMAC with its key, for which a key is as long as a block of the hash.
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    Hmac::new(&block.into())
+}
+
+fn mac(keyed: &Hmac<Sha256>, label: &str, text: &str) -> [u8; 32] {
+    let mut mac = keyed.clone();
     mac.update(label.as_bytes());
     mac.update(&[0]);
     mac.update(text.as_bytes());
