@@ -13,7 +13,7 @@ use std::time::Instant;
 use kontor::actors::buyer_data::key_ids;
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::order_rows::order_row;
-use kontor::actors::order_search::search_row;
+use kontor::actors::order_search::{PlacedHashes, search_row};
 use kontor::actors::read_models;
 use kontor::actors::stock_rows::stock_rows;
 use kontor::domain::cart::{self, Cart};
@@ -317,8 +317,10 @@ impl Generator {
         let mut ids = BTreeSet::new();
         key_ids(&life.state, &mut ids);
         let keys = Some(self.runtime.block_on(self.store.personal_keys(&ids))?);
-        self.batch.orders.push(order_row(&id, &life.state, life.seq, keys.as_ref()));
-        self.batch.texts.push(search_row(&id, &life.state, life.seq, keys.as_ref()));
+        let hashes = PlacedHashes::of(&id, &life.state, keys.as_ref());
+        self.batch.orders.push(order_row(&id, &life.state, life.seq, &hashes));
+        let row = search_row(&id, &life.state, life.seq, (keys.as_ref(), &hashes));
+        self.batch.texts.push(row);
         if self.batch.events >= COMMIT { self.hand_over() } else { Ok(()) }
     }
 

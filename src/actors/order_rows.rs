@@ -36,7 +36,7 @@ impl Default for OrderRows {
 impl OrderRows {
     /// What an order is found by for good. It is computed again if something was erased.
     fn placed(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Arc<PlacedHashes> {
-        let compute = || Arc::new(PlacedHashes::of(&folded.state, folded.keys));
+        let compute = || Arc::new(PlacedHashes::of(entity, &folded.state, folded.keys));
         if folded.state.is_erased() {
             self.placed.remove(entity);
             return compute();

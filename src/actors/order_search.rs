@@ -80,8 +80,8 @@ impl SearchedValue {
     }
 }
 
-/// What a placed order is found by for good, as hashes and codes: its lines, and its buyer until they
-/// are erased. Nothing is there without keys.
+/// What a placed order is found by for good, as hashes and codes: its id, its lines, and its buyer
+/// until they are erased. Nothing is there without keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlacedHashes {
     /// The hash of the email address; empty if it was erased.
@@ -95,10 +95,11 @@ pub struct PlacedHashes {
 impl PlacedHashes {
     /// Those of an order.
     #[must_use]
-    pub fn of(order: &Order, keys: Option<&Keys>) -> Self {
+    pub fn of(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Self {
         let (Some(placed), Some(keys)) = (order.placed(), keys) else { return Self::default() };
         let (person, lookups) = (opened(order, placed, keys), keys.lookups());
-        let mut values = of_buyer(&person);
+        let mut values = vec![of_id(id)];
+        values.extend(of_buyer(&person));
         values.extend(of_lines(placed));
         Self {
             email: person.email.map(|email| lookups.email(&email)).unwrap_or_default(),
@@ -116,7 +117,7 @@ pub fn search_row(
     seq: i64,
     (keys, hashes): (Option<&Keys>, &PlacedHashes),
 ) -> SearchRow {
-    let mut values = of_number(id, order);
+    let mut values: Vec<SearchedValue> = of_number(order).into_iter().collect();
     values.extend(of_progress(id, order));
     let codes = |keys: &Keys| keys.lookups().codes(&text_of(&values)) + &hashes.words;
     SearchRow { id: id.to_string(), text: keys.map(codes).unwrap_or_default(), version: seq }
@@ -151,7 +152,7 @@ pub fn matches(
 
 /// All values that an order is found by, each once.
 fn searched_values(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Vec<SearchedValue> {
-    let mut values = of_number(id, order);
+    let mut values: Vec<SearchedValue> = of_number(order).into_iter().chain([of_id(id)]).collect();
     let Some(placed) = order.placed() else { return values };
     values.extend(of_buyer(&keys.map(|keys| opened(order, placed, keys)).unwrap_or_default()));
     values.extend(of_progress(id, order));
@@ -174,13 +175,14 @@ impl Values {
     }
 }
 
-fn of_number(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
-    let mut values = Values::default();
-    if let Some(number) = order.number() {
-        values.add(SearchField::Number, &number.to_string(), Some(format!("#{number}")));
-    }
-    values.add(SearchField::Id, id.as_str(), None);
-    values.all
+fn of_number(order: &Order) -> Option<SearchedValue> {
+    let text = order.number()?.to_string();
+    let alias = Some(format!("#{text}"));
+    Some(SearchedValue { field: SearchField::Number, text, alias })
+}
+
+fn of_id(id: &EntityId) -> SearchedValue {
+    SearchedValue { field: SearchField::Id, text: id.to_string(), alias: None }
 }
 
 fn of_buyer(person: &BuyerData) -> Vec<SearchedValue> {

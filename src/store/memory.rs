@@ -200,7 +200,7 @@ impl Tables for MemoryStore {
     async fn seal_payment_token(&self, token: &str, _: Timestamp) -> Result<Sealed<String>, Error> {
         let key = DataKey::new([6; 32], "payment_tokens");
         let id = TOKEN_KEY.parse().map_err(|error: NotSealed| Error::Refused(error.to_string()))?;
-        Ok(SealingKey { id, key }.seal(PersonalField::PaymentToken, token))
+        Ok(SealingKey::new(id, key).seal(PersonalField::PaymentToken, token))
     }
 
     async fn stored_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Vec<StoredKey>, Error> {

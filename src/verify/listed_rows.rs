@@ -40,7 +40,7 @@ impl FoldedRow for store::order::Row {
     }
 
     fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
-        let hashes = PlacedHashes::of(&folded.state, folded.keys);
+        let hashes = PlacedHashes::of(entity, &folded.state, folded.keys);
         vec![order_row(entity, &folded.state, folded.seq, &hashes)]
     }
 }
@@ -85,7 +85,7 @@ impl FoldedRow for SearchRow {
     }
 
     fn fresh(entity: &EntityId, folded: &Keyed<'_, Order>) -> Vec<Self> {
-        let hashes = PlacedHashes::of(&folded.state, folded.keys);
+        let hashes = PlacedHashes::of(entity, &folded.state, folded.keys);
         vec![search_row(entity, &folded.state, folded.seq, (folded.keys, &hashes))]
     }
 

@@ -119,7 +119,7 @@ impl Summary {
         };
         // All units were refunded before they were shipped.
         let nothing_ships = order.fulfillment_status() == FulfillmentStatus::NotRequired;
-        let hashes = PlacedHashes::of(order, keys);
+        let hashes = PlacedHashes::of(id, order, keys);
         let set_aside: i64 = order.attempts().iter().map(Attempt::authorized).sum();
         Self {
             progress: match order.phase() {

@@ -27,6 +27,8 @@ pub struct HeadLines {
     line: [u8; LINE_BYTES],
     kept: usize,
     is_long: bool,
+    /// Whether nothing of the line is kept but that it is not empty.
+    is_skipped: bool,
     last: u8,
     has_begun: bool,
     length: u64,
@@ -42,6 +44,7 @@ impl Default for HeadLines {
             line: [0; LINE_BYTES],
             kept: 0,
             is_long: false,
+            is_skipped: false,
             last: 0,
             has_begun: false,
             length: 0,
@@ -56,7 +59,8 @@ impl HeadLines {
     pub fn read(&mut self, bytes: &mut [u8]) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match self.part {
+            let part = self.part;
+            match part {
                 Part::Rest => return,
                 Part::Data(left) => {
                     let some =
@@ -69,12 +73,26 @@ impl HeadLines {
                         _ => Part::Data(left),
                     };
                 }
+                Part::Head if self.is_skipped(rest[0]) => {
+                    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+                    (self.kept, self.last) = (1, rest[end - 1]);
+                    rest = &mut rest[end..];
+                }
                 Part::Head | Part::Size | Part::Trailer => {
                     self.step(&mut rest[0]);
                     rest = &mut rest[1..];
                 }
             }
         }
+    }
+
+    /// Whether a line of a head that begins with this byte, or whose beginning is known, is read by
+    /// nobody here, so that only its end matters.
+    fn is_skipped(&mut self, next: u8) -> bool {
+        if self.kept == 0 && !self.is_long && !next.is_ascii_whitespace() {
+            self.is_skipped = !matches!(next.to_ascii_lowercase(), b'c' | b't' | b'u' | b'e');
+        }
+        self.is_skipped && next != b'\n'
     }
 
     fn step(&mut self, byte: &mut u8) {
@@ -95,7 +113,7 @@ impl HeadLines {
 
     fn end_line(&mut self) {
         let (line, kept, is_long) = (self.line, self.kept, self.is_long);
-        (self.kept, self.is_long) = (0, false);
+        (self.kept, self.is_long, self.is_skipped) = (0, false, false);
         let line = &line[..kept];
         self.part = match self.part {
             Part::Head if line.is_empty() && self.has_begun => self.end_head(),

@@ -59,11 +59,11 @@ mod tests {
 
     fn sealing(entity: &str) -> SealingKey {
         let id = "01k8x4m5n6p7q8r9s0t1".parse().unwrap();
-        SealingKey { id, key: DataKey::new([7; 32], entity) }
+        SealingKey::new(id, DataKey::new([7; 32], entity))
     }
 
     fn keys(sealing: &SealingKey) -> Keys {
-        let one = (sealing.id, Arc::new(sealing.key.clone()));
+        let one = (sealing.id(), Arc::new(sealing.key().clone()));
         Keys::new([one].into(), Arc::new(LookupKeys::new([1; 32])))
     }
 
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(opened.as_deref(), Some("ada@example.com"));
         assert_eq!(keys(&sealing).open(PersonalField::Reference, &email), None);
         assert_eq!(keys(&self::sealing("cart_2")).open(PersonalField::Email, &email), None);
-        let other = SealingKey { key: DataKey::new([8; 32], "cart_1"), ..sealing.clone() };
+        let other = SealingKey::new(sealing.id(), DataKey::new([8; 32], "cart_1"));
         assert_eq!(keys(&other).open(PersonalField::Email, &email), None);
         let none = Keys::new(HashMap::new(), Arc::new(LookupKeys::new([1; 32])));
         assert_eq!(none.open(PersonalField::Email, &email), None);

@@ -5,12 +5,12 @@
 //! characters, in order. A code is one of 36^4: two parts have the same one by chance once in 1.7
 //! million pairs, so a search for three characters may rarely list an order that does not have them.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
 use std::fmt;
 
-use super::seal::DataKey;
+use super::seal::{DataKey, keyed};
 use crate::domain::case_folding::fold_case;
 use crate::domain::search_text::{Search, trigrams};
 
@@ -81,27 +81,28 @@ impl LookupKeys {
     /// of each word with spaces around them, words two spaces apart.
     #[must_use]
     pub fn codes(&self, text: &str) -> String {
-        let mut codes = String::with_capacity(text.len() * (CODE_CHARS + 1));
-        for word in text.split('\n').filter(|word| !word.is_empty()) {
-            self.push(&mut codes, &format!("\n{word}\n"));
+        let mut codes = Vec::with_capacity(text.len() * (CODE_CHARS + 1));
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at);
+        for (from, to) in ends.clone().zip(ends.skip(1)).filter(|(from, to)| to - from > 1) {
+            self.push(&mut codes, &text[from..=to]);
         }
-        codes
+        String::from_utf8(codes).unwrap_or_default()
     }
 
     /// A search for the codes that [`LookupKeys::codes`] makes.
     #[must_use]
     pub fn search(&self, search: &Search) -> CodedSearch {
         let coded = |needle: &String| {
-            let mut codes = String::new();
+            let mut codes = Vec::new();
             self.push(&mut codes, needle);
-            codes
+            String::from_utf8(codes).unwrap_or_default()
         };
         let ways = search.ways().iter().map(|way| way.iter().map(coded).collect()).collect();
         CodedSearch { ways }
     }
 
-    fn push(&self, codes: &mut String, text: &str) {
-        codes.push(' ');
+    fn push(&self, codes: &mut Vec<u8>, text: &str) {
+        codes.push(b' ');
         for part in trigrams(text) {
             let mut hash = self.codes.hash(part.as_bytes());
             let mut code = [b' '; CODE_CHARS + 1];
@@ -109,16 +110,9 @@ impl LookupKeys {
                 *byte = ALPHABET[usize::try_from(hash % 36).unwrap_or(0)];
                 hash /= 36;
             }
-            codes.push_str(std::str::from_utf8(&code).unwrap_or_default());
+            codes.extend_from_slice(&code);
         }
     }
-}
-
-/// An HMAC with its key, for which a key is as long as a block of the hash.
-fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
-    let mut block = [0; 64];
-    block[..32].copy_from_slice(key);
-    Hmac::new(&block.into())
 }
 
 fn mac(keyed: &Hmac<Sha256>, label: &str, text: &str) -> [u8; 32] {

@@ -173,7 +173,7 @@ impl PersonalKeys {
         let (id, wrapped) = (KeyId::new(at, random), self.master()?.wrap(&key));
         let new = NewKey { id, entity: entity.to_owned(), subject, wrapped };
         self.inner.cache.insert(id, (Some(Arc::new(key.clone())), Instant::now()));
-        Ok((SealingKey { id, key }, new))
+        Ok((SealingKey::new(id, key), new))
     }
 
     /// Forgets keys that were destroyed.

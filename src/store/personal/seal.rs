@@ -91,23 +91,14 @@ impl DataKey {
         format!("kontor {} {field}", self.entity).into_bytes()
     }
 
-    /// A nonce that only the same value of the same field has: it is computed from both with the key.
-    fn nonce(&self, field: &str, plain: &[u8]) -> Option<[u8; NONCE_LEN]> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.bytes).ok()?;
-        mac.update(field.as_bytes());
-        mac.update(&[0]);
-        mac.update(plain);
-        mac.finalize().into_bytes().first_chunk().copied()
+    /// The key, ready for many values.
+    fn sealer(&self) -> Option<Sealer> {
+        Some(Sealer { cipher: self.cipher()?, nonces: keyed(&self.bytes) })
     }
 
     /// Seals bytes: the nonce, the ciphertext and the tag, as base64url.
     pub(in crate::store) fn seal_bytes(&self, field: &str, plain: &[u8]) -> Option<String> {
-        let nonce = self.nonce(field, plain)?;
-        let mut text = plain.to_vec();
-        let aad = Aad::from(self.associated(field));
-        let sealing = Nonce::assume_unique_for_key(nonce);
-        self.cipher()?.seal_in_place_append_tag(sealing, aad, &mut text).ok()?;
-        Some(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &text].concat()))
+        self.sealer()?.seal(self, field, plain)
     }
 
     /// Opens what [`DataKey::seal_bytes`] has sealed; `None` if it was not sealed with this key for
@@ -121,21 +112,83 @@ impl DataKey {
     }
 }
 
+/// An HMAC with its key, for which a key is as long as a block of the hash.
+pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mut block = [0; 64];
+    block[..32].copy_from_slice(key);
+    Hmac::new(&block.into())
+}
+
+/// What of a key is computed once for all its values.
+struct Sealer {
+    cipher: LessSafeKey,
+    nonces: Hmac<Sha256>,
+}
+
+impl Sealer {
+    /// A nonce that only the same value of the same field has: it is computed from both with the key.
+    fn nonce(&self, field: &str, plain: &[u8]) -> Option<[u8; NONCE_LEN]> {
+        let mut mac = self.nonces.clone();
+        mac.update(field.as_bytes());
+        mac.update(&[0]);
+        mac.update(plain);
+        mac.finalize().into_bytes().first_chunk().copied()
+    }
+
+    fn seal(&self, key: &DataKey, field: &str, plain: &[u8]) -> Option<String> {
+        let nonce = self.nonce(field, plain)?;
+        let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(plain);
+        let aad = Aad::from(key.associated(field));
+        let (nonce, text) = (Nonce::assume_unique_for_key(nonce), &mut sealed[NONCE_LEN..]);
+        let tag = self.cipher.seal_in_place_separate_tag(nonce, aad, text).ok()?;
+        sealed.extend_from_slice(tag.as_ref());
+        Some(URL_SAFE_NO_PAD.encode(sealed))
+    }
+}
+
 /// A new key with its id.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SealingKey {
-    /// Its id, which its values name.
-    pub id: KeyId,
-    /// The key.
-    pub key: DataKey,
+    id: KeyId,
+    key: DataKey,
+    sealer: Option<Arc<Sealer>>,
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SealingKey({:?}, {:?})", self.id, self.key)
+    }
 }
 
 impl SealingKey {
+    /// A key with this id, which its values name.
+    #[must_use]
+    pub fn new(id: KeyId, key: DataKey) -> Self {
+        let sealer = key.sealer().map(Arc::new);
+        Self { id, key, sealer }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &DataKey {
+        &self.key
+    }
+
     /// Seals a value.
     #[must_use]
     pub fn seal<T>(&self, field: PersonalField, value: &(impl Serialize + ?Sized)) -> Sealed<T> {
         let plain = serde_json::to_vec(value).unwrap_or_default();
-        let sealed = self.key.seal_bytes(field.into(), &plain).unwrap_or_default();
+        let sealer = self.sealer.as_ref();
+        let sealed = sealer.and_then(|sealer| sealer.seal(&self.key, field.into(), &plain));
+        let sealed = sealed.unwrap_or_default();
         Sealed::new(&self.id, &sealed)
     }
 
