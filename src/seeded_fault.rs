@@ -109,6 +109,12 @@ pub enum SeededFault {
     KeyNotDestroyed,
     /// A verification does not compare the digests of events.
     ChainUnchecked,
+    /// What comes in answer to a call is believed, whoever sent it.
+    UnauthenticatedAnswerObeyed,
+    /// A call that is received again is carried out again.
+    ReplayAccepted,
+    /// An event of the stream is believed, whoever sent it, and whatever the shard of its entity.
+    ForeignEventBelieved,
 }
 
 #[cfg(debug_assertions)]

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, oneshot};
-use tokio_util::bytes::Bytes;
+use tokio::time::Instant;
 
-use super::calls::{CallError, CallFailure, CallRefusal, Calls, IncomingCall};
-use super::notices::Notice;
+use super::calls::{ANSWER_BYTES_MAX, CallError, CallMessage, Calls};
+use super::notices::SignedNotice;
 
 /// The number of notices by which a receiver may lag before it misses some.
 const NOTICES: usize = 256;
@@ -40,6 +40,20 @@ pub trait CallLink: Send + Sync + 'static {
     async fn open(&self);
 }
 
+/// Someone on the network between nodes, who hears every message, and may answer calls before the
+/// node that is called does.
+pub trait Intruder: Send + Sync + 'static {
+    /// Hears a call to a node; an answer to it arrives instead of the node's, which carries the call
+    /// out all the same.
+    fn hears_call(&self, to: &str, call: &CallMessage) -> Option<CallMessage>;
+
+    /// Hears a node's answer.
+    fn hears_answer(&self, answer: &CallMessage);
+
+    /// Hears a notice.
+    fn hears_notice(&self, notice: &SignedNotice);
+}
+
 /// The registry through which nodes of one process find each other; clones share it.
 #[derive(Clone)]
 pub struct Board {
@@ -57,7 +71,8 @@ struct Callee {
 struct Inner {
     nodes: Mutex<HashMap<String, Callee>>,
     faults: Mutex<CallFaults>,
-    pub(super) notices: broadcast::Sender<(String, Notice)>,
+    intruder: Mutex<Option<Arc<dyn Intruder>>>,
+    notices: broadcast::Sender<SignedNotice>,
 }
 
 #[derive(Default)]
@@ -71,6 +86,7 @@ impl Default for Board {
         let inner = Inner {
             nodes: Mutex::default(),
             faults: Mutex::default(),
+            intruder: Mutex::default(),
             notices: broadcast::Sender::new(NOTICES),
         };
         Self { inner: Arc::new(inner), line: None }
@@ -116,23 +132,54 @@ impl Board {
         self.nodes().insert(node.to_owned(), callee);
     }
 
-    pub(super) fn notices(&self) -> &broadcast::Sender<(String, Notice)> {
-        &self.inner.notices
+    /// Lets someone listen to, and answer, what nodes send each other from now on.
+    pub fn overheard_by(&self, intruder: Arc<dyn Intruder>) {
+        *self.inner.intruder.lock().unwrap_or_else(PoisonError::into_inner) = Some(intruder);
+    }
+
+    fn intruder(&self) -> Option<Arc<dyn Intruder>> {
+        self.inner.intruder.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a call to a node, as whoever reaches the network can; `None` if there is no such node.
+    pub async fn send_call(&self, to: &str, call: CallMessage) -> Option<CallMessage> {
+        let callee = self.nodes().get(to).cloned()?;
+        Some(callee.answer(call).await)
+    }
+
+    /// Sends a notice to all nodes, as whoever reaches the network can.
+    pub fn send_notice(&self, notice: SignedNotice) {
+        // Without nodes, nobody hears it.
+        let _none = self.inner.notices.send(notice);
+    }
+
+    /// A node sends a notice.
+    pub(super) fn tell(&self, notice: SignedNotice) {
+        if let Some(intruder) = self.intruder() {
+            intruder.hears_notice(&notice);
+        }
+        self.send_notice(notice);
+    }
+
+    pub(super) fn listen(&self) -> broadcast::Receiver<SignedNotice> {
+        self.inner.notices.subscribe()
     }
 
     pub(super) fn is_cut(&self, node: &str) -> bool {
         self.faults().cut.contains(node)
     }
 
+    /// Carries a call to a node; returns what came in answer to it.
     pub(super) async fn call(
         &self,
         from: &str,
         to: &str,
-        call: IncomingCall,
-    ) -> Result<Bytes, CallError> {
+        call: CallMessage,
+        until: Instant,
+    ) -> Result<CallMessage, CallError> {
         self.open().await;
         let fate = self.line.as_ref().map(|line| line.fate()).unwrap_or_default();
-        let done = self.carry(from, to, call, fate).await;
+        let done = self.carry((from, to), call, until, fate).await;
         self.open().await;
         done
     }
@@ -145,11 +192,11 @@ impl Board {
 
     async fn carry(
         &self,
-        from: &str,
-        to: &str,
-        call: IncomingCall,
+        (from, to): (&str, &str),
+        call: CallMessage,
+        until: Instant,
         fate: Fate,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<CallMessage, CallError> {
         let node = || to.to_owned();
         let unreachable = |why: &str| {
             let why = why.to_owned();
@@ -165,7 +212,8 @@ impl Board {
         }
         let callee = self.nodes().get(to).cloned();
         let callee = callee.ok_or_else(|| unreachable("the node does not exist"))?;
-        let until = call.until;
+        let intruder = self.intruder();
+        let forged = intruder.as_ref().and_then(|one| one.hears_call(to, &call));
         if fate.lost {
             tokio::time::sleep_until(until).await;
             return Err(unknown("no answer in time"));
@@ -182,21 +230,22 @@ impl Board {
             // The caller may have stopped waiting.
             let _gone = answer.send(callee.answer(call).await);
         });
-        let done = match tokio::time::timeout_at(until, answered).await {
+        if let Some(forged) = forged {
+            return Ok(forged);
+        }
+        let answer = match tokio::time::timeout_at(until, answered).await {
             Err(_) => return Err(unknown("no answer in time")),
             Ok(Err(_)) => return Err(unknown("the connection broke off")),
-            Ok(Ok(done)) => done,
+            Ok(Ok(answer)) => answer,
         };
+        if let Some(intruder) = intruder {
+            intruder.hears_answer(&answer);
+        }
         pause(fate.back).await;
         if fate.unanswered || self.faults().mute.contains(to) {
             return Err(unknown("the answer was lost"));
         }
-        match done {
-            Ok(answer) => Ok(answer),
-            Err(CallFailure::Expired) => Err(unknown("it was not answered in time")),
-            Err(CallFailure::Refused(CallRefusal::Busy)) => Err(CallError::Busy(node())),
-            Err(CallFailure::Refused(refusal)) => Err(unreachable(&refusal.to_string())),
-        }
+        Ok(answer)
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, HashMap<String, Callee>> {
@@ -209,12 +258,13 @@ impl Board {
 }
 
 impl Callee {
-    async fn answer(&self, call: IncomingCall) -> Result<Bytes, CallFailure> {
-        let done = self.calls.answer("local", call).await;
+    async fn answer(&self, call: CallMessage) -> CallMessage {
+        let admitted = self.calls.receive(|name| call.header(name), call.body.clone());
+        let answer = self.calls.reply("local", admitted, ANSWER_BYTES_MAX).await;
         if let Some(line) = &self.line {
             line.open().await;
         }
-        done
+        answer
     }
 }
 

@@ -6,6 +6,7 @@
 //! the store.
 
 pub mod calls;
+pub mod cluster_key;
 mod feed;
 pub mod follow;
 pub mod local;
@@ -24,7 +25,7 @@ use crate::domain::time::Timestamp;
 pub use calls::{CallError, CallSlot, Calls, Handler, IncomingCall, Peer};
 pub use feed::Feed;
 pub use nats_problems::NatsProblems;
-pub use notices::{Notice, Notices};
+pub use notices::{Notice, Notices, SignedNotice};
 pub use options::{Options, masked};
 pub use relay::{EventSource, Relay};
 

@@ -50,6 +50,15 @@ pub enum Notice {
 /// The NATS header with the signature of a notice.
 const MAC: &str = "Kontor-Notice-Mac";
 
+/// A notice as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedNotice {
+    /// The signature of the body, by a node of the cluster.
+    pub signature: String,
+    /// The notice, its sender, its time and its number.
+    pub body: Bytes,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Told {
     from: String,
@@ -90,27 +99,36 @@ impl Notices {
 
     /// Notices between nodes in one process.
     #[must_use]
-    pub fn local(board: &Board, node: &str, stop: CancellationToken) -> Self {
+    pub fn local(
+        board: &Board,
+        key: ClusterKey,
+        node: &str,
+        now: Now,
+        stop: CancellationToken,
+    ) -> Self {
         let (this, mut queue) = Self::empty();
         let (board, node, heard) = (board.clone(), node.to_owned(), this.heard.clone());
-        let mut told = board.notices().subscribe();
+        let mut told = board.listen();
         tokio::spawn(async move {
+            let (me, mut known) = (Me { node, key, now }, HashMap::new());
             loop {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
                     Some(notice) = queue.recv() => {
-                        if !board.is_cut(&node) {
-                            let _none = board.notices().send((node.clone(), notice));
+                        if let Some(notice) = me.write(notice).filter(|_| !board.is_cut(&me.node)) {
+                            board.tell(notice);
                         }
                     }
                     told = told.recv() => {
                         let notice = match told {
-                            Ok((from, _)) if from == node || board.is_cut(&node) => continue,
-                            Ok((_, notice)) => notice,
-                            Err(_) => Notice::Missed,
+                            Ok(_) if board.is_cut(&me.node) => None,
+                            Ok(told) => me.hear(&mut known, &told),
+                            Err(_) => Some(Notice::Missed),
                         };
-                        let _none = heard.send(notice);
+                        notice.into_iter().for_each(|notice| {
+                            let _none = heard.send(notice);
+                        });
                     }
                 }
             }
@@ -146,21 +164,18 @@ struct Me {
 }
 
 impl Me {
-    /// A notice as a message: its headers and its body.
-    fn write(&self, notice: Notice) -> Option<(HeaderMap, Bytes)> {
+    /// A notice as it is sent.
+    fn write(&self, notice: Notice) -> Option<SignedNotice> {
         let (id, sent) = (rand::random(), (self.now)().millis());
         let told = Told { from: self.node.clone(), id, sent, notice };
         let body = serde_json::to_vec(&told).ok()?;
-        let mut headers = HeaderMap::new();
-        headers.insert(MAC, self.key.sign(MessageKind::Notice, &[], &body));
-        Some((headers, body.into()))
+        let signature = self.key.sign(MessageKind::Notice, &[], &body);
+        Some(SignedNotice { signature, body: body.into() })
     }
 
     /// Decodes a message; `None` if it is not a notice, signed by a node of this cluster and sent
     /// recently.
-    fn read(&self, message: &Message) -> Option<Told> {
-        let signature = message.headers.as_ref()?.get(MAC)?.as_str();
-        let body = &message.payload;
+    fn read(&self, SignedNotice { signature, body }: &SignedNotice) -> Option<Told> {
         if body.len() > BYTES_MAX || !self.key.is_signed(signature, MessageKind::Notice, &[], body)
         {
             return None;
@@ -169,7 +184,22 @@ impl Me {
         let age = (self.now)().millis().abs_diff(told.sent);
         (u128::from(age) <= SKEW.as_millis()).then_some(told)
     }
+
+    /// The notice of another node in a message, unless it was heard before.
+    fn hear(&self, known: &mut HeardBefore, message: &SignedNotice) -> Option<Notice> {
+        match self.read(message) {
+            Some(told) if told.from == self.node => None,
+            Some(told) if is_first(known, &told, (self.now)()) => Some(told.notice),
+            _ => {
+                tracing::warn!("ignored a notice that no node of this cluster signed now");
+                None
+            }
+        }
+    }
 }
+
+/// The senders and numbers of notices that were heard, and when they were sent.
+type HeardBefore = HashMap<(String, u64), i64>;
 
 /// Sends waiting notices while there is a connection.
 async fn say(
@@ -189,9 +219,11 @@ async fn say(
         if !nats.is_up() {
             continue;
         }
-        let Some((headers, body)) = me.write(notice) else {
+        let Some(SignedNotice { signature, body }) = me.write(notice) else {
             continue;
         };
+        let mut headers = HeaderMap::new();
+        headers.insert(MAC, signature);
         if let Err(error) = nats.client().publish_with_headers(SUBJECT, headers, body).await {
             tracing::debug!(%error, "a notice was not sent");
         }
@@ -199,12 +231,18 @@ async fn say(
 }
 
 /// Whether a notice is heard for the first time. One that is too old to be accepted is forgotten.
-fn is_first(known: &mut HashMap<(String, u64), i64>, told: &Told, now: Timestamp) -> bool {
+fn is_first(known: &mut HeardBefore, told: &Told, now: Timestamp) -> bool {
     if known.len() >= QUEUE {
         let oldest = now.millis() - i64::try_from(SKEW.as_millis()).unwrap_or(i64::MAX);
         known.retain(|_, sent| *sent >= oldest);
     }
     known.insert((told.from.clone(), told.id), told.sent).is_none()
+}
+
+fn signed(message: &Message) -> SignedNotice {
+    let signature = message.headers.as_ref().and_then(|headers| headers.get(MAC));
+    let signature = signature.map(|value| value.as_str().to_owned()).unwrap_or_default();
+    SignedNotice { signature, body: message.payload.clone() }
 }
 
 /// Receives notices; after a connection loss, reports [`Notice::Missed`].
@@ -224,12 +262,8 @@ async fn hear(
             () = stop.cancelled() => return,
             message = told.next() => {
                 let Some(message) = message else { return };
-                match me.read(&message) {
-                    Some(told) if told.from == me.node => {}
-                    Some(told) if is_first(&mut known, &told, (me.now)()) => {
-                        let _none = heard.send(told.notice);
-                    }
-                    _ => tracing::warn!("ignored a notice that no node of this cluster signed now"),
+                if let Some(notice) = me.hear(&mut known, &signed(&message)) {
+                    let _none = heard.send(notice);
                 }
             }
             changed = up.changed() => {

@@ -8,8 +8,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::providers::payment::OperationKind;
 
 use super::plan::{
-    BUSY_MS, Bus, CallFault, Net, NodeFault, OperatorAction, PlannedBuyer, PlannedFault, Point,
-    Shop, SimulationPlan, StreamFault,
+    BUSY_MS, Bus, CallFault, Intrusion, Net, NodeFault, OperatorAction, PlannedBuyer, PlannedFault,
+    Point, Shop, SimulationPlan, StreamFault,
 };
 
 /// In one of this many plans, operators close, delete and reopen locations; in another one, they
@@ -182,7 +182,40 @@ impl SimulationPlan {
             let what = CallFault::CutOff(rng.random_range(11_000..50_000));
             self.faults.push(PlannedFault::Append { point: point(rng, &KINDS, 150), what });
         }
+        let mut drawn = StdRng::seed_from_u64(self.seed ^ 0x1e7e_d1ce);
+        if drawn.random_ratio(2, 3) {
+            self.intrude(&mut drawn);
+        }
+        if drawn.random_ratio(1, 3) {
+            let at = drawn.random_range(0..BUSY_MS);
+            self.faults.push(PlannedFault::KeyRotated { at });
+        }
         self
+    }
+
+    /// Adds an intruder, from random numbers of its own, so that the rest of a plan does not depend on
+    /// it. Prices change before overheard calls are sent again, so that old ones could come back.
+    fn intrude(&mut self, rng: &mut StdRng) {
+        for _ in 0..rng.random_range(1..=3) {
+            let buyer = &self.buyers[rng.random_range(0..self.buyers.len())];
+            let at = buyer.at + rng.random_range(0..3_000) - 1_500;
+            let what = match rng.random_range(0..7) {
+                0 | 1 => Intrusion::Answers { ms: rng.random_range(1_000..20_000) },
+                2 | 3 => {
+                    let sku = rng.random_range(0..self.shop.units.len());
+                    for before in [12_000, 4_000] {
+                        let price = rng.random_range(2..=40) * 100;
+                        let at = (at - rng.random_range(0..before)).max(0);
+                        self.actions.push((at, OperatorAction::Reprice { sku, price }));
+                    }
+                    Intrusion::Replays { count: rng.random_range(10..60) }
+                }
+                4 | 5 => Intrusion::Events { count: rng.random_range(5..40) },
+                _ => Intrusion::Notices { count: rng.random_range(5..20) },
+            };
+            self.faults.push(PlannedFault::Intruder { at, what });
+        }
+        self.actions.sort_by_key(|(at, _)| *at);
     }
 }
 

@@ -29,6 +29,12 @@ pub struct SharedStream {
 }
 
 impl SharedStream {
+    /// The same stream, as a process with this key uses it.
+    #[must_use]
+    pub fn with_key(&self, key: ClusterKey) -> Self {
+        Self { local: self.local.with_key(key), watchers: self.watchers.clone() }
+    }
+
     /// Makes the stream unreachable, or reachable again.
     pub fn reach(&self, is: bool) {
         self.local.reach(is);

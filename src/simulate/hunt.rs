@@ -30,6 +30,9 @@ const fn needs_several(fault: SeededFault) -> bool {
             | SeededFault::LeaseIgnored
             | SeededFault::PageSkipsChange
             | SeededFault::RelayTrustsStream
+            | SeededFault::UnauthenticatedAnswerObeyed
+            | SeededFault::ReplayAccepted
+            | SeededFault::ForeignEventBelieved
     )
 }
 

@@ -25,6 +25,7 @@ mod faulty_stream;
 mod feed_checker;
 mod fleet;
 mod hunt;
+mod intruder;
 mod nodes;
 mod operators;
 mod plan;

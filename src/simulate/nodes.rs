@@ -3,16 +3,18 @@
 //! nodes.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::faulty_stream::{FaultyStream, SharedStream};
 use super::feed_checker;
 use super::fleet::{Fleet, One};
-use super::plan::{BUSY_MS, NodeFault, PlannedFault, StreamFault};
+use super::intruder::Intruder;
+use super::plan::{BUSY_MS, Intrusion, NodeFault, PlannedFault, SimulationPlan, StreamFault};
 use super::process::SimulatedProcess;
 use super::run::Environment;
+use super::world::World;
 use crate::actors::engine::cluster;
 use crate::actors::engine::host;
 use crate::actors::engine::runtime::{Defaults, Runtime};
@@ -20,10 +22,12 @@ use crate::actors::flows::payment::{self, Payments};
 use crate::actors::node::{Node, NodeStart, ShopSettings};
 use crate::bus::local::Board;
 use crate::bus::stream::LocalStream;
-use crate::bus::{self, Calls, NatsProblems, Notices};
+use crate::bus::{self, Calls, NatsProblems, Notices, Now, cluster_key};
 use crate::cache::Cache;
+use crate::domain::cluster_key::{ClusterKey, KeyGeneration};
 use crate::domain::order::CapturePolicy;
 use crate::domain::pricing::Rules;
+use crate::domain::time::Timestamp;
 use crate::store::journal::lane;
 
 /// The payment deadline of orders, in seconds of simulated time.
@@ -33,14 +37,35 @@ const LISTEN_UNTIL: i64 = BUSY_MS + 120_000;
 /// The longest downtime of a node that died, in milliseconds, in addition to half a second.
 const AWAY_MAX: u64 = 20_000;
 
-/// The connections between nodes: the bus and the stream.
-#[derive(Default)]
+/// The connections between nodes: the bus and the stream; and the cluster's key, as the store has it.
 pub struct ClusterNetwork {
     board: Board,
     stream: SharedStream,
+    generations: Arc<Mutex<Vec<KeyGeneration>>>,
+    intruder: Intruder,
 }
 
 impl ClusterNetwork {
+    /// The connections of the nodes of a plan.
+    #[must_use]
+    pub fn new(world: &World, plan: &SimulationPlan) -> Self {
+        let first = KeyGeneration { since: Timestamp::default(), secret: [1; 32] };
+        let this = Self {
+            board: Board::default(),
+            stream: SharedStream::default(),
+            generations: Arc::new(Mutex::new(vec![first])),
+            intruder: Intruder::new(world, plan.seed, plan.shop.units.len()),
+        };
+        if plan.faults.iter().any(|fault| matches!(fault, PlannedFault::Intruder { .. })) {
+            this.board.overheard_by(Arc::new(this.intruder.clone()));
+        }
+        this
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Vec<KeyGeneration>> {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The stream of all nodes' commits.
     #[must_use]
     pub const fn stream(&self) -> &LocalStream {
@@ -61,6 +86,9 @@ impl ClusterNetwork {
         self.board.mute(name, false);
     }
 }
+
+/// The history of the store, to which the cluster's key is bound.
+const HISTORY: &str = "simulated";
 
 const NAMES: [&str; 4] = ["node-a", "node-b", "node-c", "node-d"];
 
@@ -134,18 +162,56 @@ impl Environment {
         let (options, name) = (bus::Options::default(), process.name());
         let board = self.network.board.over(Arc::new(process.clone()));
         let clock = self.world.clock();
-        let stream =
-            FaultyStream::new(self.network.stream.clone(), process.clone(), self.world.clone());
+        let now: Now = Arc::new(move || clock.now());
+        let key = self.cluster_key(process, &now);
+        let stream = FaultyStream::new(
+            self.network.stream.with_key(key.clone()),
+            process.clone(),
+            self.world.clone(),
+        );
         cluster::ClusterStart {
             options: cluster::Options::default(),
             node: name.to_owned(),
-            calls: Calls::local(&board, &options, name, Arc::new(move || clock.now())),
-            notices: Notices::local(&board, name, process.stop()),
+            calls: Calls::local(&board, &options, key.clone(), name, now.clone()),
+            notices: Notices::local(&board, key, name, now, process.stop()),
             stream: Some(Arc::new(stream)),
             bus: options,
             nats: None,
             nats_problems: NatsProblems::default(),
         }
+    }
+
+    /// The cluster's key, as a process knows it.
+    fn cluster_key(&self, process: &SimulatedProcess, now: &Now) -> ClusterKey {
+        let key = ClusterKey::alone();
+        key.set(&self.network.generations(), HISTORY, now());
+        let (generations, stored) = (self.network.generations.clone(), process.clone());
+        let read = move || {
+            let (generations, stored) = (generations.clone(), stored.clone());
+            async move {
+                stored.reach_store().await;
+                Some(generations.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            }
+        };
+        let until = (now.clone(), process.stop());
+        tokio::spawn(cluster_key::follow(key.clone(), read, HISTORY.to_owned(), until));
+        key
+    }
+
+    /// Adds a generation to the cluster's key, as an operator does while nodes serve.
+    pub(super) fn rotate_cluster_key(&self) {
+        let since = self.world.clock().now();
+        let mut generations = self.network.generations();
+        let secret = [u8::try_from(generations.len() + 1).unwrap_or(u8::MAX); 32];
+        generations.push(KeyGeneration { since, secret });
+        self.world.tell("operator", |line| write!(line, "the cluster gets a new key"));
+    }
+
+    /// Lets the intruder act.
+    pub(super) fn apply_intrusion(&self, what: Intrusion) {
+        let wires = (self.network.board.clone(), self.network.stream.local.clone());
+        let (nodes, shards) = (&NAMES[..self.plan.nodes], self.plan.shop.shards);
+        tokio::spawn(self.network.intruder.clone().act(what, wires, (nodes, shards)));
     }
 
     /// Runs a node in every slot, and restarts it whenever it dies.

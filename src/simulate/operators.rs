@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub struct Operators {
     skus: usize,
     bank: Bank,
     done: Arc<Mutex<BTreeSet<String>>>,
+    /// The number of requests to write a row.
+    requests: Arc<AtomicU64>,
 }
 
 /// The answer to an action.
@@ -46,7 +49,7 @@ enum Answer {
 impl Operators {
     /// Operators without any actions, in a shop of so many SKUs.
     pub fn new(clients: Clients, skus: usize, bank: Bank) -> Self {
-        Self { clients, skus, bank, done: Arc::default() }
+        Self { clients, skus, bank, done: Arc::default(), requests: Arc::default() }
     }
 
     fn finished(&self, name: &str) -> bool {
@@ -216,23 +219,12 @@ impl Operators {
 
     async fn reprice(&self, fleet: &Fleet, number: usize, price: i64, name: &str) {
         let name = format!("{name}-price-{number}");
-        let Ok(price) = UnitPrice::from_minor(price) else {
+        let Some(product) = product(number, price) else {
             return;
-        };
-        let product = Product {
-            sku: sku(number),
-            name: format!("Product {number}"),
-            description: String::new(),
-            category: None,
-            prices: [(Currency::GBP, price)].into(),
-            tax_rate: TaxRate::default(),
-            active: true,
-            restock_at: None,
         };
         let send = || {
             let (fleet, product) = (fleet.clone(), product.clone());
-            // No idempotency key is needed: a repeated write sets the row to the same values.
-            let cause = Cause { idempotency: None, ..self.cause(&name) };
+            let cause = self.row_cause(&name);
             async move {
                 let put =
                     async |node: Arc<Node>| node.catalog.put(product, Expect::Any, cause).await;
@@ -246,7 +238,7 @@ impl Operators {
         let what = format!("{location:?}");
         let send = || {
             let (fleet, location) = (fleet.clone(), location.clone());
-            let cause = Cause { idempotency: None, ..self.cause(name) };
+            let cause = self.row_cause(name);
             async move {
                 let put =
                     async |node: Arc<Node>| node.locations.put(location, Expect::Any, cause).await;
@@ -294,6 +286,13 @@ impl Operators {
         cause("key:operator", name)
     }
 
+    /// The cause of one request to write a row. No idempotency key is needed: a repeated write sets the
+    /// row to the same values. Each request has an id, because none may be carried out twice.
+    fn row_cause(&self, name: &str) -> Cause {
+        let request = self.requests.fetch_add(1, Ordering::Relaxed);
+        Cause { idempotency: None, request: Some(format!("row-{request}")), ..self.cause(name) }
+    }
+
     async fn insist<F>(&self, name: &str, what: &str, send: impl Fn() -> F)
     where
         F: Future<Output = Option<Answer>> + Send + 'static,
@@ -317,6 +316,20 @@ fn answer<R: std::fmt::Display>(answer: Result<i64, host::Error<R>>) -> Option<A
         Err(host::Error::Rejected(why)) => Some(Answer::Refused(why.to_string())),
         Err(_) => None,
     }
+}
+
+/// A product of the shop at a price in minor units; `None` if there can be no such price.
+pub fn product(number: usize, price: i64) -> Option<Product> {
+    Some(Product {
+        sku: sku(number),
+        name: format!("Product {number}"),
+        description: String::new(),
+        category: None,
+        prices: [(Currency::GBP, UnitPrice::from_minor(price).ok()?)].into(),
+        tax_rate: TaxRate::default(),
+        active: true,
+        restock_at: None,
+    })
 }
 
 /// A location of the shop.

@@ -197,6 +197,10 @@ pub enum PlannedFault {
     Node { at: i64, node: usize, what: NodeFault },
     /// A fault of the stream.
     Stream { at: i64, what: StreamFault },
+    /// What someone does who is on the network between nodes and has no key of the cluster.
+    Intruder { at: i64, what: Intrusion },
+    /// The cluster gets a new key, while nodes serve.
+    KeyRotated { at: i64 },
 }
 
 /// A fault of a node in a cluster.
@@ -212,6 +216,19 @@ pub enum NodeFault {
     NoBus { ms: u64 },
     /// Its answers to other nodes are lost for some milliseconds.
     Mute { ms: u64 },
+}
+
+/// What an intruder does on the network between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intrusion {
+    /// Answers some calls, before the node that is called does, for some milliseconds.
+    Answers { ms: u64 },
+    /// Sends overheard calls again, to the same or another node, or altered.
+    Replays { count: u32 },
+    /// Writes events to the stream that no node has committed, altered ones and old ones.
+    Events { count: u32 },
+    /// Sends forged and overheard notices.
+    Notices { count: u32 },
 }
 
 /// A fault of the stream.

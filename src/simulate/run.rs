@@ -171,7 +171,7 @@ impl Environment {
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
             setup: setup.clone(),
             faults_applied: AtomicUsize::new(0),
-            network: ClusterNetwork::default(),
+            network: ClusterNetwork::new(&world, plan),
             lives: AtomicU64::new(0),
             plan: plan.clone(),
             world,
@@ -337,6 +337,8 @@ impl Environment {
                 self.apply_node_fault(fleet, *node, *what).await
             }
             PlannedFault::Stream { what, .. } => self.apply_stream_fault(*what),
+            PlannedFault::Intruder { what, .. } => self.apply_intrusion(*what),
+            PlannedFault::KeyRotated { .. } => self.rotate_cluster_key(),
             PlannedFault::Append { .. } | PlannedFault::Call { .. } => {}
         }
         None
@@ -462,7 +464,9 @@ fn next_event(plan: &SimulationPlan, faults_applied: usize) -> Option<(i64, &Pla
         | PlannedFault::Clock { at, .. }
         | PlannedFault::StaleSnapshots { at }
         | PlannedFault::Node { at, .. }
-        | PlannedFault::Stream { at, .. } => Some((*at, fault)),
+        | PlannedFault::Stream { at, .. }
+        | PlannedFault::Intruder { at, .. }
+        | PlannedFault::KeyRotated { at } => Some((*at, fault)),
         PlannedFault::Append { .. } | PlannedFault::Call { .. } => None,
     });
     let mut timed: Vec<_> = timed.collect();

@@ -11,7 +11,8 @@ use crate::actors::flows::payment::parse_reference;
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::id::{OrderId, Sku};
 use crate::domain::location::StockLocation;
-use crate::domain::order::{self, Order};
+use crate::domain::order::{self, Order, Placed};
+use crate::domain::product::Product;
 use crate::domain::stock::{self, Location, LocationUnits, Stock};
 use crate::domain::time::{Span, Timestamp};
 use crate::domain::versioned::{self, Versioned as _};
@@ -19,6 +20,9 @@ use crate::domain::versioned::{self, Versioned as _};
 /// How long it may take until no node reserves units at a location that was closed. Nodes read the
 /// locations every 2 s, and again if that fails.
 const CLOSED_WITHIN: Span = Span::from_secs(20);
+
+/// How long an order may be priced before it is placed: its events may be on their way to the disk.
+const PRICED_WITHIN: Span = Span::from_secs(90);
 
 /// The simulator's own books of stock and orders, against which each event is checked.
 #[derive(Default)]
@@ -30,6 +34,10 @@ pub struct BooksWatch {
     closed: BTreeMap<Location, (i64, Timestamp)>,
     /// The last event with each idempotency key, and its time.
     keys: BTreeMap<(EntityId, String, String), (i64, Timestamp)>,
+    /// The requests to write a row that were carried out.
+    requests: BTreeSet<String>,
+    /// The prices of each product, and when each was set, in simulated time.
+    prices: BTreeMap<Sku, Vec<(i64, i64)>>,
     /// Events so far.
     pub events: u64,
     /// Orders that were confirmed.
@@ -83,11 +91,13 @@ impl BooksWatch {
                 let what = format!("{} #{}", record.entity, record.seq);
                 world.violate("a history has no gaps", what);
             }
-            let outcome = self.check_key_once(record).and_then(|()| match record.entity.prefix() {
+            let once = self.check_key_once(record).and_then(|()| self.check_request_once(record));
+            let outcome = once.and_then(|()| match record.entity.prefix() {
                 Stock::PREFIX => {
                     self.take_stock(record).and_then(|()| self.check_for_sale(record, world))
                 }
                 StockLocation::PREFIX => self.take_location(record, world),
+                Product::PREFIX => self.take_product(record, world),
                 Order::PREFIX => self.take_order(record, world),
                 _ => Ok(()),
             });
@@ -133,6 +143,41 @@ impl BooksWatch {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Checks that one request to write a row is carried out once.
+    fn check_request_once(&mut self, record: &Record) -> Finding {
+        let Some(request) = record.cause().request else { return Ok(()) };
+        if self.requests.insert(request.clone()) {
+            return Ok(());
+        }
+        Err(("a request is carried out once", request))
+    }
+
+    /// Takes over the prices that a product has from now on.
+    fn take_product(&mut self, record: &Record, world: &World) -> Finding {
+        let event = decode::<versioned::Event<Product>>(record);
+        let product = event.map_err(|error| unreadable(&error))?.into_value();
+        let price = product.prices.values().next().map_or(0, |price| price.raw());
+        self.prices.entry(product.sku).or_default().push((price, world.elapsed()));
+        Ok(())
+    }
+
+    /// Checks that an order's lines have prices that their products had, if not now, then lately.
+    fn check_prices(&self, placed: &Placed, world: &World) -> Finding {
+        for line in &placed.lines {
+            let price = line.unit_price.raw();
+            let set = self.prices.get(&line.sku).map_or(&[][..], Vec::as_slice);
+            let until = |at: usize| set.get(at + 1).map_or(i64::MAX, |(_, replaced)| *replaced);
+            let is_set = |(at, (one, _)): (usize, &(i64, i64))| {
+                *one == price && world.elapsed() - until(at) < PRICED_WITHIN.millis()
+            };
+            if !set.iter().enumerate().any(is_set) {
+                let what = format!("{} at {price}, which nobody has set: {set:?}", line.sku);
+                return Err(("nothing is sold at a price that nobody has set", what));
+            }
+        }
+        Ok(())
     }
 
     /// The sellable units of a SKU according to these books, and the version of the stock that the
@@ -203,6 +248,9 @@ impl BooksWatch {
 
     fn take_order(&mut self, record: &Record, world: &World) -> Finding {
         let event = decode::<order::Event>(record).map_err(|error| unreadable(&error))?;
+        if let order::Event::Placed { placed, .. } = &event {
+            self.check_prices(placed, world)?;
+        }
         let order_book = self.orders.entry(record.entity.clone()).or_default();
         order_book.take(&event)?;
         if matches!(event, order::Event::PaymentRequested { .. }) && !world.turned_lately() {

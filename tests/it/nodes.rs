@@ -26,6 +26,7 @@ use kontor::bus::local::Board;
 use kontor::bus::stream::LocalStream;
 use kontor::bus::{Calls, NatsProblems, Notices};
 use kontor::cache::{Cache, CacheLookup};
+use kontor::domain::cluster_key::ClusterKey;
 use kontor::domain::entity::{Cause, EntityId, Idempotency};
 use kontor::domain::id::{CartId, OrderId, Sku};
 use kontor::domain::money::UnitPrice;
@@ -144,8 +145,14 @@ impl Shared {
                         ..cluster::Options::default()
                     },
                     node: id.clone(),
-                    calls: Calls::local(&board, &options, &id, now),
-                    notices: Notices::local(&board, &id, CancellationToken::new()),
+                    calls: Calls::local(&board, &options, ClusterKey::alone(), &id, now.clone()),
+                    notices: Notices::local(
+                        &board,
+                        ClusterKey::alone(),
+                        &id,
+                        now,
+                        CancellationToken::new(),
+                    ),
                     stream: Some(Arc::new(stream)),
                     bus: options,
                     nats: None,

@@ -6,6 +6,7 @@
 //! NATS, the call is repeated over HTTP, and callers retry calls with an unknown outcome.
 
 mod http;
+mod message;
 mod metrics;
 mod repeats;
 mod seal;
@@ -30,6 +31,7 @@ use crate::domain::time::Timestamp;
 use repeats::{CallId, Repeats};
 use seal::Seal;
 
+pub use message::CallMessage;
 pub use metrics::CallMetrics;
 pub use repeats::SKEW;
 pub use seal::{MAC, OUTCOME};
@@ -235,8 +237,8 @@ impl Calls {
 
     /// Calls between nodes in one process.
     #[must_use]
-    pub fn local(board: &Board, options: &Options, node: &str, now: Now) -> Self {
-        let this = Self::with(Way::Local(board.clone()), options, ClusterKey::alone(), node, now);
+    pub fn local(board: &Board, options: &Options, key: ClusterKey, node: &str, now: Now) -> Self {
+        let this = Self::with(Way::Local(board.clone()), options, key, node, now);
         board.add(node, &this);
         this
     }
@@ -290,8 +292,7 @@ impl Calls {
         let until = Instant::now() + patience;
         let nats = match &self.0.way {
             Way::Local(board) => {
-                let call = self.seal(until, &body).into_call(body, until);
-                return self.counted("local", board.call(&self.0.node, &to.node, call)).await;
+                return self.counted("local", self.by_board(board, to, body, until)).await;
             }
             Way::Wire { nats, .. } => nats.as_ref().filter(|nats| nats.is_up()),
         };
@@ -398,21 +399,52 @@ impl Calls {
             Kind::Other => unknown(&error.to_string()),
         })?;
         let header =
-            |name| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
-        match header(OUTCOME) {
-            None if self.is_answer(seal.id, to, header(seal::MAC), &message.payload) => {
-                Ok(Some(message.payload))
-            }
-            Some("expired") => Err(unknown("the call timed out")),
-            outcome => match self.refusal((seal.id, to), outcome, header(seal::MAC)) {
-                Some(refused) => Err(refused),
-                None => Ok(None),
-            },
+            |name: &str| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
+        self.read_answer((seal.id, to), header, &message.payload)
+            .map(|is_good| is_good.then_some(message.payload.clone()))
+    }
+
+    async fn by_board(
+        &self,
+        board: &Board,
+        to: &Peer,
+        body: Bytes,
+        until: Instant,
+    ) -> Result<Bytes, CallError> {
+        let seal = self.seal(until, &body);
+        let headers = seal.headers(&self.0.key, &to.node).into();
+        let call = CallMessage { headers, body };
+        let answer = board.call(&self.0.node, &to.node, call, until).await?;
+        if self.read_answer((seal.id, to), |name| answer.header(name), &answer.body)? {
+            return Ok(answer.body);
         }
+        let why = "what came is not signed by the node".to_owned();
+        Err(CallError::Unknown { node: to.node.clone(), why })
     }
 }
 
 impl Calls {
+    /// Reads what came in answer to a call; `false` if it is neither the answer nor a refusal of the
+    /// node that was called.
+    fn read_answer<'a>(
+        &self,
+        (call, to): (CallId, &Peer),
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: &[u8],
+    ) -> Result<bool, CallError> {
+        match header(OUTCOME) {
+            None => Ok(self.is_answer(call, to, header(MAC), body)),
+            Some("expired") => {
+                let why = "the call timed out".to_owned();
+                Err(CallError::Unknown { node: to.node.clone(), why })
+            }
+            outcome => match self.refusal((call, to), outcome, header(MAC)) {
+                Some(refused) => Err(refused),
+                None => Ok(false),
+            },
+        }
+    }
+
     /// Whether an answer was signed by the node that was called.
     fn is_answer(&self, call: CallId, to: &Peer, signature: Option<&str>, answer: &[u8]) -> bool {
         let signature = signature.unwrap_or_default();

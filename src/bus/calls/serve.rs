@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::seal::{MAC, OUTCOME, Seal, sign_answer, sign_refusal};
 use super::{
-    ANSWER_BYTES_MAX, CALL_BYTES_MAX, CallFailure, CallRefusal, CallSlot, Calls, Handler,
-    IncomingCall, WAITS, Way, subject,
+    ANSWER_BYTES_MAX, CALL_BYTES_MAX, CallFailure, CallMessage, CallRefusal, CallSlot, Calls,
+    Handler, IncomingCall, WAITS, Way, subject,
 };
 use crate::bus::nats::Connection;
 
@@ -223,39 +223,59 @@ impl Calls {
         let (this, nats) = (self.clone(), nats.clone());
         let headers = message.headers.unwrap_or_default();
         let header = |name: &str| headers.get(name).map(async_nats::HeaderValue::as_str);
-        let announced = this.announced(header);
-        let admitted = announced.and_then(|call| this.admit(call, message.payload));
+        let admitted = this.receive(header, message.payload);
         tokio::spawn(async move {
+            let bytes_max = nats.message_bytes_max().saturating_sub(HEADERS);
+            let answer = this.reply("nats", admitted, bytes_max).await;
             let mut headers = async_nats::HeaderMap::new();
-            let mut answer = Bytes::new();
-            match admitted {
-                Ok(call) => {
-                    let id = call.id.clone();
-                    match this.answer("nats", call).await {
-                        Ok(large) if large.len() + HEADERS > nats.message_bytes_max() => {
-                            headers.insert(OUTCOME, "answer_too_large");
-                        }
-                        Ok(done) => {
-                            headers.insert(MAC, this.sign_answer(&id, &done));
-                            answer = done;
-                        }
-                        Err(CallFailure::Refused(refusal)) => {
-                            for (name, value) in this.refusal_headers(&id, refusal) {
-                                headers.insert(name, value);
-                            }
-                        }
-                        Err(CallFailure::Expired) => headers.insert(OUTCOME, "expired"),
-                    }
-                }
-                Err(refusal) => {
-                    this.0.metrics.answered("nats", refusal.outcome());
-                    headers.insert(OUTCOME, refusal.outcome());
-                }
+            for (name, value) in answer.headers {
+                headers.insert(name, value);
             }
-            let sent = nats.client().publish_with_headers(reply, headers, answer).await;
+            let sent = nats.client().publish_with_headers(reply, headers, answer.body).await;
             if let Err(error) = sent {
                 tracing::warn!(%error, "a call was carried out, but its answer cannot be sent");
             }
         });
     }
+
+    /// Verifies a call that has arrived whole.
+    pub(in crate::bus) fn receive<'a>(
+        &self,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: Bytes,
+    ) -> Result<IncomingCall, CallRefusal> {
+        self.announced(header).and_then(|call| self.admit(call, body))
+    }
+
+    /// Carries out a call if it was admitted; returns the answer as it is sent, whose body has at most
+    /// `bytes_max`.
+    pub(in crate::bus) async fn reply(
+        &self,
+        way: &'static str,
+        admitted: Result<IncomingCall, CallRefusal>,
+        bytes_max: usize,
+    ) -> CallMessage {
+        let call = match admitted {
+            Ok(call) => call,
+            Err(refusal) => {
+                self.0.metrics.answered(way, refusal.outcome());
+                return without_body(refusal.outcome());
+            }
+        };
+        let id = call.id.clone();
+        match self.answer(way, call).await {
+            Ok(large) if large.len() > bytes_max => without_body("answer_too_large"),
+            Ok(body) => CallMessage { headers: vec![(MAC, self.sign_answer(&id, &body))], body },
+            Err(CallFailure::Refused(refusal)) => {
+                let headers = self.refusal_headers(&id, refusal).into();
+                CallMessage { headers, body: Bytes::new() }
+            }
+            Err(CallFailure::Expired) => without_body("expired"),
+        }
+    }
+}
+
+/// An answer that only says why there is none.
+fn without_body(outcome: &str) -> CallMessage {
+    CallMessage { headers: vec![(OUTCOME, outcome.to_owned())], body: Bytes::new() }
 }

@@ -15,11 +15,12 @@ use crate::domain::time::Timestamp;
 
 /// A stream in process. Clones share its content.
 #[derive(Clone)]
-pub struct LocalStream(Arc<Inner>);
+pub struct LocalStream {
+    inner: Arc<Inner>,
+    key: ClusterKey,
+}
 
 struct Inner {
-    /// All its readers and writers are in this process.
-    key: ClusterKey,
     kept: Mutex<Log>,
     reachable: watch::Sender<bool>,
     /// Notifies the waiters after each change, in the order in which they began to wait, so that
@@ -39,16 +40,24 @@ struct Log {
 impl Default for LocalStream {
     fn default() -> Self {
         let (reachable, changed) = (watch::Sender::new(true), Notify::new());
-        Self(Arc::new(Inner {
-            key: ClusterKey::alone(),
-            kept: Mutex::default(),
-            reachable,
-            changed,
-        }))
+        let inner = Inner { kept: Mutex::default(), reachable, changed };
+        Self { inner: Arc::new(inner), key: ClusterKey::alone() }
     }
 }
 
 impl LocalStream {
+    /// The same stream, as a node with this key uses it.
+    #[must_use]
+    pub fn with_key(&self, key: ClusterKey) -> Self {
+        Self { inner: self.inner.clone(), key }
+    }
+
+    /// The messages of the stream, in its order.
+    #[must_use]
+    pub fn messages(&self) -> Vec<Arc<StreamMessage>> {
+        self.log().messages.clone()
+    }
+
     /// Deletes the stream.
     pub fn delete(&self) {
         let incarnation = self.log().incarnation + 1;
@@ -90,17 +99,17 @@ impl LocalStream {
 
     /// Makes the stream reachable or unreachable.
     pub fn reach(&self, is: bool) {
-        self.0.reachable.send_replace(is);
+        self.inner.reachable.send_replace(is);
         self.tell();
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
-        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The log, if the stream exists and is reachable.
     fn there(&self) -> Result<MutexGuard<'_, Log>, StreamError> {
-        if !*self.0.reachable.borrow() {
+        if !*self.inner.reachable.borrow() {
             return Err(StreamError::Failed("the stream cannot be reached".into()));
         }
         let log = self.log();
@@ -108,7 +117,7 @@ impl LocalStream {
     }
 
     fn tell(&self) {
-        self.0.changed.notify_waiters();
+        self.inner.changed.notify_waiters();
     }
 }
 
@@ -119,15 +128,15 @@ fn decode(message: &StreamMessage, key: &ClusterKey) -> Option<DecodedMessage> {
 #[async_trait]
 impl Stream for LocalStream {
     fn key(&self) -> &ClusterKey {
-        &self.0.key
+        &self.key
     }
 
     fn reachable(&self) -> watch::Receiver<bool> {
-        self.0.reachable.subscribe()
+        self.inner.reachable.subscribe()
     }
 
     async fn ready(&self) -> Result<(), StreamError> {
-        if !*self.0.reachable.borrow() {
+        if !*self.inner.reachable.borrow() {
             return Err(StreamError::Failed("the stream cannot be reached".into()));
         }
         self.log().there = true;
@@ -195,9 +204,9 @@ impl Stream for LocalStream {
             (log.incarnation, log.messages.len(), first)
         };
         let before = stream::iter(first.into_iter().flatten().map(Ok));
-        let after = stream::unfold((self.clone(), len), move |(this, at)| async move {
+        let after = stream::unfold((self.clone(), len), move |(this, mut at)| async move {
             loop {
-                let changed = this.0.changed.notified();
+                let changed = this.inner.changed.notified();
                 let next = {
                     let log = match this.there() {
                         Ok(log) if log.incarnation == incarnation => log,
@@ -207,10 +216,10 @@ impl Stream for LocalStream {
                     log.messages.get(at).cloned()
                 };
                 match next {
-                    Some(message) => {
-                        return decode(&message, &this.0.key)
-                            .map(|decoded| (Ok(decoded), (this.clone(), at + 1)));
-                    }
+                    Some(message) => match decode(&message, &this.key) {
+                        Some(decoded) => return Some((Ok(decoded), (this.clone(), at + 1))),
+                        None => at += 1,
+                    },
                     None => changed.await,
                 }
             }

@@ -13,6 +13,7 @@ use tokio_util::bytes::Bytes;
 use crate::domain::cluster_key::{ClusterKey, MessageKind};
 use crate::domain::entity::{EntityId, Record};
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 
 /// The subjects of all events, as a pattern.
 pub const SUBJECTS: &str = "kontor.events.>";
@@ -189,7 +190,9 @@ pub fn read(body: &[u8], key: &ClusterKey) -> Option<DecodedMessage> {
             data: data.into(),
             intact: true,
         };
-        is_signed(&record, head.sum, key).then_some(record)
+        let is_believed = is_signed(&record, head.sum, key)
+            || seeded_fault::active(SeededFault::ForeignEventBelieved);
+        is_believed.then_some(record)
     };
     let record = rebuilt();
     Some(DecodedMessage { shard: head.shard, pos: head.position, sum: head.sum.to_owned(), record })

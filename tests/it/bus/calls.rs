@@ -76,7 +76,7 @@ impl Pair {
 
     async fn local() -> (Self, Board) {
         let board = Board::default();
-        let calls = |node| Calls::local(&board, &Self::options(), node, now());
+        let calls = |node| Calls::local(&board, &Self::options(), key(), node, now());
         (Self::of(calls("a"), &calls("b"), None, String::new()), board)
     }
 

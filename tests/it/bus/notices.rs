@@ -47,7 +47,7 @@ async fn suite(a: Notices, b: Notices) {
 #[tokio::test(flavor = "multi_thread")]
 async fn notices_in_one_process() {
     let (board, stop) = (Board::default(), CancellationToken::new());
-    let notices = |node| Notices::local(&board, node, stop.clone());
+    let notices = |node| Notices::local(&board, key(), node, now(), stop.clone());
     suite(notices("a"), notices("b")).await;
     stop.cancel();
 }
