@@ -115,6 +115,8 @@ pub enum SeededFault {
     ReplayAccepted,
     /// An event of the stream is believed, whoever sent it, and whatever the shard of its entity.
     ForeignEventBelieved,
+    /// After an older backup was restored, those who were erased since are not erased again.
+    ErasedPersonRestored,
 }
 
 #[cfg(debug_assertions)]

@@ -4,8 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kontor::store::Store;
-use kontor::store::personal::erasure::Erasure;
+use kontor::store::personal::erasure::{Erasure, add_again};
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 
@@ -40,7 +39,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let list = args.add.as_deref().map(read).transpose().map_err(Error::Usage)?;
     let store = args.store.place()?.open().await?;
     if let Some(list) = list {
-        let added = add(&store, &list).await?;
+        let added = add_again(&store, &list).await?;
         super::audit::log(SecurityEvent::ErasuresAdded, &format!("{added} erasures"));
         stdout::line(format_args!("{added} of {} erasures were not in the store.", list.len()));
     } else {
@@ -66,13 +65,4 @@ pub(super) fn read(file: &Path) -> Result<Vec<Erasure>, String> {
         hashed.then_some(one).ok_or_else(|| wrong(rule.to_owned()))
     };
     lines.map(erasure).collect()
-}
-
-/// Adds erasures that the store does not have; returns their number.
-pub(super) async fn add(store: &Store, list: &[Erasure]) -> Result<u64, kontor::store::Error> {
-    let mut added = 0;
-    for erasure in list {
-        added += store.add_erasure(erasure).await?;
-    }
-    Ok(added)
 }

@@ -53,10 +53,20 @@ impl Checks {
 
     /// Runs `kontor verify` on the store and the provider's ledger.
     pub async fn verify(&self, world: &World, tables: &MemoryStore, bank: &Bank, last: bool) {
-        self.count(|counts| counts.checks += 1);
         // The journal may not know yet what was moved in the provider's dashboard.
         let bank = (last || !bank.moved_elsewhere()).then(|| bank.ledger());
         let ledger = bank.as_ref().map(|bank| bank as &dyn Provider);
+        self.verify_store(world, (tables, ledger), last).await;
+    }
+
+    /// Runs `kontor verify` on a store, and a provider's ledger if there is one.
+    pub async fn verify_store(
+        &self,
+        world: &World,
+        (tables, ledger): (&MemoryStore, Option<&dyn Provider>),
+        last: bool,
+    ) {
+        self.count(|counts| counts.checks += 1);
         match verify_with((self.books)(), tables, ledger, |_| {}).await {
             Ok(report) => {
                 if let Some(first) = report.violations.first() {

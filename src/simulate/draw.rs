@@ -147,6 +147,10 @@ impl SimulationPlan {
         actions.sort_by_key(|(at, _)| *at);
         let count = if calm { 1 } else { rng.random_range(1..=8) };
         let faults = (0..count).map(|_| fault(rng, theme)).collect();
+        let mut faults: Vec<PlannedFault> = faults;
+        if seed % PLACES_EVERY == 3 {
+            faults.push(backup(seed));
+        }
         let (nodes, bus) = (1, Bus::default());
         let alone = Self { seed, shop, net, nodes, bus, buyers, actions, faults };
         (alone, drawn, calm)
@@ -342,6 +346,13 @@ fn erasures(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAction)> {
         (buyers[order].at + rng.random_range(30_000..200_000), OperatorAction::Erase { order })
     };
     (0..2).map(|_| one()).collect()
+}
+
+/// Draws when the store is backed up, from random numbers of its own, so that the rest of a plan does
+/// not depend on it: before or after persons are erased.
+fn backup(seed: u64) -> PlannedFault {
+    let mut drawn = StdRng::seed_from_u64(seed ^ 0xbac4_0b5e);
+    PlannedFault::BackedUp { at: drawn.random_range(2_000..BUSY_MS + 60_000) }
 }
 
 /// Draws an operator's action and its time: any time, or just after a buyer has arrived.

@@ -15,6 +15,7 @@
 //! [`Board`]: crate::bus::local::Board
 //! [`Stream`]: crate::bus::stream::Stream
 
+mod backup;
 mod bank;
 mod check;
 mod clients;

@@ -201,6 +201,8 @@ pub enum PlannedFault {
     Intruder { at: i64, what: Intrusion },
     /// The cluster gets a new key, while nodes serve.
     KeyRotated { at: i64 },
+    /// The store is backed up; at the end of the run, the backup is restored.
+    BackedUp { at: i64 },
 }
 
 /// A fault of a node in a cluster.

@@ -100,6 +100,8 @@ pub(super) struct Environment {
     pub tables: MemoryStore,
     pub disk: Disk,
     pub bank: Bank,
+    /// The last backup of the store.
+    pub backup: Mutex<Option<MemoryStore>>,
     /// The connections between several nodes.
     pub network: ClusterNetwork,
     /// The number of node starts.
@@ -109,7 +111,7 @@ pub(super) struct Environment {
     copier: Copier,
     stories: Vec<Arc<dyn Story>>,
     watch: Arc<Mutex<BooksWatch>>,
-    checks: Checks,
+    pub checks: Checks,
     /// The number of timed faults that have happened.
     faults_applied: AtomicUsize,
 }
@@ -171,6 +173,7 @@ impl Environment {
             stories: setup.stories.iter().map(|draw| draw(plan.seed)).collect(),
             setup: setup.clone(),
             faults_applied: AtomicUsize::new(0),
+            backup: Mutex::default(),
             network: ClusterNetwork::new(&world, plan),
             lives: AtomicU64::new(0),
             plan: plan.clone(),
@@ -339,6 +342,7 @@ impl Environment {
             PlannedFault::Stream { what, .. } => self.apply_stream_fault(*what),
             PlannedFault::Intruder { what, .. } => self.apply_intrusion(*what),
             PlannedFault::KeyRotated { .. } => self.rotate_cluster_key(),
+            PlannedFault::BackedUp { .. } => self.back_up(),
             PlannedFault::Append { .. } | PlannedFault::Call { .. } => {}
         }
         None
@@ -367,6 +371,7 @@ impl Environment {
         for story in &self.stories {
             story.check(&self.clients).await;
         }
+        self.check_restored().await;
     }
 
     /// Waits until all nodes run, checks them, and makes all but the first leave.
@@ -466,7 +471,8 @@ fn next_event(plan: &SimulationPlan, faults_applied: usize) -> Option<(i64, &Pla
         | PlannedFault::Node { at, .. }
         | PlannedFault::Stream { at, .. }
         | PlannedFault::Intruder { at, .. }
-        | PlannedFault::KeyRotated { at } => Some((*at, fault)),
+        | PlannedFault::KeyRotated { at }
+        | PlannedFault::BackedUp { at } => Some((*at, fault)),
         PlannedFault::Append { .. } | PlannedFault::Call { .. } => None,
     });
     let mut timed: Vec<_> = timed.collect();

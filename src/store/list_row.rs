@@ -108,7 +108,7 @@ impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
 }
 
 /// The rows of all lists in memory, by table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<RowKey, Vec<Value<'static>>>>);
 
 impl Lists {

@@ -45,7 +45,7 @@ pub struct MemoryStore {
     people: PersonalKeys,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Rows {
     lists: Lists,
     cursors: BTreeMap<(String, u16), i64>,
@@ -86,6 +86,15 @@ impl MemoryStore {
         store
     }
 
+    /// A copy of what is stored now, which does not change with this store: a backup. It forgets which
+    /// keys are in memory.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::new(self.journal.copy());
+        *copy.locked() = Rows { fails: 0, ..self.locked().clone() };
+        copy
+    }
+
     /// The same store, used through `before`, a wrapper of its journal, and `link`, a connection;
     /// both may fail.
     #[must_use]
@@ -116,6 +125,15 @@ impl MemoryStore {
 }
 
 impl Rows {
+    /// Records an erasure; `false` if it is known.
+    fn add_erasure(&mut self, erasure: &Erasure) -> bool {
+        let is_new = !self.erasures.iter().any(|(there, _)| there == erasure);
+        if is_new {
+            self.erasures.push((erasure.clone(), false));
+        }
+        is_new
+    }
+
     fn next_id(&mut self) -> i64 {
         self.last_id += 1;
         self.last_id
@@ -233,9 +251,7 @@ impl Tables for MemoryStore {
     async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error> {
         let mut rows = self.rows().await?;
         rows.destroyed.extend(keys.iter().map(|key| key.id.clone()));
-        if !rows.erasures.iter().any(|(there, _)| there == erasure) {
-            rows.erasures.push((erasure.clone(), false));
-        }
+        rows.add_erasure(erasure);
         let ids: Vec<KeyId> = keys.iter().filter_map(|key| key.id.parse().ok()).collect();
         self.people.forget(&ids);
         Ok(())
@@ -248,10 +264,14 @@ impl Tables for MemoryStore {
         Ok(())
     }
 
-    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
+    async fn erasures(&self, open: bool) -> Result<Vec<Erasure>, Error> {
         let rows = self.rows().await?;
-        let open = rows.erasures.iter().filter(|(_, done)| !done);
-        Ok(open.map(|(erasure, _)| erasure.clone()).collect())
+        let wanted = rows.erasures.iter().filter(|(_, done)| !(open && *done));
+        Ok(wanted.map(|(erasure, _)| erasure.clone()).collect())
+    }
+
+    async fn add_erasure(&self, erasure: &Erasure) -> Result<u64, Error> {
+        Ok(u64::from(self.rows().await?.add_erasure(erasure)))
     }
 
     async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error> {

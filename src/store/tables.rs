@@ -88,8 +88,11 @@ pub trait Tables: Send + Sync + 'static {
     /// See [`Store::end_erasure`].
     async fn end_erasure(&self, erasure: &Erasure) -> Result<(), Error>;
 
-    /// See [`Store::open_erasures`].
-    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error>;
+    /// See [`Store::erasures`].
+    async fn erasures(&self, open: bool) -> Result<Vec<Erasure>, Error>;
+
+    /// See [`Store::add_erasure`].
+    async fn add_erasure(&self, erasure: &Erasure) -> Result<u64, Error>;
 
     /// See [`Store::personal_keys`].
     async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error>;
@@ -244,8 +247,12 @@ impl Tables for Store {
         Self::end_erasure(self, erasure).await
     }
 
-    async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
-        Self::open_erasures(self).await
+    async fn erasures(&self, open: bool) -> Result<Vec<Erasure>, Error> {
+        Self::erasures(self, open).await
+    }
+
+    async fn add_erasure(&self, erasure: &Erasure) -> Result<u64, Error> {
+        Self::add_erasure(self, erasure).await
     }
 
     async fn personal_keys(&self, ids: &BTreeSet<KeyId>) -> Result<Keys, Error> {

@@ -172,7 +172,7 @@ pub async fn verify_with(
 impl Books {
     /// Checks that the keys of erased orders are destroyed, unless that is in progress.
     async fn check_erased(&mut self, store: &dyn Tables) -> Result<(), Error> {
-        let open = store.open_erasures().await?;
+        let open = store.erasures(true).await?;
         let open: BTreeSet<&str> = open.iter().map(|erasure| &*erasure.subject).collect();
         for (entity, pos, ids) in std::mem::take(&mut self.orders.erased) {
             let there = store.stored_keys(&ids).await?;

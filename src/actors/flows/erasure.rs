@@ -94,7 +94,7 @@ impl ErasureFlow {
     /// [`ErasureError`] of the first that cannot be continued.
     pub async fn go_on_with_all(&self) -> Result<usize, ErasureError> {
         let mut done = 0;
-        for erasure in self.store.open_erasures().await? {
+        for erasure in self.store.erasures(true).await? {
             let cause = Cause { by: erasure.by.clone(), ..Cause::default() };
             done += usize::from(self.go_on(&erasure, &cause).await?.kept.is_empty());
         }

@@ -123,6 +123,21 @@ impl MemoryJournal {
         Self { state: Arc::new(Mutex::new(state)), shards, now }
     }
 
+    /// A copy of what is stored now, which does not change with this journal, and has no faults.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state();
+        let copy = State {
+            shards: state.shards.clone(),
+            entities: state.entities.clone(),
+            timers: state.timers.clone(),
+            snapshots: state.snapshots.clone(),
+            rows: state.rows.clone(),
+            ..State::default()
+        };
+        Self { state: Arc::new(Mutex::new(copy)), shards: self.shards, now: self.now.clone() }
+    }
+
     /// Queues a fault. Each append takes the oldest queued fault, so each fault affects one append.
     pub fn inject(&self, fault: AppendFault) {
         self.state().faults.push_back(fault);

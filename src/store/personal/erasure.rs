@@ -10,9 +10,10 @@ use super::StoredKey;
 use crate::domain::entity::EntityId;
 use crate::domain::sealed::KeyId;
 use crate::domain::time::Timestamp;
+use crate::seeded_fault::{self, SeededFault};
 use crate::store::both::{Builder, change, execute, fetch_all};
 use crate::store::row::TableRow as _;
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, Tables};
 
 /// Records an erasure, unless it is known.
 const ADD: &str = "INSERT INTO erasure (subject, erased_at, by) VALUES ($1, $2, $3) \
@@ -115,14 +116,6 @@ impl Store {
         change!(self, sqlx::query(text).bind(subject).bind(at)).map(drop)
     }
 
-    /// The erasures of which not every order was told, the oldest first.
-    ///
-    /// # Errors
-    /// [`Error`] of the store.
-    pub async fn open_erasures(&self) -> Result<Vec<Erasure>, Error> {
-        self.erasures(true).await
-    }
-
     /// All erasures, the oldest first; with `open`, those of which not every order was told.
     ///
     /// # Errors
@@ -144,4 +137,19 @@ impl Store {
         };
         Ok(found.iter().map(erasure).collect::<Result<_, sqlx::Error>>()?)
     }
+}
+
+/// Adds the erasures of a list that a store does not have, because it was put back to an earlier state:
+/// a server erases those persons again. Returns the number of these erasures.
+///
+/// # Errors
+/// [`Error`] of the store.
+pub async fn add_again(store: &dyn Tables, list: &[Erasure]) -> Result<u64, Error> {
+    let mut added = 0;
+    for erasure in list {
+        if !seeded_fault::active(SeededFault::ErasedPersonRestored) {
+            added += store.add_erasure(erasure).await?;
+        }
+    }
+    Ok(added)
 }
