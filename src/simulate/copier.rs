@@ -2,7 +2,7 @@
 //! node, while nodes die and shards move. It must get every event once, in the order of its entity,
 //! and with each change a row that is not older.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ struct Copy {
     pages: usize,
     /// The last event of each entity, and the version of its last row.
     entities: BTreeMap<EntityId, (i64, i64)>,
+    /// The entities with an event that gives them a row: what only releases units that it never had
+    /// has none.
+    listed: BTreeSet<EntityId>,
 }
 
 /// The client. Clones share the copy, which outlives the machine.
@@ -115,16 +118,23 @@ impl Copier {
 
     fn take(&self, (page, versions): Copied) {
         let mut copy = self.copy();
+        let Copy { entities, listed, .. } = &mut *copy;
         for (entity, events) in page.changes {
-            let (last, row) = copy.entities.entry(entity.clone()).or_default();
+            let (last, row) = entities.entry(entity.clone()).or_default();
             for event in events {
                 if event.seq != *last + 1 {
                     let what = format!("{entity} #{} follows #{last}", event.seq);
                     self.world.violate("the changes have every event once", what);
                 }
                 *last = event.seq;
+                if entity.prefix() != Stock::PREFIX || &*event.kind != "released" {
+                    listed.insert(entity.clone());
+                }
             }
             *row = versions.get(&entity).copied().unwrap_or(0);
+            if !listed.contains(&entity) {
+                *row = *last;
+            }
             if *row < *last {
                 let what = format!("{entity}: event {last}, but its row has version {row}");
                 self.world.violate("a row is not older than its change", what);
