@@ -74,7 +74,7 @@ impl Pair {
         Options { calls_max: CALLS_MAX, ..Options::default() }
     }
 
-    async fn local() -> (Self, Board) {
+    pub(super) async fn local() -> (Self, Board) {
         let board = Board::default();
         let calls = |node| Calls::local(&board, &Self::options(), key(), node, now());
         (Self::of(calls("a"), &calls("b"), None, String::new()), board)

@@ -1,10 +1,13 @@
 //! A hostile hand between nodes: what it forges, overhears and sends again is not obeyed.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_nats::{HeaderMap, Request};
 use futures_util::StreamExt as _;
-use kontor::bus::{CallError, Calls, Now, Peer};
+use kontor::bus::calls::CallMessage;
+use kontor::bus::local::Intruder;
+use kontor::bus::{CallError, Calls, Now, Peer, SignedNotice};
 use kontor::domain::cluster_key::ClusterKey;
 use kontor::domain::time::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -175,4 +178,43 @@ async fn a_call_to_an_earlier_process_is_not_carried_out_by_the_next() {
     .await;
     assert_eq!(again.done(), 0);
     again.close().await;
+}
+
+/// Hears calls on the bus in process, and answers them before the callee does once it forges.
+#[derive(Default)]
+struct Forger {
+    calls: Mutex<Vec<CallMessage>>,
+    forges: AtomicBool,
+}
+
+impl Intruder for Forger {
+    fn hears_call(&self, _: &str, call: &CallMessage) -> Option<CallMessage> {
+        self.calls.lock().unwrap().push(call.clone());
+        let forged = CallMessage { headers: Vec::new(), body: Bytes::from_static(b"forged") };
+        self.forges.load(Ordering::SeqCst).then_some(forged)
+    }
+
+    fn hears_answer(&self, _: &CallMessage) {}
+
+    fn hears_notice(&self, _: &SignedNotice) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bus_in_process_does_not_believe_an_intruder_either() {
+    let (pair, board) = Pair::local().await;
+    let forger = Arc::new(Forger::default());
+    board.overheard_by(forger.clone());
+    assert_eq!(pair.ask(b"hello", PATIENCE).await.unwrap(), "hello");
+    let call = forger.calls.lock().unwrap()[0].clone();
+    let mut unsigned = call.clone();
+    unsigned.body = Bytes::from_static(b"other");
+    for (call, outcome) in [(call, "repeated"), (unsigned, "unsigned")] {
+        let answer = board.send_call("b", call).await.unwrap();
+        assert_eq!(answer.header("Kontor-Call-Outcome"), Some(outcome));
+    }
+    assert_eq!(pair.done(), 1);
+    forger.forges.store(true, Ordering::SeqCst);
+    let answered = pair.ask(b"hello", PATIENCE).await;
+    assert!(matches!(answered, Err(CallError::Unknown { .. })), "{answered:?}");
+    pair.close().await;
 }
