@@ -146,7 +146,8 @@ impl Intruder {
                 let other = if of == 1 { 0 } else { chance.random_range(1..shards.max(2)) };
                 let shard = (shard + other) % shards;
                 let last = heard.iter().rev().find(|one| one.shard == shard);
-                forged(price, shard, last.map_or(0, |one| one.pos) + 1, chance.random_range(2..9))?
+                let pos = chance.random_range(1..=last.map_or(0, |one| one.pos) + 1);
+                forged(price, shard, pos, chance.random_range(1_000..1_010))?
             }
         };
         // The server ignores a message with an id that it knows.
@@ -214,7 +215,7 @@ impl local::Intruder for Intruder {
         let mut heard = self.heard();
         let of_row = [Product::PREFIX, StockLocation::PREFIX];
         let writes = of_row.iter().any(|prefix| {
-            call.body.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest[0] == b'\n')
+            call.body.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.starts_with(b"\n"))
         });
         if writes {
             keep(&mut heard.writes, (to.to_owned(), call.clone()));
@@ -262,7 +263,7 @@ fn forged(product: Product, shard: u16, pos: i64, seq: i64) -> Option<StreamMess
         shard,
         pos,
         entity,
-        seq: 1_000 + seq,
+        seq,
         kind: event.kind().into(),
         version: event.version(),
         at: Timestamp::default(),
