@@ -42,7 +42,7 @@ pub trait CallLink: Send + Sync + 'static {
 
 /// Someone on the network between nodes, who hears every message, and may answer calls before the
 /// node that is called does.
-pub trait Intruder: Send + Sync + 'static {
+pub trait Eavesdropper: Send + Sync + 'static {
     /// Hears a call to a node; an answer to it arrives instead of the node's, which carries the call
     /// out all the same.
     fn hears_call(&self, to: &str, call: &CallMessage) -> Option<CallMessage>;
@@ -71,7 +71,7 @@ struct Callee {
 struct Inner {
     nodes: Mutex<HashMap<String, Callee>>,
     faults: Mutex<CallFaults>,
-    intruder: Mutex<Option<Arc<dyn Intruder>>>,
+    eavesdropper: Mutex<Option<Arc<dyn Eavesdropper>>>,
     notices: broadcast::Sender<SignedNotice>,
 }
 
@@ -86,7 +86,7 @@ impl Default for Board {
         let inner = Inner {
             nodes: Mutex::default(),
             faults: Mutex::default(),
-            intruder: Mutex::default(),
+            eavesdropper: Mutex::default(),
             notices: broadcast::Sender::new(NOTICES),
         };
         Self { inner: Arc::new(inner), line: None }
@@ -133,12 +133,13 @@ impl Board {
     }
 
     /// Lets someone listen to, and answer, what nodes send each other from now on.
-    pub fn overheard_by(&self, intruder: Arc<dyn Intruder>) {
-        *self.inner.intruder.lock().unwrap_or_else(PoisonError::into_inner) = Some(intruder);
+    pub fn overheard_by(&self, eavesdropper: Arc<dyn Eavesdropper>) {
+        *self.inner.eavesdropper.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(eavesdropper);
     }
 
-    fn intruder(&self) -> Option<Arc<dyn Intruder>> {
-        self.inner.intruder.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn eavesdropper(&self) -> Option<Arc<dyn Eavesdropper>> {
+        self.inner.eavesdropper.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a call to a node, as whoever reaches the network can; `None` if there is no such node.
@@ -155,8 +156,8 @@ impl Board {
 
     /// A node sends a notice.
     pub(super) fn tell(&self, notice: SignedNotice) {
-        if let Some(intruder) = self.intruder() {
-            intruder.hears_notice(&notice);
+        if let Some(eavesdropper) = self.eavesdropper() {
+            eavesdropper.hears_notice(&notice);
         }
         self.send_notice(notice);
     }
@@ -212,8 +213,8 @@ impl Board {
         }
         let callee = self.nodes().get(to).cloned();
         let callee = callee.ok_or_else(|| unreachable("the node does not exist"))?;
-        let intruder = self.intruder();
-        let forged = intruder.as_ref().and_then(|one| one.hears_call(to, &call));
+        let eavesdropper = self.eavesdropper();
+        let forged = eavesdropper.as_ref().and_then(|one| one.hears_call(to, &call));
         if fate.lost {
             tokio::time::sleep_until(until).await;
             return Err(unknown("no answer in time"));
@@ -238,8 +239,8 @@ impl Board {
             Ok(Err(_)) => return Err(unknown("the connection broke off")),
             Ok(Ok(answer)) => answer,
         };
-        if let Some(intruder) = intruder {
-            intruder.hears_answer(&answer);
+        if let Some(eavesdropper) = eavesdropper {
+            eavesdropper.hears_answer(&answer);
         }
         pause(fate.back).await;
         if fate.unanswered || self.faults().mute.contains(to) {

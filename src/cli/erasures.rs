@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kontor::store::personal::erasure::{Erasure, add_again};
+use kontor::store::erase_again::add_erasures;
+use kontor::store::personal::erasure::Erasure;
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 
@@ -39,7 +40,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let list = args.add.as_deref().map(read).transpose().map_err(Error::Usage)?;
     let store = args.store.place()?.open().await?;
     if let Some(list) = list {
-        let added = add_again(&store, &list).await?;
+        let added = add_erasures(&store, &list).await?;
         super::audit::log(SecurityEvent::ErasuresAdded, &format!("{added} erasures"));
         stdout::line(format_args!("{added} of {} erasures were not in the store.", list.len()));
     } else {

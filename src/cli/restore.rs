@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use kontor::actors::engine::clock::Clock;
 use kontor::store::Store;
+use kontor::store::erase_again::add_erasures;
 use kontor::store::maintenance::restore;
-use kontor::store::personal::erasure::{Erasure, add_again};
+use kontor::store::personal::erasure::Erasure;
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
 use kontor::telemetry::security::SecurityEvent;
@@ -169,7 +170,7 @@ async fn erase_again(data: &Path, list: &[Erasure]) -> Result<u64, String> {
         return Ok(0);
     }
     let store = Store::open_beside(data).await.map_err(|error| chain(&error))?;
-    let added = add_again(&store, list).await.map_err(|error| chain(&error));
+    let added = add_erasures(&store, list).await.map_err(|error| chain(&error));
     store.close().await;
     added
 }

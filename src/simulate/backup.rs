@@ -16,9 +16,10 @@ use crate::actors::node::{Node, NodeStart};
 use crate::domain::entity::{EntityId, Noun as _};
 use crate::domain::order::Order;
 use crate::domain::sealed::KeyId;
+use crate::store::erase_again::add_erasures;
 use crate::store::memory::MemoryStore;
 use crate::store::personal::StoredKey;
-use crate::store::personal::erasure::{Erasure, add_again};
+use crate::store::personal::erasure::Erasure;
 use crate::store::{Error, Tables as _};
 
 /// How often a node continues the erasures of a restored store, at most.
@@ -47,7 +48,7 @@ impl Environment {
     async fn restore(&self, store: &MemoryStore) -> Result<(), String> {
         let words = |error: Error| error.to_string();
         let erased = self.tables.erasures(false).await.map_err(words)?;
-        let added = add_again(store, &erased).await.map_err(words)?;
+        let added = add_erasures(store, &erased).await.map_err(words)?;
         self.world.tell("operator", |line| {
             write!(line, "restores the backup; {added} of {} are to be erased again", erased.len())
         });

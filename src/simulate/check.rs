@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bank::Bank;
-use super::clients::{AcknowledgedOrder, BuyerKnowledge, Clients, sku};
+use super::clients::{AcknowledgedOrder, BuyerKnowledge, Clients};
 use super::fleet::{Fleet, One};
+use super::goods::sku;
 use super::operators::REASON;
 use super::run::RunCounts;
 use super::watch::BooksWatch;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::bank::{Bank, NAME, WebhookDelivery, webhook_request};
 use super::check;
 use super::fleet::Fleet;
+use super::goods::sku;
 use super::plan::{Net, PlannedBuyer};
 use super::world::World;
 use crate::actors::buyer_data::NewBuyerData;
@@ -22,7 +23,7 @@ use crate::actors::node::Node;
 use crate::domain::address::Address;
 use crate::domain::cart::{self, Cart, NewLine};
 use crate::domain::entity::{Cause, EntityId, Idempotency};
-use crate::domain::id::{CartId, OrderId, Sku};
+use crate::domain::id::{CartId, OrderId};
 use crate::domain::money::Currency;
 use crate::domain::order::{self, Order, PaymentMethod, Phase};
 use crate::domain::sealed::Sealed;
@@ -80,12 +81,6 @@ pub struct AcknowledgedOrder {
     pub number: Option<i64>,
     /// How many units it has.
     pub units: i64,
-}
-
-/// The SKU of a number.
-pub fn sku(number: usize) -> Sku {
-    // Always a valid SKU.
-    format!("SKU-{number}").parse().unwrap_or_else(|_| unreachable!("a SKU of letters"))
 }
 
 impl Clients {

@@ -11,12 +11,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::bytes::Bytes;
 
-use super::operators::product;
+use super::goods::product;
 use super::plan::Intrusion;
 use super::world::World;
 use crate::bus::SignedNotice;
 use crate::bus::calls::{CallMessage, MAC, OUTCOME};
-use crate::bus::local::{self, Board};
+use crate::bus::local::{Board, Eavesdropper};
 use crate::bus::stream::wire::{PublicNames, StreamMessage};
 use crate::bus::stream::{LocalStream, Stream as _};
 use crate::domain::cluster_key::ClusterKey;
@@ -209,7 +209,7 @@ impl Heard {
     }
 }
 
-impl local::Intruder for Intruder {
+impl Eavesdropper for Intruder {
     fn hears_call(&self, to: &str, call: &CallMessage) -> Option<CallMessage> {
         let now = self.0.world.elapsed();
         let mut heard = self.heard();

@@ -25,6 +25,7 @@ mod draw;
 mod faulty_stream;
 mod feed_checker;
 mod fleet;
+mod goods;
 mod hunt;
 mod intruder;
 mod nodes;

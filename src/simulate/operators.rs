@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::bank::Bank;
-use super::clients::{Clients, cause, email_of, sku};
+use super::clients::{Clients, cause, email_of};
 use super::fleet::Fleet;
+use super::goods::{product, sku};
 use super::plan::OperatorAction;
 use crate::actors::catalog::Expect;
 use crate::actors::engine::host;
@@ -17,11 +18,9 @@ use crate::actors::node::Node;
 use crate::domain::entity::Cause;
 use crate::domain::id::OrderId;
 use crate::domain::location::StockLocation;
-use crate::domain::money::{Currency, TaxRate, UnitPrice};
 use crate::domain::order::{
     self, Command, FulfillmentRequest, RefundFrom, RefundLineRequest, RefundRequest,
 };
-use crate::domain::product::Product;
 use crate::domain::stock::{self, Location};
 
 /// How long an operator waits for an answer.
@@ -316,20 +315,6 @@ fn answer<R: std::fmt::Display>(answer: Result<i64, host::Error<R>>) -> Option<A
         Err(host::Error::Rejected(why)) => Some(Answer::Refused(why.to_string())),
         Err(_) => None,
     }
-}
-
-/// A product of the shop at a price in minor units; `None` if there can be no such price.
-pub fn product(number: usize, price: i64) -> Option<Product> {
-    Some(Product {
-        sku: sku(number),
-        name: format!("Product {number}"),
-        description: String::new(),
-        category: None,
-        prices: [(Currency::GBP, UnitPrice::from_minor(price).ok()?)].into(),
-        tax_rate: TaxRate::default(),
-        active: true,
-        restock_at: None,
-    })
 }
 
 /// A location of the shop.

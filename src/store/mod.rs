@@ -10,6 +10,7 @@ mod address;
 mod both;
 mod bulk_write;
 mod cart;
+pub mod erase_again;
 mod folder;
 mod found;
 pub mod history;

@@ -10,10 +10,9 @@ use super::StoredKey;
 use crate::domain::entity::EntityId;
 use crate::domain::sealed::KeyId;
 use crate::domain::time::Timestamp;
-use crate::seeded_fault::{self, SeededFault};
 use crate::store::both::{Builder, change, execute, fetch_all};
 use crate::store::row::TableRow as _;
-use crate::store::{Error, Store, Tables};
+use crate::store::{Error, Store};
 
 /// Records an erasure, unless it is known.
 const ADD: &str = "INSERT INTO erasure (subject, erased_at, by) VALUES ($1, $2, $3) \
@@ -137,19 +136,4 @@ impl Store {
         };
         Ok(found.iter().map(erasure).collect::<Result<_, sqlx::Error>>()?)
     }
-}
-
-/// Adds the erasures of a list that a store does not have, because it was put back to an earlier state:
-/// a server erases those persons again. Returns the number of these erasures.
-///
-/// # Errors
-/// [`Error`] of the store.
-pub async fn add_again(store: &dyn Tables, list: &[Erasure]) -> Result<u64, Error> {
-    let mut added = 0;
-    for erasure in list {
-        if !seeded_fault::active(SeededFault::ErasedPersonRestored) {
-            added += store.add_erasure(erasure).await?;
-        }
-    }
-    Ok(added)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_nats::{HeaderMap, Request};
 use futures_util::StreamExt as _;
 use kontor::bus::calls::CallMessage;
-use kontor::bus::local::Intruder;
+use kontor::bus::local::Eavesdropper;
 use kontor::bus::{CallError, Calls, Now, Peer, SignedNotice};
 use kontor::domain::cluster_key::ClusterKey;
 use kontor::domain::time::Timestamp;
@@ -187,7 +187,7 @@ struct Forger {
     forges: AtomicBool,
 }
 
-impl Intruder for Forger {
+impl Eavesdropper for Forger {
     fn hears_call(&self, _: &str, call: &CallMessage) -> Option<CallMessage> {
         self.calls.lock().unwrap().push(call.clone());
         let forged = CallMessage { headers: Vec::new(), body: Bytes::from_static(b"forged") };
