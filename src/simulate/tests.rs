@@ -22,7 +22,7 @@ const RARE: [(SeededFault, u64); 14] = [
     (SeededFault::CartSealedBlindly, 14),
     (SeededFault::CursorSkips, 21),
     (SeededFault::ElsewhereTwice, 90),
-    (SeededFault::FenceNotChecked, 33),
+    (SeededFault::FenceNotChecked, 72),
     (SeededFault::ForeignSnapshotBelieved, 11),
     (SeededFault::GoodsBackTwice, 93),
     (SeededFault::LateCallNotBlocked, 175),
@@ -32,7 +32,7 @@ const RARE: [(SeededFault, u64); 14] = [
     (SeededFault::StateKeptAfterRefusal, 23),
     (SeededFault::UnknownCommitBelieved, 44),
     (SeededFault::WebhookNotKept, 122),
-    (SeededFault::LeaseIgnored, 117),
+    (SeededFault::LeaseIgnored, 75),
 ];
 
 /// Runs a function on one thread per core.
