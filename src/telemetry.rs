@@ -1,6 +1,7 @@
 //! Logs, as text on a terminal and as JSON elsewhere, and the formatting of an error as one line.
 //! Metrics are in `http::operator::metrics`.
 
+mod flood;
 pub mod security;
 
 use std::io::IsTerminal as _;

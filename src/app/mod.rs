@@ -34,6 +34,7 @@ use crate::providers::challenge::{self, ChallengeHook};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
 use crate::store::{self, OpenError, Store};
+use crate::telemetry::security;
 use crate::verify::provider::sandbox_options;
 
 pub use self::assembly::Assembly;
@@ -234,6 +235,7 @@ impl App {
         let own = cluster::address(config, app.server.internal_addr()).await;
         app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
+        tokio::spawn(security::summarize(stop.clone()));
         tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
         app.subscribe();
         unless_started.disarm();
@@ -303,6 +305,7 @@ impl App {
 
 /// Refuses what is for trying out only.
 fn is_fit_for_production(config: &Config) -> Result<(), Error> {
+        security::log_summary();
     if !config.sandbox.url.is_empty() {
         return Err(Error::SandboxInProduction);
     }

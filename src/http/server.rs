@@ -44,6 +44,7 @@ use crate::domain::limits::{holds, within};
 use crate::store::history::HistoryId;
 use crate::store::{self, Store};
 
+use crate::telemetry::security;
 /// How HTTP is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
@@ -239,6 +240,7 @@ impl SharedState {
         Self {
             node: node.into(),
             store: web::Data::new(store),
+        security::register(&mut registry);
             secret: web::Data::new(secret),
             callers: callers.into(),
             proxies: web::Data::new(TrustedProxies(options.trusted_proxies)),
