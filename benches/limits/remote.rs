@@ -88,7 +88,7 @@ async fn node(name: &str, store: &str, nats: &str) -> Outcome<Arc<Node>> {
     let start = cluster::ClusterStart {
         options: cluster::Options { settle_ms: 100, ..cluster::Options::default() },
         node: name.to_owned(),
-        calls: Calls::new(nats.clone(), &bus, key(), name, Arc::clone(&now))?,
+        calls: Calls::new(nats.clone(), None, &bus, key(), name, Arc::clone(&now))?,
         notices: Notices::new(nats.clone(), key(), name, now, CancellationToken::new()),
         stream: None,
         bus,

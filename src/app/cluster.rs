@@ -17,6 +17,7 @@ use crate::bus::{Calls, NatsProblems, Notices, Now};
 use crate::config::Config;
 use crate::domain::cluster_key::ClusterKey;
 use crate::store::Store;
+use crate::tls::{NodeTls, NodeTlsError};
 
 /// Returns the arguments of cluster membership, and the connection for job notices; `None` if only
 /// one node can use the store.
@@ -24,6 +25,7 @@ pub(super) async fn start(
     config: &Config,
     store: &Store,
     clock: &Clock,
+    tls: Option<&NodeTls>,
     (key, stop): (&ClusterKey, &CancellationToken),
 ) -> Result<Option<(ClusterStart, Arc<dyn JobChannel>)>, Error> {
     if !store.is_shared() {
@@ -33,7 +35,8 @@ pub(super) async fn start(
     let nats = Connection::open(&config.bus, &node).await?;
     let clock = clock.clone();
     let now: Now = Arc::new(move || clock.now());
-    let calls = Calls::new(nats.clone(), &config.bus, key.clone(), &node, Arc::clone(&now));
+    let tls = tls.map(|tls| tls.client.clone());
+    let calls = Calls::new(nats.clone(), tls, &config.bus, key.clone(), &node, Arc::clone(&now));
     let calls = calls.map_err(Error::Calls)?;
     let notices = Notices::new(nats.clone(), key.clone(), &node, now, stop.clone());
     let nats_problems = NatsProblems::default();
@@ -49,6 +52,29 @@ pub(super) async fn start(
     let (options, bus) = (config.cluster.clone(), config.bus.clone());
     let start = ClusterStart { options, node, calls, notices, stream, bus, nats, nats_problems };
     Ok(Some((start, channel)))
+}
+
+/// TLS between nodes, if it is configured.
+pub(super) fn tls(config: &Config) -> Result<Option<NodeTls>, NodeTlsError> {
+    NodeTls::read("cluster.tls", &config.cluster.tls)
+}
+
+/// The scheme of the addresses at which nodes call each other.
+pub(super) fn scheme(config: &Config) -> &'static str {
+    if config.cluster.tls.own().is_some() { "https" } else { "http" }
+}
+
+/// Whether other machines may call this node in clear: its store can be shared, and its address is
+/// neither one of this machine only nor one with TLS.
+pub(super) async fn is_called_in_clear(config: &Config) -> bool {
+    if !config.store.url.is_postgres() {
+        return false;
+    }
+    let listens = config.http.internal().unwrap_or(config.http.listen);
+    let Ok(url) = reqwest::Url::parse(&address(config, listens).await) else { return true };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    url.scheme() != "https" && !is_here
 }
 
 /// The URL at which other nodes reach this one: `cluster.url` if it is set, else the address on
@@ -69,7 +95,7 @@ pub(super) async fn address(config: &Config, listens: SocketAddr) -> String {
             tracing::warn!(%addr, "nodes on other machines need cluster.url to reach this one");
         }
     }
-    format!("http://{addr}")
+    format!("{}://{addr}", scheme(config))
 }
 
 /// The local address from which this machine reaches a server; `None` if there is none. The
@@ -119,9 +145,35 @@ mod tests {
         config.store.url = "postgres://kontor@127.0.0.9:5432/kontor".into();
         assert_eq!(address(&config, everywhere).await, "http://127.0.0.1:8080");
         let one = "10.0.0.7:8080".parse().unwrap();
+        config.cluster.tls.cert = "node.pem".into();
+        assert_eq!(address(&config, one).await, "https://10.0.0.7:8080");
+        config.cluster.tls.cert = "".into();
         assert_eq!(address(&config, one).await, "http://10.0.0.7:8080");
         config.cluster.url = "https://node-1.example".into();
         assert_eq!(address(&config, everywhere).await, "https://node-1.example");
+    }
+
+    #[tokio::test]
+    async fn a_node_is_called_in_clear_unless_only_from_its_machine_or_with_tls() {
+        let mut config = Config::default();
+        config.http.listen = "10.0.0.7:8080".parse().unwrap();
+        assert!(!is_called_in_clear(&config).await, "a data folder has one node");
+        config.store.url = "postgres://kontor@127.0.0.9:5432/kontor".into();
+        assert!(is_called_in_clear(&config).await);
+        for (url, internal, in_clear) in [
+            ("http://node-1:8080", "", true),
+            ("https://node-1:8080", "", false),
+            ("http://localhost:8080", "", false),
+            ("http://[::1]:8080", "", false),
+            ("", "127.0.0.1:8090", false),
+            ("", "10.0.1.7:8090", true),
+        ] {
+            config.cluster.url = url.into();
+            config.http.internal_listen = internal.into();
+            assert_eq!(is_called_in_clear(&config).await, in_clear, "{url} {internal}");
+        }
+        config.cluster.tls.cert = "node.pem".into();
+        assert!(!is_called_in_clear(&config).await);
     }
 
     #[test]

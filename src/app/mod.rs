@@ -55,6 +55,8 @@ pub struct App {
     stop: CancellationToken,
     webhook_url: String,
     leave_after: Duration,
+    /// The scheme of the internal routes.
+    internal_scheme: &'static str,
 }
 
 /// Why a server does not start.
@@ -102,6 +104,16 @@ pub enum Error {
          (openssl rand -hex 32): without it, whoever reads the database reads all names and addresses"
     )]
     NoMasterKeyInProduction,
+    /// Nodes cannot use TLS as it is configured.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::NodeTlsError),
+    /// Other machines could call the node in clear, but the profile is `production`.
+    #[error(
+        "profile production needs cluster.tls.ca, cert and key where other machines can call this node: \
+         whoever listens there reads orders and amounts. A node that is alone can have \
+         http.internal_listen = \"127.0.0.1:8090\" instead"
+    )]
+    ClearInProduction,
     /// NATS or Redis lets anyone in, but the profile is `production`.
     #[error(
         "profile production needs a password, a token or a client certificate in {setting}: whoever \
@@ -147,8 +159,9 @@ impl App {
     async fn assemble(config: &Config, clock: Clock, assembly: Assembly) -> Result<Self, Error> {
         config.check()?;
         if config.profile == ServerProfile::Production {
-            is_fit_for_production(config)?;
+            is_fit_for_production(config).await?;
         }
+        let tls = cluster::tls(config)?;
         let challenge_hook = ChallengeHook::new(&config.challenge)?;
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?
@@ -171,11 +184,11 @@ impl App {
         let unless_started = stop.clone().drop_guard();
         let key = cluster_key::open(config, &store, &clock, &stop).await?;
         let cache = Cache::open(&config.cache, cluster_key::seal(&key, &clock)).await?;
-        let (cluster, channel) = match cluster::start(config, &store, &clock, (&key, &stop)).await?
-        {
-            Some((cluster, channel)) => (Some(cluster), channel),
-            None => (None, Arc::new(LocalJobNotices::default()) as Arc<dyn JobChannel>),
-        };
+        let (cluster, channel) =
+            match cluster::start(config, &store, &clock, tls.as_ref(), (&key, &stop)).await? {
+                Some((cluster, channel)) => (Some(cluster), channel),
+                None => (None, Arc::new(LocalJobNotices::default()) as Arc<dyn JobChannel>),
+            };
         let name = cluster.as_ref().map_or_else(|| "single".to_owned(), |own| own.node.clone());
         let calls = cluster.as_ref().map(|cluster| cluster.calls.clone());
         let leave_ms = cluster.as_ref().map_or(0, |_| config.cluster.leave_ms);
@@ -205,6 +218,7 @@ impl App {
             node: node.clone(),
             store: store.clone(),
             calls,
+            internal_tls: tls.map(|tls| tls.server),
             routes: assembly.routes,
             topics: assembly.topics,
         };
@@ -221,6 +235,7 @@ impl App {
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
         let index = tokio::spawn(search_index::fill(store.clone(), stop.clone()));
+        tokio::spawn(security::summarize(stop.clone()));
         tokio::spawn(erasures::go_on(node.clone(), store.clone(), stop.clone()));
         let signer = Signer::new(
             config.store.heads.clone(),
@@ -231,11 +246,22 @@ impl App {
         let signer = Arc::new(signer);
         let signing = (Arc::clone(&signer), stop.clone());
         tokio::spawn(async move { signing.0.run(&signing.1).await });
-        let app = Self { node, store, server, jobs, index, signer, stop, webhook_url, leave_after };
+        let internal_scheme = cluster::scheme(config);
+        let app = Self {
+            node,
+            store,
+            server,
+            jobs,
+            index,
+            signer,
+            stop,
+            webhook_url,
+            leave_after,
+            internal_scheme,
+        };
         let own = cluster::address(config, app.server.internal_addr()).await;
         app.node.join(&own).await;
         let notices = app.node.cluster.as_ref().map(|cluster| cluster.notices().clone());
-        tokio::spawn(security::summarize(stop.clone()));
         tokio::spawn(runtime.follow(app.store.clone(), notices, app.stop.clone()));
         app.subscribe();
         unless_started.disarm();
@@ -251,13 +277,13 @@ impl App {
     /// addresses.
     #[must_use]
     pub fn url(&self) -> String {
-        reached(self.server.addr())
+        reached("http", self.server.addr())
     }
 
     /// The URL of the internal routes.
     #[must_use]
     pub fn internal_url(&self) -> String {
-        reached(self.server.internal_addr())
+        reached(self.internal_scheme, self.server.internal_addr())
     }
 
     /// Stops the server: requests in progress finish, and queued appends are written.
@@ -279,6 +305,7 @@ impl App {
         let _ended = self.index.await;
         self.signer.sign().await;
         self.node.stop().await;
+        security::log_summary();
     }
 
     /// Registers the webhook URL at every payment provider, and retries until that succeeds.
@@ -304,8 +331,7 @@ impl App {
 }
 
 /// Refuses what is for trying out only.
-fn is_fit_for_production(config: &Config) -> Result<(), Error> {
-        security::log_summary();
+async fn is_fit_for_production(config: &Config) -> Result<(), Error> {
     if !config.sandbox.url.is_empty() {
         return Err(Error::SandboxInProduction);
     }
@@ -319,15 +345,18 @@ fn is_fit_for_production(config: &Config) -> Result<(), Error> {
     if !config.cache.url.is_empty() && !socket && !config.cache.authenticates() {
         return Err(Error::OpenInProduction { setting: "cache.url" });
     }
+    if cluster::is_called_in_clear(config).await {
+        return Err(Error::ClearInProduction);
+    }
     Ok(())
 }
 
 /// The URL of an address, from this machine.
-fn reached(mut addr: SocketAddr) -> String {
+fn reached(scheme: &str, mut addr: SocketAddr) -> String {
     if addr.ip().is_unspecified() {
         addr.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    format!("http://{addr}")
+    format!("{scheme}://{addr}")
 }
 
 /// The defaults of the runtime settings, from the configuration.

@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 use super::options::{Options, masked};
 use crate::domain::masked_url::percent_decoded;
+use crate::domain::tls_files::TlsFiles;
+use crate::tls;
 
 /// How often a silent server is pinged; after two pings without an answer the connection counts as
 /// broken.
@@ -47,18 +49,20 @@ impl Connection {
     /// established later.
     ///
     /// # Errors
-    /// [`Error`]: an address is invalid.
+    /// [`Error`]: an address is invalid, or a file for TLS cannot be used.
     pub async fn open(options: &Options, node: &str) -> Result<Option<Self>, Error> {
         let urls = options.urls().map_err(Error)?;
         let Some(first) = urls.first() else {
             return Ok(None);
         };
+        tls::read("bus.tls", &options.tls).map_err(|fault| Error(fault.to_string()))?;
         // TLS needs a crypto provider. An error means that one is already installed.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let (told, state) = watch::channel(false);
         let trouble = Arc::new(Mutex::new(None));
         let address: Arc<str> = masked(&options.url).into();
-        let notes = Notes { told, trouble: trouble.clone(), address: address.clone() };
+        let tls = options.tls.clone();
+        let notes = Notes { told, trouble: trouble.clone(), address: address.clone(), tls };
         let notes = Arc::new(notes);
         let mut connect = ConnectOptions::new()
             .name(node)
@@ -168,6 +172,7 @@ struct Notes {
     told: watch::Sender<bool>,
     trouble: Arc<Mutex<Option<String>>>,
     address: Arc<str>,
+    tls: TlsFiles,
 }
 
 impl Notes {
@@ -196,10 +201,11 @@ impl Notes {
     }
 
     fn trouble(&self, text: &str) {
+        let text = tls::advised("bus.tls", &self.tls, text);
         let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_deref() != Some(text) {
+        if last.as_ref() != Some(&text) {
             tracing::warn!(nats = &*self.address, error = text, "NATS reports an error");
-            *last = Some(text.to_owned());
+            *last = Some(text);
         }
     }
 }

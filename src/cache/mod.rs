@@ -32,6 +32,7 @@ use self::redis::Remote;
 pub use self::seal::{CacheSeal, SealClock};
 use crate::domain::limits::{holds, within};
 use crate::domain::tls_files::TlsFiles;
+use crate::tls::TlsFileFault;
 
 /// Options of the cache.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -121,8 +122,8 @@ pub enum CacheOpenError {
     #[error("cache.url must be the URL of a Redis server, such as redis://127.0.0.1:6379")]
     Url,
     /// A file for TLS cannot be used.
-    #[error("cache.tls: {0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsFileFault),
 }
 
 /// The status of the cache.

@@ -21,6 +21,7 @@ use super::rate::{self, Limit, RateDecision};
 use super::seal::Unsigned;
 use super::{CacheOpenError, CacheSeal, CacheSlot, CacheState, CacheTally, Options};
 use crate::domain::tls_files::TlsFiles;
+use crate::tls;
 
 /// The number of timeouts in a row that opens the circuit breaker; a broken connection opens it at
 /// once.
@@ -108,7 +109,7 @@ static REVOKED: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// A client for a server address.
-pub(super) fn client(url: &str, tls: &TlsFiles) -> Result<Client, CacheOpenError> {
+pub(super) fn client(url: &str, files: &TlsFiles) -> Result<Client, CacheOpenError> {
     let known = ["redis://", "rediss://", "unix://", "redis+unix://"];
     // `#insecure` would accept any certificate.
     if !known.iter().any(|scheme| url.starts_with(scheme)) || url.contains('#') {
@@ -119,23 +120,16 @@ pub(super) fn client(url: &str, tls: &TlsFiles) -> Result<Client, CacheOpenError
     }
     // TLS needs a crypto provider. An error means that one is already installed.
     let _installed = rustls::crypto::ring::default_provider().install_default();
-    let read = |file: &PathBuf| {
-        let failed = |error| CacheOpenError::Tls(format!("{}: {error}", file.display()));
-        std::fs::read(file).map_err(failed)
+    tls::read("cache.tls", files)?;
+    let read = |file: &PathBuf| std::fs::read(file).unwrap_or_default();
+    let own = files.own();
+    let certificates = TlsCertificates {
+        client_tls: own
+            .map(|(cert, key)| ClientTlsConfig { client_cert: read(cert), client_key: read(key) }),
+        root_cert: files.ca().map(read),
     };
-    let own = tls.own().map(|(cert, key)| {
-        Ok(ClientTlsConfig { client_cert: read(cert)?, client_key: read(key)? })
-    });
-    let files = TlsCertificates {
-        client_tls: own.transpose()?,
-        root_cert: tls.ca().map(read).transpose()?,
-    };
-    // Without files, only the address can be wrong.
-    let fault = |error: RedisError| match tls.ca().or(tls.own().map(|(cert, _)| cert)) {
-        Some(_) => CacheOpenError::Tls(error.to_string()),
-        None => CacheOpenError::Url,
-    };
-    Client::build_with_tls(url, files).map_err(fault)
+    // The files can be used, so only the address can be wrong.
+    Client::build_with_tls(url, certificates).map_err(|_| CacheOpenError::Url)
 }
 
 /// Whether an address has a password.
@@ -146,6 +140,7 @@ pub(super) fn has_password(url: &str) -> bool {
 
 pub(super) struct Remote {
     client: Client,
+    tls: TlsFiles,
     prefix: String,
     seal: CacheSeal,
     patience: Duration,
@@ -176,6 +171,7 @@ impl Remote {
         let link = Link { connection: None, since: Instant::now(), to_drop: BTreeSet::new() };
         let remote = Arc::new(Self {
             client: client(&options.url, &options.tls)?,
+            tls: options.tls.clone(),
             prefix: options.prefix.clone(),
             seal,
             patience: Duration::from_millis(options.timeout_ms),
@@ -213,7 +209,11 @@ impl Remote {
             .set_connection_timeout(Some(self.patience * 10))
             .set_response_timeout(None);
         let made = self.client.get_multiplexed_async_connection_with_config(&config);
-        let mut connection = made.await.map_err(|error| describe_error(&error))?;
+        let mut connection = made.await.map_err(|error| {
+            // The causes may have parts of the address; what is advised has not.
+            let advice = tls::advice("cache.tls", &self.tls, &causes(&error));
+            advice.unwrap_or_else(|| describe_error(&error))
+        })?;
         self.read_revoked(&mut connection).await?;
         loop {
             let space = {
@@ -478,6 +478,17 @@ fn describe_error(error: &RedisError) -> String {
         Some(detail) if error.code().is_some() => format!("{}: {detail}", error.category()),
         _ => error.category().to_owned(),
     }
+}
+
+/// An error with its causes.
+fn causes(error: &RedisError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 /// Checks the server periodically, as long as the cache is in use.

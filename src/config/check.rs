@@ -51,16 +51,43 @@ impl fmt::Display for InvalidSetting {
 /// Returns all invalid settings of a configuration, without the sources of their values.
 #[must_use]
 pub fn faults(config: &Config) -> Vec<InvalidSetting> {
-    let Err(report) = config.validate() else {
+    let report = config.validate().err();
+    let mut across = across(config).peekable();
+    if report.is_none() && across.peek().is_none() {
         return Vec::new();
-    };
+    }
     let values = masked_values(config).unwrap_or_default();
     let fault = |(path, error): &(garde::Path, garde::Error)| {
         let path = path.to_string();
         let found = shown(find(&values, &path));
         InvalidSetting { path, found, wanted: error.message().to_owned(), source: None }
     };
-    report.iter().map(fault).collect()
+    let across = across.map(|(path, wanted)| {
+        let found = shown(find(&values, path));
+        InvalidSetting { path: path.to_owned(), found, wanted: wanted.to_owned(), source: None }
+    });
+    report.iter().flat_map(garde::Report::iter).map(fault).chain(across).collect()
+}
+
+/// What one section asks of another: the path of a setting, and what it must be.
+fn across(config: &Config) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_encrypted = config.cluster.tls.own().is_some();
+    let url = &config.cluster.url;
+    let faults = [
+        (
+            config.http.internal_listen.is_empty(),
+            "http.internal_listen",
+            "must be an address of its own, such as 10.0.1.11:8090, where cluster.tls is set: there \
+             nodes are called with TLS",
+        ),
+        (
+            !url.is_empty() && !url.starts_with("https://"),
+            "cluster.url",
+            "must begin with https:// where cluster.tls is set",
+        ),
+    ];
+    let faults = faults.into_iter().filter(move |(is_wrong, ..)| is_encrypted && *is_wrong);
+    faults.map(|(_, path, wanted)| (path, wanted))
 }
 
 /// Reads the settings. A setting that is unknown or cannot be read is a fault, and left at its

@@ -14,6 +14,7 @@ use actix_web::{App, HttpResponse, web};
 use futures_util::future::join_all;
 use garde::Validate;
 use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +44,8 @@ use crate::bus::queue::Queue;
 use crate::domain::limits::{holds, within};
 use crate::store::history::HistoryId;
 use crate::store::{self, Store};
-
 use crate::telemetry::security;
+
 /// How HTTP is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
@@ -143,13 +144,15 @@ impl Default for Options {
 
 impl Options {
     /// The address of the internal routes, if they have one of their own.
-    fn internal(&self) -> Option<SocketAddr> {
+    #[must_use]
+    pub fn internal(&self) -> Option<SocketAddr> {
         self.internal_listen.parse().ok()
     }
 
-    fn listening(&self, addr: SocketAddr) -> listen::Options {
+    fn listening(&self, addr: SocketAddr, tls: Option<Arc<ServerConfig>>) -> listen::Options {
         listen::Options {
             addr,
+            tls,
             workers: self.workers,
             connections_max: self.connections_max,
             backlog: self.backlog,
@@ -171,6 +174,9 @@ pub struct ServerStart {
     pub store: Store,
     /// Receives calls of other nodes; `None` without a cluster.
     pub calls: Option<Calls>,
+    /// How clients of the internal routes are admitted by their certificates; `None` for connections
+    /// without TLS.
+    pub internal_tls: Option<Arc<ServerConfig>>,
     /// All routes.
     pub routes: Routes,
     /// The topics of the live feed that are lists.
@@ -219,7 +225,7 @@ struct SharedState {
 
 impl SharedState {
     fn new(start: ServerStart, secret: ServerSecret, history: HistoryId) -> Self {
-        let ServerStart { options, node, store, calls, routes, topics } = start;
+        let ServerStart { options, node, store, calls, internal_tls: _, routes, topics } = start;
         let callers = Arc::new(Authenticator::new(Arc::clone(&node), store.clone()));
         let serving = Arc::new(Serving::default());
         let live = Live::new(
@@ -234,13 +240,13 @@ impl SharedState {
         let mut registry = Registry::with_prefix("kontor");
         request_metrics.register(&mut registry);
         live.metrics.register(&mut registry);
+        security::register(&mut registry);
         if let Some(calls) = &calls {
             calls.metrics().register(&mut registry);
         }
         Self {
             node: node.into(),
             store: web::Data::new(store),
-        security::register(&mut registry);
             secret: web::Data::new(secret),
             callers: callers.into(),
             proxies: web::Data::new(TrustedProxies(options.trusted_proxies)),
@@ -302,6 +308,7 @@ pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let secret = ServerSecret::new(start.store.secret("http").await?);
     let history = start.store.history().await?;
     let (options, routes) = (start.options.clone(), start.routes.clone());
+    let internal_tls = start.internal_tls.clone();
     let shared = SharedState::new(start, secret, history);
     let serving = shared.serving.clone().into_inner();
     let (jobs, live) = (shared.jobs.clone().into_inner(), shared.live.clone().into_inner());
@@ -310,7 +317,7 @@ pub async fn start(start: ServerStart) -> Result<Server, StartError> {
     let ended = over.clone().drop_guard();
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         let system = actix_web::rt::System::new();
-        system.block_on(serve(&options, routes, shared, started));
+        system.block_on(serve(&options, internal_tls, (routes, shared), started));
         drop(ended);
     })?;
     let lost = || {
@@ -340,7 +347,12 @@ fn mailboxes(node: &Node) -> Duration {
     node.carts.take_wait().max(node.orders.take_wait())
 }
 
-async fn serve(options: &Options, routes: Routes, shared: SharedState, started: Started) {
+async fn serve(
+    options: &Options,
+    internal_tls: Option<Arc<ServerConfig>>,
+    (routes, shared): (Routes, SharedState),
+    started: Started,
+) {
     let admission = shared.admission.clone().into_inner();
     actix_web::rt::spawn(live::sample(shared.live.clone().into_inner()));
     let queues = Queues {
@@ -368,7 +380,8 @@ async fn serve(options: &Options, routes: Routes, shared: SharedState, started: 
         }
     };
     let listen = |addr: SocketAddr, side: ServedRoutes| {
-        let served = listen::listen(&options.listening(addr), app(side));
+        let tls = internal_tls.clone().filter(|_| side == ServedRoutes::Internal);
+        let served = listen::listen(&options.listening(addr, tls), app(side));
         served.map_err(|source| StartError::Listen { addr, source })
     };
     let served = match options.internal() {

@@ -43,9 +43,8 @@ impl Api {
     }
 
     async fn of(shop: Shop) -> Self {
-        let listen = "127.0.0.1:0".parse().unwrap();
         let options = Options {
-            listen,
+            listen: "127.0.0.1:0".parse().unwrap(),
             workers: 1,
             body_timeout_secs: 1,
             shutdown_timeout_secs: 1,
@@ -56,6 +55,7 @@ impl Api {
             node: Arc::clone(&shop.node),
             store: shop.store.clone(),
             calls: None,
+            internal_tls: None,
             routes: Routes::standard(),
             topics: Topics::standard(),
         };

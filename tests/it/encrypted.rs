@@ -1,5 +1,8 @@
 //! Connections to servers that nodes share are encrypted and authenticated as the settings say.
 
+mod files;
+mod nodes;
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -113,7 +116,7 @@ async fn redis_is_reached_with_tls_and_only_with_a_certificate_of_its_authority(
     let tls = TlsFiles { ca: authority.file("missing.pem"), ..TlsFiles::default() };
     let options = cache::Options { url, tls, ..cache::Options::default() };
     let error = Cache::open(&options, seal()).await.map(drop).unwrap_err().to_string();
-    assert!(error.starts_with("cache.tls: ") && error.contains("missing.pem"), "{error}");
+    assert!(error.starts_with("cache.tls.ca is ") && error.contains("missing.pem"), "{error}");
 }
 
 #[tokio::test]
@@ -134,12 +137,22 @@ async fn nats_is_reached_with_tls_and_only_with_a_certificate_of_its_authority()
     };
     let up = connection(authority.node()).await;
     up.connected().wait_for(|up| *up).await.unwrap();
-    for refused in [authority.stranger(), other.node(), TlsFiles::default()] {
+    for (refused, advice) in [
+        (authority.stranger(), "name one in bus.tls.cert and bus.tls.key"),
+        (
+            TlsFiles { ca: authority.file("ca.pem"), ..other.node() },
+            "refuses the certificate in bus.tls",
+        ),
+        (other.node(), "not of an authority in bus.tls.ca"),
+        (TlsFiles::default(), "name the file with that authority's certificate in bus.tls.ca"),
+    ] {
         let connection = connection(refused).await;
         while connection.trouble().is_none() {
             tokio::task::yield_now().await;
         }
         assert!(!connection.is_up());
+        let said = connection.trouble().unwrap();
+        assert!(said.contains(advice), "{said}");
     }
 }
 

@@ -11,13 +11,14 @@ pub use graph::code;
 use graph::{Graph, Names};
 
 /// Each room and what it may use beside itself. A room that is not here fails.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("crash", &[]),
     ("seeded_fault", &[]),
     ("domain", &["seeded_fault"]),
     ("store", &["domain", "crash", "seeded_fault"]),
-    ("cache", &["domain"]),
-    ("bus", &["domain", "seeded_fault"]),
+    ("tls", &["domain"]),
+    ("cache", &["domain", "tls"]),
+    ("bus", &["domain", "seeded_fault", "telemetry", "tls"]),
     ("providers", &["domain", "crash"]),
     ("actors", &["domain", "store", "cache", "bus", "providers", "seeded_fault"]),
     ("http", &["domain", "store", "cache", "bus", "providers", "actors", "telemetry"]),
@@ -40,6 +41,7 @@ const ROOMS: [(&str, &[&str]); 16] = [
             "http",
             "telemetry",
             "config",
+            "tls",
             "verify",
         ],
     ),

@@ -15,7 +15,7 @@ const FROM: &str = "203.0.113.7";
 const WRONG: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The security events in a log: event, who, from and about.
-fn events(log: &str) -> Vec<[String; 4]> {
+pub fn events(log: &str) -> Vec<[String; 4]> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let events = lines.filter(|line| line["target"] == "security" && line["level"] == "INFO");
     let text = |line: &Value, name: &str| line["fields"][name].as_str().unwrap().to_owned();

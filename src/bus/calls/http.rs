@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, header};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use tokio_util::bytes::{Bytes, BytesMut};
 
@@ -13,8 +14,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Shorter than the server's keep-alive, so that the server has seldom closed a pooled connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An HTTP client for calls.
-pub(super) fn client() -> Result<Client, String> {
+/// An HTTP client for calls: with TLS between nodes, it calls no node without.
+pub(super) fn client(tls: Option<ClientConfig>) -> Result<Client, String> {
     // TLS needs a crypto provider. An error means that one is already installed.
     let _installed = rustls::crypto::ring::default_provider().install_default();
     let build = || {
@@ -26,6 +27,10 @@ pub(super) fn client() -> Result<Client, String> {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tcp_nodelay(true)
     };
+    if let Some(tls) = tls {
+        let made = build().tls_backend_preconfigured(tls).https_only(true).build();
+        return made.map_err(|error| error.to_string());
+    }
     // A system may have no root certificates; then only addresses without TLS can be called.
     let made = build().build().or_else(|_| build().tls_certs_only([]).build());
     made.map_err(|error| error.to_string())

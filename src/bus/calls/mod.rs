@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use rustls::ClientConfig;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
@@ -220,7 +221,7 @@ enum Way {
 }
 
 impl Calls {
-    /// Calls between nodes in separate processes.
+    /// Calls between nodes in separate processes, over HTTP with this TLS or with none.
     ///
     /// # Errors
     /// The reason why the HTTP client cannot be created.
@@ -231,7 +232,7 @@ impl Calls {
         node: &str,
         now: Now,
     ) -> Result<Self, String> {
-        let way = Way::Wire { nats, http: http::client()? };
+        let way = Way::Wire { nats, http: http::client(tls)? };
         Ok(Self::with(way, options, key, node, now))
     }
 
@@ -250,6 +251,7 @@ impl Calls {
             way,
             key,
             process: rand::random(),
+        tls: Option<ClientConfig>,
             next_call: AtomicU64::new(1),
             repeats: Repeats::default(),
             began_at: now(),

@@ -18,11 +18,11 @@ use std::time::Duration;
 
 use actix_web::HttpRequest;
 use actix_web::dev::Extensions;
-use actix_web::rt::net::TcpStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head_lines::HeadLines;
+use super::wire::Wire;
 
 /// How long after the deadline of a request head the connection is closed. actix has the same
 /// deadline for the first head of a connection, and needs this time to answer it with 408.
@@ -130,7 +130,7 @@ struct Held {
 impl WorkerConnections {
     /// Accepts a new connection. From nine tenths of the limit on, a twentieth of the limit is
     /// freed: the connections that have had no request in progress for longest are closed.
-    pub fn accept(&self, io: TcpStream, limits: ConnectionLimits) -> ClientConnection {
+    pub fn accept(&self, io: Wire, limits: ConnectionLimits) -> ClientConnection {
         let handle = Rc::new(ConnectionHandle {
             state: Cell::new(ConnectionState::Idle(Instant::now())),
             write_blocked_since: Cell::new(None),
@@ -172,7 +172,7 @@ impl Held {
 
 /// A client's connection.
 pub struct ClientConnection {
-    io: TcpStream,
+    io: Wire,
     handle: Rc<ConnectionHandle>,
     limits: ConnectionLimits,
     timer: Option<Pin<Box<Sleep>>>,
@@ -277,7 +277,7 @@ impl AsyncWrite for ClientConnection {
 
 #[cfg(test)]
 pub(in crate::http) mod tests {
-    use actix_web::rt::net::TcpListener;
+    use actix_web::rt::net::{TcpListener, TcpStream};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -293,7 +293,8 @@ pub(in crate::http) mod tests {
     async fn among(connections: &WorkerConnections) -> (ClientConnection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (connections.accept(listener.accept().await.unwrap().0, LIMITS), client)
+        let wire = Wire::Plain(listener.accept().await.unwrap().0);
+        (connections.accept(wire, LIMITS), client)
     }
 
     /// Reads a connection until it ends; returns its error.

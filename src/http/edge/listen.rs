@@ -3,8 +3,10 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_http::{HttpService, Request};
 use actix_server::Server;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
@@ -12,18 +14,22 @@ use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceFactory, ServiceResponse};
 use actix_web::rt::net::TcpStream;
+use rustls::ServerConfig;
 
 use crate::http::edge::connection::{self, ConnectionLimits, WorkerConnections};
+use crate::http::edge::wire::Wire;
 
 /// File descriptors that are reserved for the store, connections to payment providers and other
 /// uses.
 const FILES_BESIDE: u64 = 256;
 
 /// The address and the limits of connections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The address to listen on; port 0 stands for any free port.
     pub addr: SocketAddr,
+    /// How clients are admitted by their certificates; `None` for connections without TLS.
+    pub tls: Option<Arc<ServerConfig>>,
     /// The number of threads that serve requests (workers); 0 for one per core.
     pub workers: usize,
     /// The maximum number of connections of one worker; 0 for as many as the limit on open files
@@ -74,9 +80,10 @@ where
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     let keep_alive = options.keep_alive;
-    let head = limits.head;
+    let (head, tls) = (limits.head, options.tls.clone());
     let builder = builder.listen("http", listener, move || {
-        let (stopping, lines) = (stopping.clone(), WorkerConnections::default());
+        let (stopping, tls) = (stopping.clone(), tls.clone());
+        let (greeting_ends, lines) = (stopping.clone(), WorkerConnections::default());
         let service = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
@@ -93,10 +100,15 @@ where
         let app = app().into_factory().map_err(|error: Error| error.error_response());
         let app = map_config(app, |()| AppConfig::default());
         fn_service(move |io: TcpStream| {
-            let peer = io.peer_addr().ok();
-            let quick = io.set_nodelay(true);
-            let line = quick.map(|()| (lines.accept(io, limits), peer));
-            std::future::ready(line.map_err(actix_http::error::DispatchError::Io))
+            let (lines, tls, stopping) = (lines.clone(), tls.clone(), greeting_ends.clone());
+            async move {
+                let peer = io.peer_addr().ok();
+                let greeted = tokio::select! {
+                    greeted = Wire::greet(io, tls, peer, head) => greeted,
+                    () = stopping.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
+                };
+                greeted.map(|wire| (lines.accept(wire, limits), peer)).map_err(DispatchError::Io)
+            }
         })
         .and_then(service.h1(app))
     })?;

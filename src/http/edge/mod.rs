@@ -38,3 +38,4 @@ pub mod secret;
 pub mod security_log;
 pub mod session;
 pub mod static_text;
+pub mod wire;

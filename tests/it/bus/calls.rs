@@ -81,7 +81,8 @@ impl Pair {
     }
 
     pub(super) async fn wire(a: Option<Connection>, b: Option<Connection>) -> Self {
-        let calls = |nats, node| Calls::new(nats, &Self::options(), key(), node, now()).unwrap();
+        let calls =
+            |nats, node| Calls::new(nats, None, &Self::options(), key(), node, now()).unwrap();
         let (a, b) = (calls(a, "a"), calls(b, "b"));
         let shop = Shop::open().await;
         let listen = "127.0.0.1:0".parse().unwrap();
@@ -89,7 +90,8 @@ impl Pair {
         let (node, store) = (Arc::clone(&shop.node), shop.store.clone());
         let (calls, routes) = (Some(b.clone()), Routes::standard());
         let topics = Topics::standard();
-        let start = server::ServerStart { options, node, store, calls, routes, topics };
+        let start =
+            server::ServerStart { options, node, store, calls, internal_tls: None, routes, topics };
         let server = server::start(start).await.unwrap();
         let url = server.url();
         Self::of(a, &b, Some((shop, server)), url)

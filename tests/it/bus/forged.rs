@@ -25,15 +25,22 @@ async fn unsigned_call_is_refused_without_effect() {
             false => None,
         };
         let pair = Pair::wire(None, connect("b").await).await;
-        let stranger =
-            Calls::new(connect("x").await, &Pair::options(), ClusterKey::new([8; 32]), "a", now());
+        let stranger = Calls::new(
+            connect("x").await,
+            None,
+            &Pair::options(),
+            ClusterKey::new([8; 32]),
+            "a",
+            now(),
+        );
         let stranger = stranger.unwrap();
         let refused = stranger.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
         assert!(matches!(refused, Err(CallError::Unknown { .. })), "{refused:?}");
         // The refusal of a call that is not known to be the caller's proves nothing to it.
         // One of the cluster whose clock is wrong, and one that means another node.
         let wrong: Now = Arc::new(|| Timestamp::from_millis(1_000));
-        let late = Calls::new(connect("y").await, &Pair::options(), key(), "a", wrong).unwrap();
+        let late =
+            Calls::new(connect("y").await, None, &Pair::options(), key(), "a", wrong).unwrap();
         let refused = late.call(&pair.peer, Bytes::from_static(b"hello"), PATIENCE).await;
         assert!(matches!(refused, Err(CallError::Unknown { .. })), "{refused:?}");
         let other = Peer { node: "c".into(), url: pair.peer.url.clone() };
@@ -111,7 +118,7 @@ async fn a_forged_answer_is_not_believed() {
         tokio::io::AsyncWriteExt::write_all(&mut wire, answer).await.unwrap();
         wire
     });
-    let by_http = Calls::new(None, &Pair::options(), key(), "a", now()).unwrap();
+    let by_http = Calls::new(None, None, &Pair::options(), key(), "a", now()).unwrap();
     let forged = by_http.call(&peer, Bytes::from_static(b"hello"), PATIENCE).await;
     assert!(matches!(forged, Err(CallError::Unknown { .. })), "{forged:?}");
     drop(forges.await.unwrap());
@@ -149,7 +156,7 @@ async fn a_forged_refusal_does_not_say_that_nothing_was_done() {
             wire.write_all(answer.as_bytes()).await.unwrap();
             wire
         });
-        let caller = Calls::new(None, &Pair::options(), key(), "a", now()).unwrap();
+        let caller = Calls::new(None, None, &Pair::options(), key(), "a", now()).unwrap();
         let peer = Peer { node: "b".into(), url };
         let forged = caller.call(&peer, Bytes::from_static(b"hello"), PATIENCE).await;
         assert!(matches!(forged, Err(CallError::Unknown { .. })), "{forged:?}");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::{holds, web_address, within};
 use crate::domain::time::Span;
+use crate::domain::tls_files::TlsFiles;
 
 /// Options of cluster membership.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
@@ -18,6 +19,10 @@ pub struct Options {
     /// The address at which other nodes reach it; if empty, the address on which it listens.
     #[garde(custom(web_address))]
     pub url: String,
+    /// The files for TLS between nodes, which prove with it to each other who they are; empty for calls
+    /// in clear.
+    #[garde(dive, custom(all_or_none))]
+    pub tls: TlsFiles,
     /// Duration of a lease, in milliseconds.
     #[garde(custom(within(1_000..=120_000)))]
     pub lease_ms: u64,
@@ -43,6 +48,13 @@ fn node_name(name: &str, (): &()) -> garde::Result {
     )
 }
 
+fn all_or_none(tls: &TlsFiles, (): &()) -> garde::Result {
+    holds(
+        tls.ca().is_some() == tls.own().is_some(),
+        || "must have ca, cert and key, or none of them: nodes prove to each other who they are",
+    )
+}
+
 fn renewed_in_time(lease_ms: u64) -> impl Fn(&u64, &()) -> garde::Result {
     move |renew_ms, ()| {
         holds(
@@ -57,6 +69,7 @@ impl Default for Options {
         Self {
             node: String::new(),
             url: String::new(),
+            tls: TlsFiles::default(),
             lease_ms: 10_000,
             renew_ms: 3_000,
             settle_ms: 5_000,
