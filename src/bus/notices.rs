@@ -19,6 +19,7 @@ use super::local::Board;
 use super::nats::Connection;
 use crate::domain::cluster_key::{ClusterKey, MessageKind};
 use crate::domain::time::Timestamp;
+use crate::telemetry::security::SecurityEvent;
 
 /// The NATS subject of notices.
 const SUBJECT: &str = "kontor.notices";
@@ -191,7 +192,8 @@ impl Me {
             Some(told) if told.from == self.node => None,
             Some(told) if is_first(known, &told, (self.now)()) => Some(told.notice),
             _ => {
-                tracing::warn!("ignored a notice that no node of this cluster signed now");
+                let about = "ignored a notice that no node of this cluster signed now";
+                SecurityEvent::NoticeForged.log("anyone", "NATS", about);
                 None
             }
         }

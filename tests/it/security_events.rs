@@ -3,11 +3,14 @@
 
 use std::path::Path;
 
+use futures_util::StreamExt as _;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::bus::{nats, until};
 use crate::live;
 use crate::process::{self, Server, kontor};
+use crate::servers::database;
 use crate::site::Site;
 
 /// Where the callers are, as the trusted proxy reports it.
@@ -190,4 +193,125 @@ async fn a_command_logs_what_a_user_of_the_machine_did_without_a_secret() {
     let log = String::from_utf8(failed.stderr).unwrap();
     assert_eq!(one(&log, "import_started"), "none.csv");
     assert!(!log.contains(key.rsplit('_').next().unwrap()), "{log}");
+}
+
+/// The number of events of a kind that a server has counted.
+async fn counted(url: &str, event: &str) -> u64 {
+    let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    let name = format!("kontor_security_events_total{{event=\"{event}\"}} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+/// The numbers of the summaries of a kind in a log, with their addresses.
+fn summaries(log: &str, event: &str) -> Vec<(String, u64)> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let fields =
+        lines.filter(|line| line["target"] == "security").map(|line| line["fields"].clone());
+    let of = fields.filter(|fields| fields["event"] == event && fields["who"] == "several");
+    let from = |fields: &Value| fields["from"].as_str().unwrap().to_owned();
+    of.map(|fields| (from(&fields), fields["count"].as_u64().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refused_requests_has_few_lines_in_the_log_and_is_counted_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("log"));
+    let server = Server::start_with(&data, "http://127.0.0.1:1", |command| {
+        command.env("KONTOR__LOG__FILTER", "info").env("KONTOR__LOG__FORMAT", "json");
+        command.env("KONTOR__HTTP__TRUSTED_PROXIES", "[\"127.0.0.1\"]");
+        command.stderr(std::fs::File::create(&file).unwrap());
+    });
+    let caller = Caller { web: reqwest::Client::new(), url: server.url.clone() };
+    let others = (0..300).map(|number| format!("198.51.{}.{}", 100 + number / 100, number % 100));
+    let callers: Vec<String> = std::iter::repeat_n(FROM.to_owned(), 60).chain(others).collect();
+    for from in &callers {
+        let forged = caller.web.post(format!("{}/v1/webhooks/sandbox", caller.url));
+        let forged = forged.header("X-Forwarded-For", from).header("X-Signature", WRONG);
+        assert_eq!(status(forged.json(&json!({}))).await, 401);
+    }
+    assert_eq!(counted(&server.url, "webhook_forged").await, callers.len() as u64);
+    assert_eq!(server.terminate(), Some(0));
+
+    let log = std::fs::read_to_string(&file).unwrap();
+    let summaries = summaries(&log, "webhook_forged");
+    let all = events(&log);
+    let logged: Vec<_> = all.iter().filter(|one| one[0] == "webhook_forged").collect();
+    let in_full: Vec<_> = logged.iter().filter(|one| one[1] != "several").collect();
+    let more: u64 = summaries.iter().map(|(_, count)| count).sum();
+    assert_eq!(in_full.len() as u64 + more, callers.len() as u64, "{summaries:?}");
+    // A period may have ended meanwhile.
+    let periods = summaries.iter().filter(|(from, _)| from == FROM).count();
+    let of_one = in_full.iter().filter(|one| one[2] == FROM).count();
+    assert!((1..=10 * periods).contains(&of_one), "{of_one} in {periods} periods");
+    assert!(summaries.iter().any(|(from, _)| from == "other addresses"), "{summaries:?}");
+    assert!(in_full.len() <= 200 * (periods + 1), "{}", in_full.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_forged_over_nats_is_a_security_event() {
+    let (nats, store) = (nats::Server::start(), database());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("log");
+    let made = kontor().args(["key", "create", "--scope", "admin", "--store", &store]).output();
+    assert!(made.unwrap().status.success());
+    let url = nats.options().url;
+    let start = |name: &str, log: Option<&Path>| {
+        Server::start_with(&dir.path().join(name), "http://127.0.0.1:1", |command| {
+            command.env("KONTOR__LOG__FILTER", "info").env("KONTOR__LOG__FORMAT", "json");
+            command.env("KONTOR__STORE__URL", &store).env("KONTOR__BUS__URL", &url);
+            command.env("KONTOR__CLUSTER__NODE", name).env("KONTOR__CLUSTER__SETTLE_MS", "0");
+            command.env("KONTOR__CLUSTER__LEASE_MS", "60000");
+            let discarded = std::process::Stdio::null;
+            let to = log.map(|log| std::fs::File::create(log).unwrap());
+            command.stderr(to.map_or_else(discarded, std::process::Stdio::from));
+        })
+    };
+    let (one, two) = (start("one", Some(&file)), start("two", None));
+    let cart = |url: &str| {
+        let request = reqwest::Client::new().post(format!("{url}/v1/store/carts"));
+        request.json(&json!({})).timeout(std::time::Duration::from_millis(500)).send()
+    };
+    let (forger, mut calls) = nats.stranger("kontor.node.two.calls").await;
+    until("one calls two", async || {
+        let _made = cart(&one.url).await;
+        futures_util::FutureExt::now_or_never(calls.next()).is_some()
+    })
+    .await;
+    // From now on, somebody else answers in its place.
+    two.signal("-STOP");
+    let forges = tokio::spawn({
+        let forger = forger.clone();
+        async move {
+            while let Some(call) = calls.next().await {
+                forger.publish(call.reply.unwrap(), "forged".into()).await.unwrap();
+            }
+        }
+    });
+    until("a forged answer is counted", async || {
+        let _late = cart(&one.url).await;
+        counted(&one.url, "node_answer_forged").await > 0
+    })
+    .await;
+    forges.abort();
+    let refused = forger.request("kontor.node.one.calls", "call".into()).await.unwrap();
+    let outcome = refused.headers.unwrap().get("Kontor-Call-Outcome").unwrap().to_string();
+    assert_eq!(outcome, "unsigned");
+    forger.publish("kontor.notices", "notice".into()).await.unwrap();
+    until("a forged notice is counted", async || counted(&one.url, "notice_forged").await > 0)
+        .await;
+    drop(two);
+    assert_eq!(one.terminate(), Some(0));
+
+    let found = events(&std::fs::read_to_string(&file).unwrap());
+    for (event, about) in [
+        ("node_answer_forged", "an answer to a call to node two is not signed by it"),
+        ("node_call_forged", "kontor.node.one.calls: the call is not signed by a node"),
+        ("notice_forged", "ignored a notice"),
+    ] {
+        let of = |one: &&[String; 4]| one[0] == event;
+        let [_, who, from, said] = found.iter().find(of).unwrap_or_else(|| panic!("{found:#?}"));
+        assert_eq!((&**who, &**from), ("anyone", "NATS"));
+        assert!(said.starts_with(about), "{said}");
+    }
 }

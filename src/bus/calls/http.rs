@@ -69,7 +69,8 @@ impl Calls {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let signature = header(MAC).map(str::to_owned);
         if response.status() != StatusCode::OK {
-            let refusal = self.refusal((seal.id, to), header(OUTCOME), signature.as_deref());
+            let refusal =
+                self.refusal((seal.id, to), &to.url, header(OUTCOME), signature.as_deref());
             let status = response.status();
             return Err(refusal.unwrap_or_else(|| unknown(format!("it answered {status}"))));
         }
@@ -80,7 +81,9 @@ impl Calls {
                     return Err(unknown("the answer is too large".into()));
                 }
                 Ok(Some(chunk)) => answer.extend_from_slice(&chunk),
-                Ok(None) if self.is_answer(seal.id, to, signature.as_deref(), &answer) => {
+                Ok(None)
+                    if self.is_answer((seal.id, to), &to.url, signature.as_deref(), &answer) =>
+                {
                     return Ok(answer.freeze());
                 }
                 Ok(None) => return Err(unknown("the answer is not signed by the node".into())),

@@ -29,6 +29,7 @@ use super::nats::Connection;
 use super::{Now, Options, token};
 use crate::domain::cluster_key::ClusterKey;
 use crate::domain::time::Timestamp;
+use crate::telemetry::security::SecurityEvent;
 use repeats::{CallId, Repeats};
 use seal::Seal;
 
@@ -167,6 +168,12 @@ pub enum CallRefusal {
 }
 
 impl CallRefusal {
+    /// Whether a node of the cluster would not have sent the call so.
+    #[must_use]
+    pub const fn is_of_stranger(self) -> bool {
+        matches!(self, Self::Unsigned | Self::Late | Self::Repeated)
+    }
+
     const fn outcome(self) -> &'static str {
         match self {
             Self::Unsigned => "unsigned",
@@ -215,6 +222,23 @@ struct Inner {
     silent: Mutex<HashMap<String, Instant>>,
 }
 
+/// Why a call has no answer that came over NATS.
+enum NatsFailure {
+    /// It has failed.
+    Error(CallError),
+    /// It may have been carried out, and the node is to be asked over HTTP.
+    Unproven(&'static str),
+}
+
+impl NatsFailure {
+    const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Error(error) => error.outcome(),
+            Self::Unproven(outcome) => outcome,
+        }
+    }
+}
+
 enum Way {
     Wire { nats: Option<Connection>, http: reqwest::Client },
     Local(Board),
@@ -227,6 +251,7 @@ impl Calls {
     /// The reason why the HTTP client cannot be created.
     pub fn new(
         nats: Option<Connection>,
+        tls: Option<ClientConfig>,
         options: &Options,
         key: ClusterKey,
         node: &str,
@@ -251,7 +276,6 @@ impl Calls {
             way,
             key,
             process: rand::random(),
-        tls: Option<ClientConfig>,
             next_call: AtomicU64::new(1),
             repeats: Repeats::default(),
             began_at: now(),
@@ -294,31 +318,33 @@ impl Calls {
         let until = Instant::now() + patience;
         let nats = match &self.0.way {
             Way::Local(board) => {
-                return self.counted("local", self.by_board(board, to, body, until)).await;
+                let work = self.by_board(board, to, body, until);
+                return self.counted("local", CallError::outcome, work).await;
             }
             Way::Wire { nats, .. } => nats.as_ref().filter(|nats| nats.is_up()),
         };
         if nats.is_some() && self.is_silent(&to.node) {
-            let tried = self.counted("http", self.by_http(to, body.clone(), until)).await;
+            let work = self.by_http(to, body.clone(), until);
+            let tried = self.counted("http", CallError::outcome, work).await;
             if !matches!(tried, Err(CallError::Unreachable { .. })) {
                 return tried;
             }
         }
-        let mut carried_out = false;
+        let mut maybe_done = false;
         if let Some(nats) = nats {
-            let tried = self.counted("nats", self.by_nats(nats, to, body.clone(), until)).await;
-            match tried {
-                Ok(Some(answer)) => return Ok(answer),
-                Ok(None) => carried_out = true,
-                Err(CallError::Unreachable { .. }) => {}
-                Err(error) => return Err(error),
+            let work = self.by_nats(nats, to, body.clone(), until);
+            match self.counted("nats", NatsFailure::outcome, work).await {
+                Ok(answer) => return Ok(answer),
+                Err(NatsFailure::Unproven(_)) => maybe_done = true,
+                Err(NatsFailure::Error(CallError::Unreachable { .. })) => {}
+                Err(NatsFailure::Error(error)) => return Err(error),
             }
         }
-        let tried = self.counted("http", self.by_http(to, body, until)).await;
+        let tried = self.counted("http", CallError::outcome, self.by_http(to, body, until)).await;
         tried.map_err(|error| match error {
-            CallError::Unreachable { node, why } if carried_out => CallError::Unknown { node, why },
-            CallError::Busy(node) if carried_out => {
-                CallError::Unknown { node, why: "the answer is too large for NATS".into() }
+            CallError::Unreachable { node, why } if maybe_done => CallError::Unknown { node, why },
+            CallError::Busy(node) if maybe_done => {
+                CallError::Unknown { node, why: "it is overloaded, and was called before".into() }
             }
             error => error,
         })
@@ -335,14 +361,15 @@ impl Calls {
         silent.insert(node.to_owned(), Instant::now() + SILENT_FOR);
     }
 
-    async fn counted<T>(
+    async fn counted<T, E>(
         &self,
         way: &'static str,
-        work: impl Future<Output = Result<T, CallError>>,
-    ) -> Result<T, CallError> {
+        failure: impl FnOnce(&E) -> &'static str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let began = Instant::now();
         let done = work.await;
-        let outcome = done.as_ref().map_or_else(CallError::outcome, |_| "answered");
+        let outcome = done.as_ref().map_or_else(failure, |_| "answered");
         self.0.metrics.called(way, outcome, began.elapsed());
         done
     }
@@ -361,24 +388,25 @@ impl Calls {
         }
     }
 
-    /// The answer; `None` if the call must be repeated over HTTP: it was carried out but its answer
-    /// is too large for NATS, or what came is not signed by the node.
+    /// The answer over NATS. If it is too large for NATS, or what came is not signed by the node, the
+    /// call is repeated over HTTP; and so it is if nobody seems to listen there, because whoever can
+    /// publish can say that, too.
     async fn by_nats(
         &self,
         nats: &Connection,
         to: &Peer,
         body: Bytes,
         until: Instant,
-    ) -> Result<Option<Bytes>, CallError> {
+    ) -> Result<Bytes, NatsFailure> {
         use async_nats::RequestErrorKind as Kind;
 
         let unreachable = |why: &str| {
             let (node, why) = (to.node.clone(), why.to_owned());
-            CallError::Unreachable { node, why }
+            NatsFailure::Error(CallError::Unreachable { node, why })
         };
         let unknown = |why: &str| {
             let (node, why) = (to.node.clone(), why.to_owned());
-            CallError::Unknown { node, why }
+            NatsFailure::Error(CallError::Unknown { node, why })
         };
         let (mut headers, seal) = (async_nats::HeaderMap::new(), self.seal(until, &body));
         for (name, value) in seal.headers(&self.0.key, &to.node) {
@@ -392,7 +420,7 @@ impl Calls {
             () = nats.broken() => return Err(unknown("the connection to NATS was lost")),
         };
         let message = message.map_err(|error| match error.kind() {
-            Kind::NoResponders => unreachable("the node is not connected to NATS"),
+            Kind::NoResponders => NatsFailure::Unproven("unreachable"),
             Kind::InvalidSubject | Kind::MaxPayloadExceeded => unreachable(&error.to_string()),
             Kind::TimedOut => {
                 self.note_silent(&to.node);
@@ -402,8 +430,11 @@ impl Calls {
         })?;
         let header =
             |name: &str| message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str);
-        self.read_answer((seal.id, to), header, &message.payload)
-            .map(|is_good| is_good.then_some(message.payload.clone()))
+        match self.read_answer((seal.id, to), "NATS", header, &message.payload) {
+            Ok(true) => Ok(message.payload.clone()),
+            Ok(false) => Err(NatsFailure::Unproven("unproven")),
+            Err(error) => Err(NatsFailure::Error(error)),
+        }
     }
 
     async fn by_board(
@@ -417,7 +448,8 @@ impl Calls {
         let headers = seal.headers(&self.0.key, &to.node).into();
         let call = CallMessage { headers, body };
         let answer = board.call(&self.0.node, &to.node, call, until).await?;
-        if self.read_answer((seal.id, to), |name| answer.header(name), &answer.body)? {
+        let header = |name: &str| answer.header(name);
+        if self.read_answer((seal.id, to), "this process", header, &answer.body)? {
             return Ok(answer.body);
         }
         let why = "what came is not signed by the node".to_owned();
@@ -431,16 +463,17 @@ impl Calls {
     fn read_answer<'a>(
         &self,
         (call, to): (CallId, &Peer),
+        from: &str,
         header: impl Fn(&str) -> Option<&'a str>,
         body: &[u8],
     ) -> Result<bool, CallError> {
         match header(OUTCOME) {
-            None => Ok(self.is_answer(call, to, header(MAC), body)),
+            None => Ok(self.is_answer((call, to), from, header(MAC), body)),
             Some("expired") => {
                 let why = "the call timed out".to_owned();
                 Err(CallError::Unknown { node: to.node.clone(), why })
             }
-            outcome => match self.refusal((call, to), outcome, header(MAC)) {
+            outcome => match self.refusal((call, to), from, outcome, header(MAC)) {
                 Some(refused) => Err(refused),
                 None => Ok(false),
             },
@@ -448,11 +481,17 @@ impl Calls {
     }
 
     /// Whether an answer was signed by the node that was called.
-    fn is_answer(&self, call: CallId, to: &Peer, signature: Option<&str>, answer: &[u8]) -> bool {
+    fn is_answer(
+        &self,
+        (call, to): (CallId, &Peer),
+        from: &str,
+        signature: Option<&str>,
+        answer: &[u8],
+    ) -> bool {
         let signature = signature.unwrap_or_default();
         let is_signed = seal::is_answer(&self.0.key, signature, call, &to.node, answer);
         if !is_signed {
-            tracing::warn!(node = to.node, "an answer to a call is not signed by the node");
+            log_forged_answer(to, from);
         }
         is_signed
     }
@@ -461,11 +500,13 @@ impl Calls {
     fn refusal(
         &self,
         (call, to): (CallId, &Peer),
+        from: &str,
         outcome: Option<&str>,
         signature: Option<&str>,
     ) -> Option<CallError> {
-        let outcome = outcome?;
-        if !seal::is_refusal(&self.0.key, signature?, (call, &to.node), outcome) {
+        let (outcome, signature) = (outcome?, signature?);
+        if !seal::is_refusal(&self.0.key, signature, (call, &to.node), outcome) {
+            log_forged_answer(to, from);
             return None;
         }
         let node = to.node.clone();
@@ -474,6 +515,12 @@ impl Calls {
             why => CallError::Unreachable { node, why: why.to_owned() },
         })
     }
+}
+
+/// Logs that somebody else has answered in place of a node.
+fn log_forged_answer(to: &Peer, from: &str) {
+    let about = format!("an answer to a call to node {} is not signed by it", to.node);
+    SecurityEvent::NodeAnswerForged.log("anyone", from, &about);
 }
 
 impl Seal {

@@ -16,6 +16,7 @@ use super::{
     Handler, IncomingCall, WAITS, Way, subject,
 };
 use crate::bus::nats::Connection;
+use crate::telemetry::security::SecurityEvent;
 
 /// The longest time for which a call is served, whatever its caller's timeout.
 pub const LONGEST: Duration = Duration::from_secs(60);
@@ -259,6 +260,10 @@ impl Calls {
             Ok(call) => call,
             Err(refusal) => {
                 self.0.metrics.answered(way, refusal.outcome());
+                if refusal.is_of_stranger() {
+                    let about = format!("{}: {refusal}", subject(&self.0.node));
+                    SecurityEvent::NodeCallForged.log("anyone", &way.to_uppercase(), &about);
+                }
                 return without_body(refusal.outcome());
             }
         };

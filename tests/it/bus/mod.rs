@@ -2,7 +2,8 @@
 
 mod calls;
 mod forged;
-mod nats;
+pub mod nats;
+mod no_responders;
 mod notices;
 mod queue;
 mod stream;

@@ -85,6 +85,9 @@ impl<T: VersionedRow> RowHost<T> {
         let put = Put { value, expect, cause };
         let body = serde_json::to_vec(&put).map_err(|error| Error::Storage(error.to_string()))?;
         let deadline = Instant::now() + PATIENCE;
+        // An attempt without an answer may have written the row: what the next one finds is then no
+        // proof of another writer. The same values are not written twice.
+        let mut maybe_written = false;
         while Instant::now() < deadline {
             if self.base.lanes.own(&entity) {
                 let Put { value, expect, cause } = put;
@@ -95,13 +98,19 @@ impl<T: VersionedRow> RowHost<T> {
                 Ok(answer) => serde_json::from_slice(&answer).unwrap_or(Outcome::TryAgain),
                 Err(RemoteFailure::Unsendable(why)) => return Err(Error::Storage(why)),
                 Err(RemoteFailure::Nobody | RemoteFailure::Busy) => Outcome::Moved,
-                Err(RemoteFailure::Unknown) => return Err(Error::TryAgain),
+                Err(RemoteFailure::Unknown) => {
+                    maybe_written = true;
+                    Outcome::Moved
+                }
             };
             match answer {
                 Outcome::Done { value, version, updated_at, change } => {
                     let row = Row { value, version, updated_at };
                     self.keep(Arc::new(row.clone()), asked);
                     return Ok((row, change));
+                }
+                Outcome::Exists | Outcome::VersionMismatch { .. } if maybe_written => {
+                    return Err(Error::TryAgain);
                 }
                 Outcome::Exists => return Err(Error::Exists),
                 Outcome::NotFound => return Err(Error::NotFound),
