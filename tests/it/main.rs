@@ -37,6 +37,7 @@ mod cli_output;
 mod cli_shop;
 mod clocks;
 mod cluster;
+mod cluster_key;
 mod cluster_view;
 mod cost;
 #[cfg(debug_assertions)]
