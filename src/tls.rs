@@ -134,9 +134,31 @@ fn own(
             Err(of_key.of(format!("its key does not belong to the certificate in {setting}.cert")))
         }
         Err(rustls::Error::InvalidCertificate(error)) => {
-            Err(of_cert.of(format!("its certificate is damaged ({error})")))
+            Err(of_cert.of(format!("its certificate cannot be used ({error})")))
         }
         Err(error) => Err(of_key.of(format!("its key cannot be used ({error})"))),
+    }
+}
+
+/// The authorities that the system trusts, as far as they can be read.
+fn of_system() -> RootCertStore {
+    let mut known = RootCertStore::empty();
+    known.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    known
+}
+
+impl TlsContent {
+    /// The client's side of a connection; `None` if the certificate cannot be used.
+    #[must_use]
+    pub fn client(self) -> Option<ClientConfig> {
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .ok()?
+            .with_root_certificates(self.authorities.unwrap_or_else(of_system));
+        match self.own {
+            Some((chain, key)) => config.with_client_auth_cert(chain, key).ok(),
+            None => Some(config.with_no_client_auth()),
+        }
     }
 }
 

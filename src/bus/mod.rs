@@ -12,6 +12,7 @@ pub mod follow;
 pub mod local;
 pub mod nats;
 mod nats_problems;
+mod nats_tls;
 mod notices;
 mod options;
 pub mod queue;

@@ -3,12 +3,14 @@
 //!
 //! The messages are defined in `calls`, `notices`, `queue` and `stream`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use reqwest::Url;
 use tokio::sync::watch;
 
+use super::nats_tls;
 use super::options::{Options, masked};
 use crate::domain::masked_url::percent_decoded;
 use crate::domain::tls_files::TlsFiles;
@@ -33,7 +35,7 @@ pub struct Error(pub String);
 pub struct Connection {
     client: Client,
     state: watch::Receiver<bool>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Trouble>>,
     address: Arc<str>,
 }
 
@@ -59,10 +61,14 @@ impl Connection {
         // TLS needs a crypto provider. An error means that one is already installed.
         let _installed = rustls::crypto::ring::default_provider().install_default();
         let (told, state) = watch::channel(false);
-        let trouble = Arc::new(Mutex::new(None));
+        let trouble: Arc<Mutex<Trouble>> = Arc::default();
         let address: Arc<str> = masked(&options.url).into();
         let tls = options.tls.clone();
-        let notes = Notes { told, trouble: trouble.clone(), address: address.clone(), tls };
+        let is_encrypted = tls.own().is_some() || urls.iter().any(|url| url.scheme() == "tls");
+        let servers = if is_encrypted { urls.clone() } else { Vec::new() };
+        let (trouble_of, address_of) = (Arc::clone(&trouble), Arc::clone(&address));
+        let notes =
+            Notes { told, trouble: trouble_of, address: address_of, encrypted: servers, tls };
         let notes = Arc::new(notes);
         let mut connect = ConnectOptions::new()
             .name(node)
@@ -73,7 +79,7 @@ impl Connection {
             .client_capacity(QUEUE)
             .reconnect_delay_callback(pause)
             .event_callback(move |event| {
-                notes.take(&event);
+                Notes::take(&notes, &event);
                 std::future::ready(())
             });
         let name = percent_decoded(first.username());
@@ -128,7 +134,8 @@ impl Connection {
         if self.is_up() {
             return None;
         }
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(last.shown.clone()).filter(|shown| !shown.is_empty())
     }
 
     /// The addresses of the servers, without passwords.
@@ -167,24 +174,34 @@ impl Connection {
     }
 }
 
+/// The last error of a connection, as the library reports it and as it is shown.
+#[derive(Default)]
+struct Trouble {
+    reported: String,
+    shown: String,
+}
+
 /// Records the events of a connection: whether it is established, and its last error.
 struct Notes {
     told: watch::Sender<bool>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Trouble>>,
     address: Arc<str>,
+    /// The servers that are reached with TLS.
+    encrypted: Vec<Url>,
     tls: TlsFiles,
 }
 
 impl Notes {
-    fn take(&self, event: &Event) {
-        let nats = &*self.address;
+    fn take(this: &Arc<Self>, event: &Event) {
+        let nats = &*this.address;
         match event {
             Event::Connected => {
                 tracing::info!(nats, "connected to NATS");
-                self.told.send_replace(true);
+                this.told.send_replace(true);
+                *this.last() = Trouble::default();
             }
             Event::Disconnected | Event::Closed => {
-                if self.told.send_replace(false) {
+                if this.told.send_replace(false) {
                     tracing::warn!(
                         nats,
                         "NATS is down; nodes call each other over HTTP until it \
@@ -195,17 +212,35 @@ impl Notes {
             Event::LameDuckMode => tracing::info!(nats, "the NATS server is shutting down"),
             Event::SlowConsumer(_) => tracing::debug!(nats, "the NATS client dropped a message"),
             Event::Draining => {}
-            Event::ServerError(error) => self.trouble(&error.to_string()),
-            Event::ClientError(error) => self.trouble(&error.to_string()),
+            Event::ServerError(error) => this.trouble(error.to_string()),
+            Event::ClientError(error) => this.trouble(error.to_string()),
         }
     }
 
-    fn trouble(&self, text: &str) {
-        let text = tls::advised("bus.tls", &self.tls, text);
-        let mut last = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_ref() != Some(&text) {
-            tracing::warn!(nats = &*self.address, error = text, "NATS reports an error");
-            *last = Some(text);
+    fn last(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(self: &Arc<Self>, text: String) {
+        let mut last = self.last();
+        if last.reported == text {
+            return;
+        }
+        let shown = tls::advised("bus.tls", &self.tls, &text);
+        tracing::warn!(nats = &*self.address, error = shown, "NATS reports an error");
+        *last = Trouble { reported: text.clone(), shown };
+        if !self.encrypted.is_empty() {
+            tokio::spawn(Arc::clone(self).explain(text));
+        }
+    }
+
+    /// Replaces an error by what is wrong with TLS, if that is its cause.
+    async fn explain(self: Arc<Self>, reported: String) {
+        let Some(fault) = nats_tls::fault(&self.encrypted, &self.tls).await else { return };
+        let mut last = self.last();
+        if last.reported == reported {
+            last.shown = tls::advised("bus.tls", &self.tls, &fault);
+            tracing::warn!(nats = &*self.address, error = last.shown, "TLS to NATS fails");
         }
     }
 }

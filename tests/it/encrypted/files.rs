@@ -1,5 +1,6 @@
 //! What is said of files for TLS that cannot be used, and of servers that refuse them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +11,10 @@ use kontor::config::Config;
 use kontor::domain::tls_files::TlsFiles;
 use kontor::tls::{NodeTls, advised, read};
 
+use kontor_lab::cluster::servers::free_port;
+
 use super::{Authority, seal};
+use crate::process::Server;
 
 /// What is said of the files of `bus.tls`.
 fn said(files: &TlsFiles) -> String {
@@ -46,7 +50,7 @@ fn file_for_tls_that_cannot_be_used_is_named_with_its_setting_and_what_is_wanted
         (with(&|files| files.ca = authority.file("node.key")), "ca", "it has no certificate"),
         (with(&|files| files.ca = authority.file("damaged.pem")), "ca", "is damaged"),
         (with(&|files| files.cert = missing()), "cert", "it cannot be read (No such file"),
-        (with(&|files| files.cert = authority.file("damaged.pem")), "cert", "is damaged"),
+        (with(&|files| files.cert = authority.file("damaged.pem")), "cert", "cannot be used"),
         (with(&|files| files.key = missing()), "key", "it cannot be read (No such file"),
         (with(&|files| files.key = authority.file("node.pem")), "key", "it has no private key"),
         (with(&|files| files.key = authority.file("locked.key")), "key", "its key has a password"),
@@ -77,13 +81,17 @@ fn certificate_of_a_node_must_be_one_that_the_others_accept() {
         text.starts_with(&format!("cluster.tls.cert is {file}, and other nodes would")),
         "{text}"
     );
-    assert!(text.contains("UnknownIssuer"), "{text}");
+    assert!(text.contains("invalid peer certificate"), "{text}");
     openssl(
         authority.dir.path(),
-        "x509 -req -in node.csr -not_before 20200101000000Z -not_after 20200102000000Z -CA ca.pem \
-         -CAkey ca.key -CAcreateserial -extfile names -out old.pem",
+        "x509 -req -in node.csr -days 0 -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -out old.pem",
     );
-    let text = said(&TlsFiles { cert: authority.file("old.pem"), ..authority.node() });
+    let old = TlsFiles { cert: authority.file("old.pem"), ..authority.node() };
+    // It is valid in the second in which it was made.
+    while NodeTls::read("cluster.tls", &old).is_ok() {
+        std::thread::yield_now();
+    }
+    let text = said(&old);
     assert!(text.contains("expired"), "{text}");
     assert!(NodeTls::read("cluster.tls", &authority.node()).unwrap().is_some());
     assert!(NodeTls::read("cluster.tls", &TlsFiles::default()).unwrap().is_none());
@@ -105,6 +113,36 @@ async fn start_with_a_wrong_file_for_tls_says_what_is_wrong() {
     let options = cache::Options { url, tls: tls.clone(), ..cache::Options::default() };
     let redis = Cache::open(&options, seal()).await.map(drop).unwrap_err().to_string();
     assert!(redis.contains(&format!("cache.{wrong} cache.tls.cert")), "{redis}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusal_of_a_redis_with_tls_is_logged_with_the_setting_to_change() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port().unwrap().to_string();
+    let _redis = authority.redis(&dir.path().join("redis"), &port);
+    for (at, tls, advice) in [
+        (0, other.node(), "not of an authority in cache.tls.ca"),
+        (1, authority.stranger(), "name one in cache.tls.cert and cache.tls.key"),
+        (
+            2,
+            TlsFiles { ca: authority.file("ca.pem"), ..other.node() },
+            "certificate in cache.tls.cert",
+        ),
+    ] {
+        let (data, file) = (dir.path().join(at.to_string()), dir.path().join("log"));
+        let server = Server::start_with(&data, "http://127.0.0.1:1", |command| {
+            command.env("KONTOR__LOG__FILTER", "warn").stderr(File::create(&file).unwrap());
+            command.env("KONTOR__CACHE__URL", format!("rediss://127.0.0.1:{port}"));
+            command.env("KONTOR__CACHE__TIMEOUT_MS", "2000");
+            for (name, file) in [("CA", &tls.ca), ("CERT", &tls.cert), ("KEY", &tls.key)] {
+                command.env(format!("KONTOR__CACHE__TLS__{name}"), file);
+            }
+        });
+        assert_eq!(server.terminate(), Some(0));
+        let log = std::fs::read_to_string(&file).unwrap();
+        assert!(log.contains(advice), "{log}");
+    }
 }
 
 #[test]
