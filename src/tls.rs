@@ -5,10 +5,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -54,6 +56,8 @@ pub struct NodeTls {
     pub server: Arc<ServerConfig>,
     /// Shows this node's certificate, and wants one of the authority for the host of the address.
     pub client: ClientConfig,
+    admits: Arc<dyn ClientCertVerifier>,
+    chain: Vec<CertificateDer<'static>>,
 }
 
 impl fmt::Debug for NodeTls {
@@ -179,9 +183,7 @@ impl NodeTls {
         let admits = WebPkiClientVerifier::builder_with_provider(Arc::clone(&known), provider());
         let admits =
             admits.build().map_err(|error| unusable(rustls::Error::General(error.to_string())))?;
-        if let Some((first, between)) = chain.split_first()
-            && let Err(error) = admits.verify_client_cert(first, between, UnixTime::now())
-        {
+        if let Err(error) = is_valid(&*admits, &chain, UnixTime::now()) {
             let fault =
                 Fault { setting: format!("{setting}.cert"), file: &files.cert, wanted: MEMBER };
             return Err(fault.of(format!("other nodes would refuse it ({error})")).into());
@@ -189,17 +191,34 @@ impl NodeTls {
         let server = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
-            .with_client_cert_verifier(admits)
+            .with_client_cert_verifier(Arc::clone(&admits))
             .with_single_cert(chain.clone(), key.clone_key())
             .map_err(unusable)?;
         let client = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
             .with_root_certificates(known)
-            .with_client_auth_cert(chain, key)
+            .with_client_auth_cert(chain.clone(), key)
             .map_err(unusable)?;
-        Ok(Some(Self { server: Arc::new(server), client }))
+        Ok(Some(Self { server: Arc::new(server), client, admits, chain }))
     }
+
+    /// Whether other nodes will refuse this node's certificate after a time.
+    #[must_use]
+    pub fn expires_within(&self, span: Duration) -> bool {
+        let now = Duration::from_secs(UnixTime::now().as_secs());
+        is_valid(&*self.admits, &self.chain, UnixTime::since_unix_epoch(now + span)).is_err()
+    }
+}
+
+/// Whether a node with this certificate is admitted at a time.
+fn is_valid(
+    admits: &dyn ClientCertVerifier,
+    chain: &[CertificateDer<'_>],
+    at: UnixTime,
+) -> Result<(), rustls::Error> {
+    let (first, between) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+    admits.verify_client_cert(first, between, at).map(drop)
 }
 
 /// An error of a connection that uses the files of a setting, with what to do about it if it is about

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,10 @@ use crate::config::Config;
 use crate::domain::cluster_key::ClusterKey;
 use crate::store::Store;
 use crate::tls::{NodeTls, NodeTlsError};
+
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);
+/// How long before its end a certificate is warned of.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Returns the arguments of cluster membership, and the connection for job notices; `None` if only
 /// one node can use the store.
@@ -57,6 +62,22 @@ pub(super) async fn start(
 /// TLS between nodes, if it is configured.
 pub(super) fn tls(config: &Config) -> Result<Option<NodeTls>, NodeTlsError> {
     NodeTls::read("cluster.tls", &config.cluster.tls)
+}
+
+/// Warns every day of a certificate that expires soon, until stopped.
+pub(super) async fn watch_certificate(tls: NodeTls, stop: CancellationToken) {
+    loop {
+        if tls.expires_within(EXPIRES_SOON) {
+            tracing::warn!(
+                "the certificate in cluster.tls.cert expires within 30 days, and then other nodes refuse \
+                 this one: get a new one, and restart the node"
+            );
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(A_DAY) => {}
+        }
+    }
 }
 
 /// The scheme of the addresses at which nodes call each other.

@@ -218,7 +218,7 @@ impl App {
             node: node.clone(),
             store: store.clone(),
             calls,
-            internal_tls: tls.map(|tls| tls.server),
+            internal_tls: tls.as_ref().map(|tls| Arc::clone(&tls.server)),
             routes: assembly.routes,
             topics: assembly.topics,
         };
@@ -235,6 +235,9 @@ impl App {
         let webhook_url = config.payments.webhook_url.clone();
         let leave_after = Duration::from_millis(leave_ms);
         let index = tokio::spawn(search_index::fill(store.clone(), stop.clone()));
+        if let Some(tls) = tls {
+            tokio::spawn(cluster::watch_certificate(tls, stop.clone()));
+        }
         tokio::spawn(security::summarize(stop.clone()));
         tokio::spawn(erasures::go_on(node.clone(), store.clone(), stop.clone()));
         let signer = Signer::new(

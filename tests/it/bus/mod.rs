@@ -2,8 +2,8 @@
 
 mod calls;
 mod forged;
+mod hostile_nats;
 pub mod nats;
-mod no_responders;
 mod notices;
 mod queue;
 mod stream;

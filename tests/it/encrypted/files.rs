@@ -93,7 +93,9 @@ fn certificate_of_a_node_must_be_one_that_the_others_accept() {
     }
     let text = said(&old);
     assert!(text.contains("expired"), "{text}");
-    assert!(NodeTls::read("cluster.tls", &authority.node()).unwrap().is_some());
+    let valid = NodeTls::read("cluster.tls", &authority.node()).unwrap().unwrap();
+    let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3_600);
+    assert!(valid.expires_within(days(3)) && !valid.expires_within(days(1)));
     assert!(NodeTls::read("cluster.tls", &TlsFiles::default()).unwrap().is_none());
 }
 

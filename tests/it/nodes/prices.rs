@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use kontor::actors::engine::row_host::{Error, Expect, WriteOutcome};
 use kontor::actors::flows::checkout::{CheckoutRefusal, Request};
 use kontor::actors::node::Node;
 use kontor::domain::entity::Cause;
-use kontor::domain::money::Money;
+use kontor::domain::money::{Money, UnitPrice};
 use kontor::domain::order::PaymentMethod;
 use kontor::domain::product;
 
@@ -58,4 +59,39 @@ async fn an_old_price_that_a_node_remembers_is_never_charged() {
         (total.amount, placed.order.total())
     });
     assert_eq!(outcome.await, (2_000, 2_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_is_lost_is_written_once_and_is_no_change_of_somebody_else() {
+    let shared = Shared::open().await;
+    let nodes = shared.nodes(&["a", "b"]).await;
+    shared.shared_among(&["a", "b"]).await;
+    let (a, b) = (nodes[0].node(), nodes[1].node());
+    let sku = foreign(&b);
+    let (sold, here) = (sku.clone(), a.clone());
+    nodes[0].on(async move { shop::sell(&here, &sold, 1_000, 1).await }).await;
+    let sku: kontor::domain::id::Sku = sku.parse().unwrap();
+    let product = a.catalog.get(&sku).await.unwrap().unwrap().value.clone();
+    // The owner of the product carries out what it is asked, and no answer of it arrives until the
+    // change is written.
+    let change = async |price: i64, expect: Expect, written: i64| {
+        shared.board.mute("a", true);
+        let (mut product, here) = (product.clone(), b.clone());
+        let price = UnitPrice::from_minor(price).unwrap();
+        product.prices.values_mut().for_each(|one| *one = price);
+        let cause = Cause { by: "admin".into(), ..Cause::default() };
+        let changing = nodes[1].on(async move { here.catalog.put(product, expect, cause).await });
+        let heard = async {
+            while a.catalog.get(&sku).await.unwrap().unwrap().version < written {
+                tokio::task::yield_now().await;
+            }
+            shared.board.mute("a", false);
+        };
+        tokio::join!(changing, heard).0
+    };
+    let (row, outcome) = change(1_100, Expect::Any, 2).await.unwrap();
+    assert_eq!((row.version, outcome), (2, WriteOutcome::Unchanged));
+    let unknown = change(1_200, Expect::Version(2), 3).await;
+    assert!(matches!(unknown, Err(Error::TryAgain)), "{unknown:?}");
+    assert_eq!(a.catalog.get(&sku).await.unwrap().unwrap().version, 3);
 }

@@ -1,4 +1,5 @@
-//! A hostile hand that says in the name of the NATS server that nobody listens to a call.
+//! A hostile hand at the NATS server of a shop: it says in the name of the server that nobody listens to
+//! a call, and reads everything.
 
 use async_nats::Subscriber;
 use futures_util::StreamExt as _;
@@ -32,6 +33,30 @@ async fn forges(server: &nats::Server, mut calls: Subscriber) -> JoinHandle<()> 
     })
 }
 
+/// Two nodes over NATS, each of which owns shards, with one provider.
+async fn shops(server: &nats::Server) -> (Site, Site) {
+    let store = database();
+    let node = async |name: &str, psp: Option<&str>| {
+        Site::with(|config| {
+            config.store.url = store.as_str().into();
+            config.bus = server.options();
+            config.cluster.node = name.into();
+            config.cluster.settle_ms = 0;
+            config.sandbox.url = psp.map_or_else(|| config.sandbox.url.clone(), str::to_owned);
+        })
+        .await
+    };
+    let one = node("one", None).await;
+    let two = node("two", Some(&one.config.sandbox.url)).await;
+    until("each has shards", async || {
+        let all = one.admin(Method::GET, "/cluster", None).await.expect(200);
+        let nodes = all["nodes"].as_array().unwrap();
+        nodes.len() == 2 && nodes.iter().all(|node| node["shards"] != 0)
+    })
+    .await;
+    (one, two)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_word_that_nobody_listens_does_not_say_that_nothing_was_done() {
     let server = nats::Server::start();
@@ -50,25 +75,8 @@ async fn a_forged_word_that_nobody_listens_does_not_say_that_nothing_was_done() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_says_that_nobody_listens_changes_no_price_stock_or_payment() {
-    let (server, store) = (nats::Server::start(), database());
-    let node = async |name: &str, psp: Option<&str>| {
-        Site::with(|config| {
-            config.store.url = store.as_str().into();
-            config.bus = server.options();
-            config.cluster.node = name.into();
-            config.cluster.settle_ms = 0;
-            config.sandbox.url = psp.map_or_else(|| config.sandbox.url.clone(), str::to_owned);
-        })
-        .await
-    };
-    let one = node("one", None).await;
-    let mut two = node("two", Some(&one.config.sandbox.url)).await;
-    until("each has shards", async || {
-        let all = one.admin(Method::GET, "/cluster", None).await.expect(200);
-        let nodes = all["nodes"].as_array().unwrap();
-        nodes.len() == 2 && nodes.iter().all(|node| node["shards"] != 0)
-    })
-    .await;
+    let server = nats::Server::start();
+    let (one, mut two) = shops(&server).await;
     let (_forger, calls) = server.stranger("kontor.node.*.calls").await;
     let forging = forges(&server, calls).await;
     one.sell("LAMP", 1_000, 20).await;
@@ -87,4 +95,39 @@ async fn whoever_says_that_nobody_listens_changes_no_price_stock_or_payment() {
     forging.abort();
     two.app.take().unwrap().stop().await;
     one.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_everything_on_nats_learns_nobody_by_name_address_or_card() {
+    let server = nats::Server::start();
+    let (one, two) = shops(&server).await;
+    let (_spy, mut all) = server.stranger(">").await;
+    one.sell("LAMP", 1_000, 20).await;
+    let mut last = String::new();
+    for at in 0..8 {
+        let site = [&one, &two][at % 2];
+        last = site.cart(&[("LAMP", 1)]).await;
+        site.checkout(&last, &format!("key-{at}"), "tok_ok", 30).await.expect(201);
+        // Each reads it, the owner or another.
+        for reader in [&one, &two] {
+            let order = reader.order(&last).await;
+            assert_eq!(order["email"], "ada@example.com");
+            reader.until(&last, |order| order["payment_status"] == "captured").await;
+        }
+    }
+    let (mut calls, mut answers, mut events) = (0, 0, 0);
+    let mut is_last_seen = false;
+    while !is_last_seen || calls == 0 || answers == 0 {
+        let message = tokio::time::timeout(PATIENCE, all.next()).await.unwrap().unwrap();
+        let (subject, text) = (&*message.subject, String::from_utf8_lossy(&message.payload));
+        for secret in ["ada@", "Ada", "High Street", "London", "N1 1AA", "tok_ok"] {
+            assert!(!text.contains(secret), "{secret} in {subject}: {text}");
+        }
+        calls += usize::from(subject.starts_with("kontor.node."));
+        answers += usize::from(subject.starts_with("_INBOX."));
+        events += usize::from(subject.starts_with("kontor.events."));
+        is_last_seen |=
+            subject.ends_with(".captured") && text.contains(last.trim_start_matches("cart_"));
+    }
+    assert!(events > 0);
 }
