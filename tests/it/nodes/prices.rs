@@ -61,6 +61,17 @@ async fn an_old_price_that_a_node_remembers_is_never_charged() {
     assert_eq!(outcome.await, (2_000, 2_000));
 }
 
+/// The number of calls that a node has got no answer to.
+fn unanswered(node: &Node) -> u64 {
+    let mut registry = prometheus_client::registry::Registry::default();
+    node.cluster.as_ref().unwrap().calls().metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let name = "node_calls_total{way=\"local\",outcome=\"unknown\"} ";
+    let count = text.lines().find_map(|line| line.strip_prefix(name));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_answer_is_lost_is_written_once_and_is_no_change_of_somebody_else() {
     let shared = Shared::open().await;
@@ -83,6 +94,10 @@ async fn a_change_whose_answer_is_lost_is_written_once_and_is_no_change_of_someb
         let changing = nodes[1].on(async move { here.catalog.put(product, expect, cause).await });
         let heard = async {
             while a.catalog.get(&sku).await.unwrap().unwrap().version < written {
+                tokio::task::yield_now().await;
+            }
+            let lost = unanswered(&b);
+            while unanswered(&b) < lost + 3 {
                 tokio::task::yield_now().await;
             }
             shared.board.mute("a", false);
