@@ -98,7 +98,7 @@ impl PlacedHashes {
     pub fn of(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Self {
         let (Some(placed), Some(keys)) = (order.placed(), keys) else { return Self::default() };
         let (person, lookups) = (opened(order, placed, keys), keys.lookups());
-        let mut values = vec![of_id(id)];
+        let mut values = vec![of_first_attempt(id)];
         values.extend(of_buyer(&person));
         values.extend(of_lines(placed));
         Self {
@@ -118,7 +118,8 @@ pub fn search_row(
     (keys, hashes): (Option<&Keys>, &PlacedHashes),
 ) -> SearchRow {
     let mut values: Vec<SearchedValue> = of_number(order).into_iter().collect();
-    values.extend(of_progress(id, order));
+    values
+        .extend(of_progress(id, order).into_iter().filter(|value| *value != of_first_attempt(id)));
     let codes = |keys: &Keys| keys.lookups().codes(&text_of(&values)) + &hashes.words;
     SearchRow { id: id.to_string(), text: keys.map(codes).unwrap_or_default(), version: seq }
 }
@@ -179,6 +180,12 @@ fn of_number(order: &Order) -> Option<SearchedValue> {
     let text = order.number()?.to_string();
     let alias = Some(format!("#{text}"));
     Some(SearchedValue { field: SearchField::Number, text, alias })
+}
+
+/// The reference of the first attempt to pay, which has the id as a part of it.
+fn of_first_attempt(id: &EntityId) -> SearchedValue {
+    let text = attempt_reference(id, 1);
+    SearchedValue { field: SearchField::Payment, text, alias: None }
 }
 
 fn of_id(id: &EntityId) -> SearchedValue {

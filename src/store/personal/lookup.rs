@@ -7,7 +7,7 @@
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
-use siphasher::sip::SipHasher24;
+use siphasher::sip::SipHasher13;
 use std::fmt;
 
 use super::seal::{DataKey, keyed};
@@ -16,13 +16,15 @@ use crate::domain::search_text::{Search, trigrams};
 
 /// The characters of a code.
 const CODE_CHARS: usize = 4;
+/// The number of codes.
+const CODES: u64 = 36 * 36 * 36 * 36;
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// The keys of the hashes.
 #[derive(Clone)]
 pub struct LookupKeys {
     hashes: Hmac<Sha256>,
-    codes: SipHasher24,
+    codes: SipHasher13,
 }
 
 impl fmt::Debug for LookupKeys {
@@ -52,7 +54,7 @@ impl LookupKeys {
         let secret = keyed(&secret);
         let derived = |label: &str| mac(&secret, label, "");
         let codes: [u8; 16] = derived("codes").first_chunk().copied().unwrap_or_default();
-        Self { hashes: keyed(&derived("hashes")), codes: SipHasher24::new_with_key(&codes) }
+        Self { hashes: keyed(&derived("hashes")), codes: SipHasher13::new_with_key(&codes) }
     }
 
     /// A key for what belongs to no person alone, such as the file of an export.
@@ -103,15 +105,21 @@ impl LookupKeys {
 
     fn push(&self, codes: &mut Vec<u8>, text: &str) {
         codes.push(b' ');
-        for part in trigrams(text) {
-            let mut hash = self.codes.hash(part.as_bytes());
-            let mut code = [b' '; CODE_CHARS + 1];
-            for byte in &mut code[..CODE_CHARS] {
-                *byte = ALPHABET[usize::try_from(hash % 36).unwrap_or(0)];
-                hash /= 36;
-            }
-            codes.extend_from_slice(&code);
+        if text.is_ascii() {
+            text.as_bytes().windows(3).for_each(|part| self.push_code(codes, part));
+        } else {
+            trigrams(text).for_each(|part| self.push_code(codes, part.as_bytes()));
         }
+    }
+
+    fn push_code(&self, codes: &mut Vec<u8>, part: &[u8]) {
+        let mut hash = u32::try_from(self.codes.hash(part) % CODES).unwrap_or(0);
+        let mut code = [b' '; CODE_CHARS + 1];
+        for byte in &mut code[..CODE_CHARS] {
+            *byte = ALPHABET[usize::try_from(hash % 36).unwrap_or(0)];
+            hash /= 36;
+        }
+        codes.extend_from_slice(&code);
     }
 }
 

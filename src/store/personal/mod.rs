@@ -33,7 +33,7 @@ use crate::domain::sealed::{KeyId, NewKey, Sealed};
 use crate::domain::time::Timestamp;
 
 /// Keys in memory.
-const CACHED: usize = 50_000;
+const CACHED: usize = 20_000;
 /// How long a node may use a key that another node has destroyed.
 const CACHE_TTL: Duration = Duration::from_secs(30);
 /// How long the current key of payment tokens is used for new ones.

@@ -2,7 +2,7 @@
 //! are the entity and the field, so that a sealed value moved elsewhere cannot be opened there.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -58,6 +58,8 @@ impl AddressField {
 pub struct DataKey {
     bytes: [u8; 32],
     entity: Arc<str>,
+    /// The key of the cipher, once something was opened with it.
+    cipher: OnceLock<Option<Box<LessSafeKey>>>,
 }
 
 impl fmt::Debug for DataKey {
@@ -70,7 +72,7 @@ impl DataKey {
     /// A key with these bytes, for values of this entity.
     #[must_use]
     pub fn new(bytes: [u8; 32], entity: &str) -> Self {
-        Self { bytes, entity: entity.into() }
+        Self { bytes, entity: entity.into(), cipher: OnceLock::new() }
     }
 
     /// The entity whose values it seals.
@@ -107,7 +109,8 @@ impl DataKey {
         let mut text = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let nonce = Nonce::try_assume_unique_for_key(text.get(..NONCE_LEN)?).ok()?;
         let aad = Aad::from(self.associated(field));
-        let plain = self.cipher()?.open_within(nonce, aad, &mut text, NONCE_LEN..).ok()?;
+        let cipher = self.cipher.get_or_init(|| self.cipher().map(Box::new)).as_ref()?;
+        let plain = cipher.open_within(nonce, aad, &mut text, NONCE_LEN..).ok()?;
         Some(plain.to_vec())
     }
 }
