@@ -107,6 +107,8 @@ pub enum SeededFault {
     RelayTrustsStream,
     /// The keys of an erased person are not destroyed.
     KeyNotDestroyed,
+    /// Who asks for it is erased although an order is under a legal hold.
+    LegalHoldIgnored,
     /// A verification does not compare the digests of events.
     ChainUnchecked,
     /// What comes in answer to a call is believed, whoever sent it.

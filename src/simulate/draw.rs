@@ -336,16 +336,20 @@ fn dashboard_actions(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAc
     (0..3).map(|_| action()).collect()
 }
 
-/// Draws whom operators erase, from random numbers of their own, so that the rest of a plan does not
-/// depend on it.
+/// Draws whom operators erase, and which of their orders are under a legal hold before, from random
+/// numbers of their own, so that the rest of a plan does not depend on it.
 fn erasures(seed: u64, buyers: &[PlannedBuyer]) -> Vec<(i64, OperatorAction)> {
     let mut drawn = StdRng::seed_from_u64(seed ^ 0xe4a5_ed0f);
     let rng = &mut drawn;
     let mut one = || {
         let order = rng.random_range(0..buyers.len());
-        (buyers[order].at + rng.random_range(30_000..200_000), OperatorAction::Erase { order })
+        let at = buyers[order].at + rng.random_range(30_000..200_000);
+        let held = rng.random_bool(0.3).then(|| {
+            (at - rng.random_range(1_000..20_000), OperatorAction::PlaceLegalHold { order })
+        });
+        held.into_iter().chain([(at, OperatorAction::Erase { order })])
     };
-    (0..2).map(|_| one()).collect()
+    [one(), one()].into_iter().flatten().collect()
 }
 
 /// Draws when the store is backed up, from random numbers of its own, so that the rest of a plan does

@@ -367,6 +367,7 @@ fn command_of(action: &OperatorAction) -> (usize, Command) {
         OperatorAction::Capture { order, amount } => (*order, Command::Capture { amount: *amount }),
         OperatorAction::Skip { order } => (*order, Command::Skip { step: None, reason }),
         OperatorAction::Retry { order } => (*order, Command::Retry { reason }),
+        OperatorAction::PlaceLegalHold { order } => (*order, Command::PlaceLegalHold { reason }),
         // Actions on stock, prices and rows do not get here; `act` performs them.
         _ => (usize::MAX, Command::Retry { reason }),
     }

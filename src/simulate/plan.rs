@@ -168,6 +168,10 @@ pub enum OperatorAction {
         amount: i64,
     },
     RemakeRows,
+    /// Puts an order under a legal hold.
+    PlaceLegalHold {
+        order: usize,
+    },
     /// Erases the buyer of an order.
     Erase {
         order: usize,

@@ -170,7 +170,8 @@ pub async fn verify_with(
 }
 
 impl Books {
-    /// Checks that the keys of erased orders are destroyed, unless that is in progress.
+    /// Checks that the keys of erased orders are destroyed, unless that is in progress, and that those
+    /// of orders under a legal hold are not.
     async fn check_erased(&mut self, store: &dyn Tables) -> Result<(), Error> {
         let open = store.erasures(true).await?;
         let open: BTreeSet<&str> = open.iter().map(|erasure| &*erasure.subject).collect();
@@ -179,6 +180,12 @@ impl Books {
             let subjects = there.iter().filter_map(|key| key.subject.as_deref());
             if !there.is_empty() && !subjects.into_iter().any(|subject| open.contains(subject)) {
                 let why = "its buyer was erased, but the keys of their data are still there";
+                self.findings.add(Invariant::I7, &entity, &[pos], why);
+            }
+        }
+        for (entity, (pos, ids)) in std::mem::take(&mut self.orders.held) {
+            if store.stored_keys(&ids).await?.len() < ids.len() {
+                let why = "it is under a legal hold, but keys of its buyer's data are destroyed";
                 self.findings.add(Invariant::I7, &entity, &[pos], why);
             }
         }

@@ -5,7 +5,7 @@
 //! reduced to summaries of some 400 bytes; at its next event, a reduced order is read from the
 //! journal again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
@@ -210,6 +210,9 @@ pub(super) struct AllOrders {
     /// The orders whose buyers were erased, each with the position of that event and the keys that
     /// must be destroyed.
     pub erased: Vec<(EntityId, i64, BTreeSet<KeyId>)>,
+    /// The orders under a legal hold, each with the position of that event and the keys that sealed
+    /// their buyers' data.
+    pub held: BTreeMap<EntityId, (i64, BTreeSet<KeyId>)>,
 }
 
 impl AllOrders {
@@ -281,6 +284,14 @@ impl AllOrders {
                 add((Invariant::I2, why));
             }
             Event::StepSkipped { .. } | Event::AlertCleared { .. } => entry.overruled = true,
+            Event::LegalHoldPlaced { .. } => {
+                let mut ids = BTreeSet::new();
+                key_ids(order, &mut ids);
+                self.held.insert(record.entity.clone(), (record.pos, ids));
+            }
+            Event::LegalHoldReleased {} => {
+                self.held.remove(&record.entity);
+            }
             Event::PersonalDataErased {} => {
                 let mut ids = BTreeSet::new();
                 key_ids(order, &mut ids);

@@ -211,6 +211,30 @@ async fn personal_data_are_kept_as_long_as_the_law_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_under_a_legal_hold_keeps_its_personal_data_until_it_is_released() {
+    let site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    let cart = order(&site, "one").await;
+    ship(&site, &cart).await;
+    let path = format!("/orders/{}/legal-hold", cart.replace("cart_", "ord_"));
+    let reason = Some(json!({"reason": "case 12"}));
+    let held = site.admin(Method::PUT, &path, reason).await.expect(200);
+    assert_eq!(held["legal_hold"], "case 12");
+    let erase = async || {
+        let body = Some(json!({"email": EMAIL}));
+        site.admin(Method::POST, "/erasures", body).await.expect(200)
+    };
+    let done = erase().await;
+    assert_eq!((&done["orders"], &done["kept"][0]["because"]), (&json!([]), &json!("legal_hold")));
+    assert_eq!(found(&site).await, 5);
+    let released = site.admin(Method::DELETE, &path, None).await.expect(200);
+    assert_eq!(released["legal_hold"], Value::Null);
+    site.until_some(async || (erase().await["kept"] == json!([])).then_some(())).await;
+    let late = site.admin(Method::PUT, &path, Some(json!({"reason": "too late"}))).await;
+    assert_eq!(late.status, 409, "{:#}", late.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_does_not_start_without_its_master_key() {
     let mut site = Site::open().await;
     site.sell("LAMP", 1_000, 10).await;

@@ -34,6 +34,8 @@ export const TITLES = {
   alert_raised: "Alert raised",
   alert_cleared: "Alert cleared",
   personal_data_erased: "Personal data erased",
+  legal_hold_placed: "Legal hold placed",
+  legal_hold_released: "Legal hold released",
   unreadable: "An event that cannot be read",
 };
 

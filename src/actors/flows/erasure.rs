@@ -38,6 +38,8 @@ pub enum KeptBecause {
     Incomplete,
     /// The law asks for it, as `shop.retention_days` says.
     Retention,
+    /// It is under a legal hold.
+    LegalHold,
 }
 
 /// An order that keeps its personal data.
@@ -161,8 +163,12 @@ impl ErasureFlow {
     /// Why an order keeps its personal data; `None` if they can be erased.
     fn kept(&self, id: &EntityId, state: &Order) -> Option<KeptOrder> {
         let order = id.clone();
+        let open = |because| Some(KeptOrder { order: id.clone(), because, until: None });
+        if state.legal_hold().is_some() {
+            return open(KeptBecause::LegalHold);
+        }
         if state.needs_buyer() {
-            return Some(KeptOrder { order, because: KeptBecause::Incomplete, until: None });
+            return open(KeptBecause::Incomplete);
         }
         let country = state.placed().map_or("", |placed| &placed.shipping_address.country);
         let until = state.placed_at() + self.settings.retention(country);

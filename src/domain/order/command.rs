@@ -148,6 +148,13 @@ pub enum Command {
     },
     /// Records that the buyer's personal data are erased.
     Erase,
+    /// Keeps the buyer's personal data from being erased until the hold is released (legal hold).
+    PlaceLegalHold {
+        /// The reason.
+        reason: String,
+    },
+    /// Releases the legal hold.
+    ReleaseLegalHold,
     /// Raises an alert: the order's data are inconsistent.
     RaiseAlert {
         /// The alert.
@@ -169,6 +176,8 @@ impl Command {
                 | Self::Retry { .. }
                 | Self::Skip { .. }
                 | Self::Erase
+                | Self::PlaceLegalHold { .. }
+                | Self::ReleaseLegalHold
         )
     }
 }

@@ -100,7 +100,20 @@ impl Order {
             Command::Erase if self.needs_buyer() => Err(Rejection::WrongState {
                 what: "the order is not complete: it needs the buyer's data".into(),
             }),
+            Command::Erase if self.legal_hold().is_some() => {
+                Err(Rejection::WrongState { what: "the order is under a legal hold".into() })
+            }
             Command::Erase => Ok(some(!self.erased, Event::PersonalDataErased {})),
+            Command::PlaceLegalHold { .. } if self.erased => Err(Rejection::WrongState {
+                what: "the buyer's data are erased: there is nothing to hold".into(),
+            }),
+            Command::PlaceLegalHold { reason } => {
+                let changes = self.legal_hold.as_ref() != Some(reason);
+                Ok(some(changes, Event::LegalHoldPlaced { reason: reason.clone() }))
+            }
+            Command::ReleaseLegalHold => {
+                Ok(some(self.legal_hold.is_some(), Event::LegalHoldReleased {}))
+            }
             Command::RaiseAlert { alert } => {
                 let alert = alert.clone();
                 Ok(some(self.alert.is_none(), Event::AlertRaised { alert }))

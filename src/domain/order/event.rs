@@ -115,6 +115,10 @@ pub enum Event {
     AlertCleared { reason: String },
     /// The buyer's personal data were erased: their keys are destroyed.
     PersonalDataErased {},
+    /// The buyer's personal data must not be erased: there is a legal hold.
+    LegalHoldPlaced { reason: String },
+    /// The legal hold was released.
+    LegalHoldReleased {},
 }
 
 impl entity::Event for Event {

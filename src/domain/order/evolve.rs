@@ -91,6 +91,8 @@ impl entity::Noun for Order {
             Event::AlertRaised { alert } => self.alert = Some(alert.clone()),
             Event::AlertCleared { .. } => self.alert = None,
             Event::PersonalDataErased {} => self.erased = true,
+            Event::LegalHoldPlaced { reason } => self.legal_hold = Some(reason.clone()),
+            Event::LegalHoldReleased {} => self.legal_hold = None,
         }
         if !self.stuck.is_empty() {
             let wanted: BTreeSet<_> = self.wanted().iter().map(Effect::step).collect();

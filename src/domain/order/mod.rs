@@ -49,6 +49,7 @@ use super::money::{Currency, Rounding};
 use super::pricing::{Delivery, QuotedLine, Totals};
 use super::sealed::{Sealed, SealedAddress};
 use super::time::{Span, Timestamp};
+use crate::seeded_fault::{self, SeededFault};
 
 /// The journal's id for an order.
 #[must_use]
@@ -221,6 +222,9 @@ pub struct Order {
     /// Whether the buyer's personal data were erased.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     erased: bool,
+    /// Why the buyer's personal data must not be erased (legal hold), if they must not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    legal_hold: Option<String>,
 }
 
 impl Order {
@@ -313,6 +317,13 @@ impl Order {
     #[must_use]
     pub const fn is_erased(&self) -> bool {
         self.erased
+    }
+
+    /// Why the buyer's personal data must not be erased (legal hold); `None` without a hold.
+    #[must_use]
+    pub fn legal_hold(&self) -> Option<&str> {
+        let ignored = seeded_fault::active(SeededFault::LegalHoldIgnored);
+        self.legal_hold.as_deref().filter(|_| !ignored)
     }
 
     /// Whether the buyer's personal data are still needed: the order is neither cancelled nor paid and

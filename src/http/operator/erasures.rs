@@ -30,7 +30,7 @@ pub struct KeptOrderShape {
     #[schema(value_type = schemas::OrderId)]
     order: String,
     /// `incomplete`: it is not paid and shipped, or cancelled; `retention`: the law asks for it, as
-    /// `shop.retention_days` says.
+    /// `shop.retention_days` says; `legal_hold`: somebody has put it under a legal hold.
     #[schema(value_type = String, example = "retention")]
     because: KeptBecause,
     /// When its data can be erased; `null` if that is not known.

@@ -427,6 +427,33 @@ pub async fn skip_order_step(
     change(&call, &path, patience, command, cause).await
 }
 
+/// Puts an order under a legal hold: the buyer's personal data are not erased until it is released,
+/// whoever asks for it. A hold that is placed again has the new reason.
+#[utoipa::path(put, path = "/v1/admin/orders/{id}/legal-hold", tag = "orders", request_body = ReasonInput,
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn place_legal_hold(
+    call: RequestParts,
+    path: web::Path<String>,
+    body: Json<ReasonInput>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(body.digest);
+    let command = Command::PlaceLegalHold { reason: body.value.reason.into() };
+    change(&call, &path, Patience(None), command, cause).await
+}
+
+/// Releases the legal hold of an order. An erasure that waited for it is continued within 10 minutes.
+#[utoipa::path(delete, path = "/v1/admin/orders/{id}/legal-hold", tag = "orders",
+    params(("id" = inline(schemas::OrderId), Path)),
+    responses((status = 200, description = "The order", body = AdminOrder)))]
+pub async fn release_legal_hold(
+    call: RequestParts,
+    path: web::Path<String>,
+) -> Result<HttpResponse, Error> {
+    let cause = call.cause(0);
+    change(&call, &path, Patience(None), Command::ReleaseLegalHold, cause).await
+}
+
 async fn change(
     call: &RequestParts,
     path: &str,

@@ -242,6 +242,12 @@ pub enum EventData {
         reason: String,
     },
     PersonalDataErased {},
+    /// The buyer's personal data must not be erased: there is a legal hold.
+    LegalHoldPlaced {
+        reason: String,
+    },
+    /// The legal hold was released.
+    LegalHoldReleased {},
     /// A stored event that this version of the program cannot read.
     Unreadable {
         /// The kind of the event, as stored.
@@ -416,6 +422,8 @@ fn data(event: Event, currency: Currency, buyer: &BuyerData) -> EventData {
         Event::AlertRaised { alert } => EventData::AlertRaised { alert },
         Event::AlertCleared { reason } => EventData::AlertCleared { reason },
         Event::PersonalDataErased {} => EventData::PersonalDataErased {},
+        Event::LegalHoldPlaced { reason } => EventData::LegalHoldPlaced { reason },
+        Event::LegalHoldReleased {} => EventData::LegalHoldReleased {},
     }
 }
 

@@ -27,6 +27,7 @@ pub mod waiting;
 pub const BUYER: Access = Access::Proof(&token::ORDER);
 const READ: Access = Access::Key(Scope::OrdersRead);
 const WRITE: Access = Access::Key(Scope::OrdersWrite);
+const ERASE: Access = Access::Key(Scope::PeopleErase);
 
 routes! {
     /// The list of routes, which `ROUTES` completes.
@@ -43,6 +44,8 @@ routes! {
     POST   "/v1/admin/orders/{id}/tokens"       WRITE Operate  new_token::issue_order_token;
     POST   "/v1/admin/orders/{id}/retry"        WRITE Operate  change::retry_order;
     POST   "/v1/admin/orders/{id}/skip"         WRITE Operate  change::skip_order_step;
+    PUT    "/v1/admin/orders/{id}/legal-hold"   ERASE Operate  change::place_legal_hold;
+    DELETE "/v1/admin/orders/{id}/legal-hold"   ERASE Operate  change::release_legal_hold;
 }
 
 /// The routes of orders.
@@ -68,6 +71,8 @@ pub const TO_ORDER: &[&str] = &[
     "issue_order_token",
     "retry_order",
     "skip_order_step",
+    "place_legal_hold",
+    "release_legal_hold",
 ];
 const FIRST: &[(&str, &str)] = &[("id", "$response.body#/data/0/id")];
 const NEXT: &[(&str, &str)] = &[("after", "$response.body#/next_cursor")];

@@ -262,6 +262,8 @@ pub struct AdminOrder {
     /// Why the order is stopped: `amount_mismatch`, `voided_elsewhere`, `capture_mismatch`, or a
     /// difference to the provider's ledger, in words.
     alert: Option<String>,
+    /// Why the buyer's personal data must not be erased: there is a legal hold; `null` without one.
+    legal_hold: Option<String>,
     updated_at: String,
     /// Only with `expand=allocations`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -500,6 +502,7 @@ impl AdminOrder {
                 .map(|(step, why)| StuckStep { step: step.clone(), why: why.clone() })
                 .collect(),
             alert: order.alert().map(str::to_owned),
+            legal_hold: order.legal_hold().map(str::to_owned),
             updated_at: order.updated_at().to_string(),
             allocations: None,
         })
