@@ -32,6 +32,7 @@ mod buyers_view;
 mod cache;
 mod captures;
 mod checkout;
+mod checksums;
 mod cli_client;
 mod cli_output;
 mod cli_shop;

@@ -255,7 +255,7 @@ async fn what_changes_is_found_as_it_is_now((site, url): Shop) {
     })
     .await;
     let lookups = site.app.as_ref().unwrap().store.lookups().await.unwrap();
-    let [first, other] = ["first", "other"].map(|word| lookups.codes(word));
+    let [first, other] = ["first", "other"].map(|word| lookups.codes(&format!("\n{word}\n")));
     let change = format!("UPDATE order_search SET text = replace(text, '{first}', '{other}')");
     execute(&site, url.as_deref(), &change).await;
     for _ in 0..2 {
