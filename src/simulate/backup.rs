@@ -77,7 +77,8 @@ impl Environment {
         Ok(())
     }
 
-    /// Checks that the keys of an erased person are destroyed, unless an order still needs them.
+    /// Checks that the keys of an erased person are destroyed, unless an order still needs them or is
+    /// under a legal hold.
     async fn check_erased(&self, store: &MemoryStore, erasure: &Erasure) -> Result<(), Error> {
         let keys = store.keys_of_subject(&erasure.subject).await?;
         let made_before = |key: &&StoredKey| {
@@ -88,7 +89,9 @@ impl Environment {
         for cart in carts {
             let order = EntityId::new(&format!("{}_{}", Order::PREFIX, EntityId::new(cart).key()));
             let found = load::<Order>(&*store.journal(), &order, i64::MAX).await;
-            let needs = |order: &Order| order.placed().is_some() && order.needs_buyer();
+            let needs = |order: &Order| {
+                order.placed().is_some() && (order.needs_buyer() || order.legal_hold().is_some())
+            };
             if found.is_ok_and(|found| found.is_ok_and(|found| needs(&found.state))) {
                 return Ok(());
             }

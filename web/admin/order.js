@@ -229,6 +229,7 @@ class Page {
     fill(this.warning, shown.stuck.map((one) => callout("bad", `${stepWords(one.step)} is stuck`, one.why, "Retry it: nothing is done twice. Skip it only if you have settled it yourself.")),
       shown.alert ? callout("bad", "All steps are stopped until an operator has acted", alarm.words, alarm.todo) : null,
       shown.payment_status === "unknown" ? callout("wait", "The outcome of the payment is unknown", "The provider has not answered. kontor repeats the call under the same key, then looks the payment up by its reference, and reverses an attempt that it no longer waits for.") : null,
+      shown.legal_hold ? callout("mute", "Legal hold: the buyer's personal data are kept, whoever asks for their erasure", shown.legal_hold) : null,
       shown.cancel_reason ? callout("mute", "Cancelled", causeWords(shown.cancel_reason)) : null);
   }
 

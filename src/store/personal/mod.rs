@@ -323,7 +323,7 @@ impl Store {
     /// [`Error`] of the store.
     pub async fn destroy_old_token_keys(&self, now: Timestamp) -> Result<u64, Error> {
         let before = Timestamp::from_millis(now.millis() - TOKEN_KEY_LIFETIME_MS);
-        let text = "DELETE FROM personal_key WHERE entity = $1 AND id < $2";
+        let text = "DELETE FROM personal_key WHERE subject IS NULL AND entity = $1 AND id < $2";
         let until = KeyId::new(before, 0);
         change!(self, sqlx::query(text).bind(PAYMENT_TOKENS).bind(until.as_str().to_owned()))
     }
