@@ -1,7 +1,8 @@
 //! Real servers for tests: one PostgreSQL for all of them, with a database for each; NATS, Redis
 //! and HAProxy for each test that wants them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -165,18 +166,22 @@ fn the_balancer_knows_that_no_node_is_up() {
 
 #[test]
 fn the_shared_folder_is_gone_with_its_run() {
-    // Those of runs that have ended are removed by their guards.
-    let alive = |name: &str| {
-        let pid = name.strip_prefix("kontor-test-postgres-")?;
-        Some((PathBuf::from("/proc").join(pid).exists(), name.to_owned()))
+    // A run of its own, of one test that needs the shared server.
+    let test = "erasure::a_command_makes_no_master_key_in_a_database";
+    let mut run = Command::new(std::env::current_exe().unwrap());
+    let mut run = run.args(["--exact", test]).stdout(Stdio::null()).spawn().unwrap();
+    let folder = std::env::temp_dir().join(format!("kontor-test-postgres-{}", run.id()));
+    let mut was_there = false;
+    let ended = loop {
+        was_there |= folder.exists();
+        match run.try_wait().unwrap() {
+            Some(ended) => break ended,
+            None => std::thread::yield_now(),
+        }
     };
-    let left = || -> Vec<String> {
-        let all = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
-        let names = all.filter_map(|entry| alive(entry.file_name().to_str()?));
-        names.filter(|(alive, _)| !alive).map(|(_, name)| name).collect()
-    };
+    assert!(ended.success() && was_there, "{ended}");
     let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !left().is_empty() {
-        assert!(std::time::Instant::now() < until, "{:?} is left", left());
+    while folder.exists() {
+        assert!(std::time::Instant::now() < until, "{} is left", folder.display());
     }
 }
