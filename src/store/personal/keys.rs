@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn keys(sealing: &SealingKey) -> Keys {
-        let one = (sealing.id(), Arc::new(sealing.key().clone()));
+        let one = (sealing.id, Arc::new(sealing.key.clone()));
         Keys::new([one].into(), Arc::new(LookupKeys::new([1; 32])))
     }
 
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(opened.as_deref(), Some("ada@example.com"));
         assert_eq!(keys(&sealing).open(PersonalField::Reference, &email), None);
         assert_eq!(keys(&self::sealing("cart_2")).open(PersonalField::Email, &email), None);
-        let other = SealingKey::new(sealing.id(), DataKey::new([8; 32], "cart_1"));
+        let other = SealingKey::new(sealing.id, DataKey::new([8; 32], "cart_1"));
         assert_eq!(keys(&other).open(PersonalField::Email, &email), None);
         let none = Keys::new(HashMap::new(), Arc::new(LookupKeys::new([1; 32])));
         assert_eq!(none.open(PersonalField::Email, &email), None);

@@ -154,8 +154,8 @@ impl Sealer {
 /// A new key with its id.
 #[derive(Clone)]
 pub struct SealingKey {
-    id: KeyId,
-    key: DataKey,
+    pub(super) id: KeyId,
+    pub(super) key: DataKey,
     sealer: Option<Arc<Sealer>>,
 }
 
@@ -171,18 +171,6 @@ impl SealingKey {
     pub fn new(id: KeyId, key: DataKey) -> Self {
         let sealer = key.sealer().map(Arc::new);
         Self { id, key, sealer }
-    }
-
-    /// Its id.
-    #[must_use]
-    pub const fn id(&self) -> KeyId {
-        self.id
-    }
-
-    /// The key.
-    #[must_use]
-    pub const fn key(&self) -> &DataKey {
-        &self.key
     }
 
     /// Seals a value.
