@@ -109,6 +109,17 @@ pub struct NewBuyerData {
 }
 
 impl NewBuyerData {
+    /// The data that a cart has which was created with them.
+    #[must_use]
+    pub fn of_new_cart(self) -> BuyerData {
+        BuyerData {
+            email: self.email.flatten(),
+            reference: self.reference.flatten(),
+            shipping_address: self.shipping_address.flatten(),
+            billing_address: self.billing_address.flatten(),
+        }
+    }
+
     /// The data of a cart, for another cart.
     ///
     /// # Errors

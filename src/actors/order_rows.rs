@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 
 use super::buyer_data::key_ids;
 use super::engine::projections::{Happened, Keyed, LiveList, Projection};
-use super::order_search::{PlacedHashes, search_row};
+use super::order_search::{PlacedHashes, search_row, searched_hash};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order, Placed};
 use crate::domain::sealed::{KeyId, Sealed};
@@ -65,11 +65,16 @@ impl Projection for OrderRows {
         key_ids(order, ids);
     }
 
+    fn rare_hash(order: &Order) -> u64 {
+        searched_hash(order)
+    }
+
     fn rows(&self, entity: &EntityId, folded: &Keyed<'_, Order>, batch: &mut Batch) {
         let hashes = self.placed(entity, folded);
         batch.put(order_row(entity, &folded.state, folded.seq, &hashes));
         let first = folded.state.number().is_none();
-        if first || !seeded_fault::active(SeededFault::SearchTextStays) {
+        let changed = folded.before != Some(searched_hash(&folded.state));
+        if changed && (first || !seeded_fault::active(SeededFault::SearchTextStays)) {
             batch.put(search_row(entity, &folded.state, folded.seq, (folded.keys, &hashes)));
         }
     }

@@ -2,6 +2,7 @@
 //! to the rows of `order_rows`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
@@ -124,6 +125,23 @@ pub fn search_row(
     SearchRow { id: id.to_string(), text: keys.map(codes).unwrap_or_default(), version: seq }
 }
 
+/// A hash of all that changes the row of a placed order.
+#[must_use]
+pub fn searched_hash(order: &Order) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (order.number(), order.is_erased()).hash(&mut hash);
+    for attempt in order.attempts() {
+        // The reference of the first one is there from the beginning.
+        if attempt.number > 1 || attempt.payment.is_some() {
+            (attempt.number, &attempt.payment).hash(&mut hash);
+        }
+    }
+    for fulfillment in order.fulfillments() {
+        fulfillment.tracking.as_ref().map(|tracking| &tracking.number).hash(&mut hash);
+    }
+    hash.finish()
+}
+
 fn text_of(values: &[SearchedValue]) -> String {
     search_text(values.iter().flat_map(SearchedValue::texts))
 }
@@ -158,20 +176,19 @@ fn searched_values(id: &EntityId, order: &Order, keys: Option<&Keys>) -> Vec<Sea
     values.extend(of_buyer(&keys.map(|keys| opened(order, placed, keys)).unwrap_or_default()));
     values.extend(of_progress(id, order));
     values.extend(of_lines(placed));
+    let mut seen = HashSet::new();
+    values.retain(|value| seen.insert((value.field, value.text.clone())));
     values
 }
 
-/// Values, each once.
+/// Values that are not empty.
 #[derive(Default)]
-struct Values {
-    all: Vec<SearchedValue>,
-    seen: HashSet<(SearchField, String)>,
-}
+struct Values(Vec<SearchedValue>);
 
 impl Values {
     fn add(&mut self, field: SearchField, text: &str, alias: Option<String>) {
-        if !text.is_empty() && self.seen.insert((field, text.to_owned())) {
-            self.all.push(SearchedValue { field, text: text.to_owned(), alias });
+        if !text.is_empty() {
+            self.0.push(SearchedValue { field, text: text.to_owned(), alias });
         }
     }
 }
@@ -212,7 +229,7 @@ fn of_buyer(person: &BuyerData) -> Vec<SearchedValue> {
         values.add(SearchField::Phone, phone, Some(phone_digits(phone)));
     }
     values.add(SearchField::Email, person.email.as_deref().unwrap_or_default(), None);
-    values.all
+    values.0
 }
 
 /// Payments and parcels.
@@ -227,7 +244,7 @@ fn of_progress(id: &EntityId, order: &Order) -> Vec<SearchedValue> {
         values.add(SearchField::Payment, attempt.payment.as_deref().unwrap_or_default(), None);
         values.add(SearchField::Payment, &attempt_reference(id, attempt.number), None);
     }
-    values.all
+    values.0
 }
 
 fn of_lines(placed: &Placed) -> Vec<SearchedValue> {
@@ -236,7 +253,7 @@ fn of_lines(placed: &Placed) -> Vec<SearchedValue> {
         values.add(SearchField::Sku, line.sku.as_str(), None);
         values.add(SearchField::Product, &line.name, None);
     }
-    values.all
+    values.0
 }
 
 /// The postal code of an address in one piece, and in the two pieces that people write in its country.

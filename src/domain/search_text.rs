@@ -25,7 +25,7 @@ const PHONE_DIGITS_SHARED: usize = 8;
 #[must_use]
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
-        return fold_case(text);
+        return text.to_ascii_lowercase();
     }
     let mut plain = String::with_capacity(text.len());
     for c in text.nfkd() {
@@ -50,9 +50,15 @@ pub fn fold(text: &str) -> String {
 /// The folded words of a text, which white space and control characters separate.
 #[must_use]
 pub fn words(text: &str) -> Vec<String> {
-    let folded = fold(text);
-    let parts = folded.split(|c: char| c.is_whitespace() || c.is_control());
-    parts.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    words_of(&fold(text)).map(str::to_owned).collect()
+}
+
+fn words_of(folded: &str) -> impl Iterator<Item = &str> {
+    folded
+        .split(|c: char| {
+            c == ' ' || (!c.is_ascii_graphic() && (c.is_whitespace() || c.is_control()))
+        })
+        .filter(|word| !word.is_empty())
 }
 
 /// The text in which the words of some values are found: each word once, in a line of its own, with
@@ -60,17 +66,16 @@ pub fn words(text: &str) -> Vec<String> {
 /// there without its comma or full stop, too.
 #[must_use]
 pub fn search_text<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
-    let (mut text, mut seen) = ("\n".to_owned(), HashSet::new());
-    let bare = |word: &String| {
+    let folded: Vec<String> = values.into_iter().map(fold).collect();
+    let (mut text, mut seen) = ("\n".to_owned(), HashSet::with_capacity(64));
+    for word in folded.iter().flat_map(|one| words_of(one)) {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        (is_short(bare) && !bare.is_empty()).then(|| bare.to_owned())
-    };
-    let both = |word: String| bare(&word).into_iter().chain([word]).collect::<Vec<_>>();
-    for word in values.into_iter().flat_map(words).flat_map(both) {
-        if text.len() + word.len() < SEARCH_TEXT_MAX && !seen.contains(&word) {
-            text.push_str(&word);
-            text.push('\n');
-            seen.insert(word);
+        let bare = (is_short(bare) && !bare.is_empty()).then_some(bare);
+        for word in bare.into_iter().chain([word]) {
+            if text.len() + word.len() < SEARCH_TEXT_MAX && seen.insert(word) {
+                text.push_str(word);
+                text.push('\n');
+            }
         }
     }
     text
@@ -129,7 +134,7 @@ impl Search {
 }
 
 fn is_short(word: &str) -> bool {
-    word.chars().nth(PART_MIN - 1).is_none()
+    word.len() < PART_MIN || word.chars().nth(PART_MIN - 1).is_none()
 }
 
 fn as_written(words: &[String]) -> Vec<String> {

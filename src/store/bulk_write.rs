@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
 
 use super::value::{ColumnKind, Value};
 
@@ -59,6 +59,25 @@ impl Texts {
             rows = rest;
         }
         Ok(written)
+    }
+
+    /// Runs a statement that selects one number for all rows; returns the sum.
+    pub(in crate::store) async fn sum<T>(
+        &self,
+        connection: &mut SqliteConnection,
+        mut rows: &[T],
+        bind: fn(Binding, &T) -> Binding,
+    ) -> Result<i64, sqlx::Error> {
+        let mut sum = 0;
+        while let Some((count, text)) = self.by_rows.iter().find(|(count, _)| *count <= rows.len())
+        {
+            let (piece, rest) = rows.split_at(*count);
+            let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
+            let found = piece.iter().fold(query, bind).fetch_one(&mut *connection).await?;
+            sum += found.try_get::<i64, _>(0)?;
+            rows = rest;
+        }
+        Ok(sum)
     }
 
     /// The text for a number of rows, if there is one.

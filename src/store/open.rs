@@ -249,9 +249,10 @@ pub(super) fn writer_options(dir: &Path) -> SqliteConnectOptions {
     base(dir)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // A page cache of 64 MiB: an append is fast if the pages of the unique index of events are
-        // in memory.
-        .pragma("cache_size", "-65536")
+        // A page cache of 16 MiB: an append is fast if the pages that it writes of the unique index
+        // of events are in memory. A larger one slows every commit: after a page was split, SQLite
+        // looks through the whole cache for pages beyond the end of the file.
+        .pragma("cache_size", "-16384")
         // A checkpoint costs two syncs and blocks all writers. At every 4,000 pages (16 MiB), it is
         // four times rarer than by default, and recovery of a log of that size after a crash is
         // still fast.

@@ -155,14 +155,14 @@ impl Table {
         self.put.get_or_init(|| {
             let over = self.over();
             let postgres = format!("{}{over}", self.insert_arrays());
-            let sqlite = Texts::new(&self.insert_head(), &self.variables(), &over);
+            let sqlite = Texts::new(&self.insert_head("INSERT"), &self.variables(), &over);
             PutTexts { sqlite, postgres: postgres.into() }
         })
     }
 
     /// An `INSERT` for SQLite, up to the variables of the first row.
-    fn insert_head(&self) -> String {
-        format!("INSERT INTO {} ({}) VALUES ", self.name, self.names())
+    fn insert_head(&self, insert: &str) -> String {
+        format!("{insert} INTO {} ({}) VALUES ", self.name, self.names())
     }
 
     /// The variables of a row for SQLite.
@@ -179,7 +179,9 @@ impl Table {
             let numbered = |nth: usize| format!("${}", nth + 1);
             let over = format!(" ON CONFLICT ({key}) DO NOTHING");
             let record = format!("jsonb_populate_record(NULL::{name}, $1)");
-            let sqlite_insert = Texts::new(&self.insert_head(), &self.variables(), &over);
+            // A refused statement is not undone by itself: its transaction is rolled back.
+            let head = self.insert_head("INSERT OR FAIL");
+            let sqlite_insert = Texts::new(&head, &self.variables(), &over);
             let of_record = |nth: usize| format!("r.{}", self.columns[nth].name);
             let from = format!(" FROM {record} AS r");
             let postgres = ChangeText {

@@ -1,10 +1,15 @@
 //! Parked webhooks: webhooks of payment providers that match no order yet. They are stored and
-//! retried. Their signatures were verified before, and are not stored.
+//! retried. Their signatures were verified before, and are not stored. Their bodies are stored sealed,
+//! because a provider may put a buyer's name or address into them.
 
 use super::both::{change, fetch_all, fetch_optional};
 use super::found::FoundRow;
+use super::personal::DataKey;
 use super::{Error, LIST_MAX, Store};
 use crate::domain::time::Timestamp;
+
+/// What is sealed.
+const BODY: &str = "body";
 
 /// The retry time of a webhook that is not retried any more.
 pub const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
@@ -44,6 +49,8 @@ impl Store {
     /// # Errors
     /// [`Error`] of the store: the provider must send the webhook again.
     pub async fn park_webhook(&self, webhook: &Parked) -> Result<bool, Error> {
+        let body = self.webhook_key().await?.seal_bytes(BODY, webhook.body.as_bytes());
+        let body = body.unwrap_or_default();
         let text = "INSERT INTO parked_webhook \
                     (provider, notice_id, received_at, body, reason, attempts, next_try_at) \
                     VALUES ($1, $2, $3, $4, $5, 0, $6) \
@@ -54,7 +61,7 @@ impl Store {
                 .bind(webhook.provider.as_str())
                 .bind(webhook.notice_id.as_str())
                 .bind(webhook.received_at.millis())
-                .bind(webhook.body.as_str())
+                .bind(body.as_str())
                 .bind(webhook.reason.as_str())
                 .bind(webhook.next_try_at.millis())
         )?;
@@ -71,7 +78,7 @@ impl Store {
                     ORDER BY next_try_at, id LIMIT +$2";
         let limit = i64::from(limit.min(LIST_MAX));
         let found = fetch_all!(self.readers(), sqlx::query(text).bind(until.millis()).bind(limit))?;
-        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+        self.opened(&found).await
     }
 
     /// The parked webhook with this id.
@@ -82,7 +89,7 @@ impl Store {
         let text = "SELECT id, attempts, provider, notice_id, received_at, body, reason, \
                     next_try_at FROM parked_webhook WHERE id = $1";
         let found = fetch_optional!(self.readers(), sqlx::query(text).bind(id))?;
-        Ok(found.as_ref().map(row).transpose()?)
+        Ok(self.opened(found.as_slice()).await?.pop())
     }
 
     /// Parked webhooks in order of their ids after `after`, at most `limit`.
@@ -94,7 +101,20 @@ impl Store {
                     next_try_at FROM parked_webhook WHERE id > $1 ORDER BY id LIMIT +$2";
         let limit = i64::from(limit.min(LIST_MAX));
         let found = fetch_all!(self.readers(), sqlx::query(text).bind(after).bind(limit))?;
-        Ok(found.iter().map(row).collect::<Result<_, _>>()?)
+        self.opened(&found).await
+    }
+
+    /// The key of the bodies.
+    async fn webhook_key(&self) -> Result<DataKey, Error> {
+        Ok(self.lookups().await?.data_key("parked_webhook"))
+    }
+
+    async fn opened(&self, found: &[FoundRow]) -> Result<Vec<Row>, Error> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = self.webhook_key().await?;
+        found.iter().map(|found| row(found, &key)).collect()
     }
 
     /// Records a failed retry and the time of the next one; `false` if the webhook does not exist
@@ -123,7 +143,12 @@ impl Store {
     }
 }
 
-fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
+fn row(found: &FoundRow, key: &DataKey) -> Result<Row, Error> {
+    let body = key.open_bytes(BODY, &found.try_get::<String>(5)?);
+    let body = body.and_then(|body| String::from_utf8(body).ok()).ok_or_else(|| Error::Row {
+        table: "parked_webhook",
+        reason: "the body of a webhook cannot be opened".to_owned(),
+    })?;
     Ok(Row {
         id: found.try_get(0)?,
         attempts: found.try_get(1)?,
@@ -131,7 +156,7 @@ fn row(found: &FoundRow) -> Result<Row, sqlx::Error> {
             provider: found.try_get(2)?,
             notice_id: found.try_get(3)?,
             received_at: Timestamp::from_millis(found.try_get(4)?),
-            body: found.try_get(5)?,
+            body,
             reason: found.try_get(6)?,
             next_try_at: Timestamp::from_millis(found.try_get(7)?),
         },

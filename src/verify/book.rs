@@ -225,7 +225,8 @@ impl<R: FoldedRow> EntityBook for ListedBook<R> {
         checked.others.insert(format!("{}_rows", self.book.name), there);
         for (entity, entry) in &self.book.entries {
             let listed =
-                !R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None }).is_empty();
+                !R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None, before: None })
+                    .is_empty();
             let due = entry.last_pos <= rows.cursor(R::PROJECTION, entity);
             if listed && due && !entry.broken && !seen.contains(entity) {
                 findings.add(Invariant::I6, entity, &[entry.first_pos], "it has no rows");
@@ -248,7 +249,8 @@ impl<R: FoldedRow> RowKeeper<R> for Seen<'_, R::State> {
         self.rows += count(rows.len());
         self.seen.insert(entity.clone());
         let Some(entry) = self.book.entries.get(entity) else { return RowKnowledge::Open(None) };
-        let same = R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None }) == rows;
+        let same =
+            R::fresh(entity, &Keyed { folded: &entry.folded(), keys: None, before: None }) == rows;
         if entry.broken || same {
             RowKnowledge::Settled
         } else {

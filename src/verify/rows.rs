@@ -127,7 +127,8 @@ impl RowComparison<'_> {
             return Ok(());
         };
         let keys = self.keys::<R>(&folded.state).await?;
-        let fresh = R::fresh(&entity, &Keyed { folded: &folded, keys: keys.as_ref() });
+        let fresh =
+            R::fresh(&entity, &Keyed { folded: &folded, keys: keys.as_ref(), before: None });
         let positions = last_pos.or(Some(folded.pos)).filter(|pos| *pos > 0);
         let positions: Vec<i64> = positions.into_iter().collect();
         let fault = if folded.seq == 0 {
@@ -168,7 +169,7 @@ impl RowComparison<'_> {
             return Ok(None);
         };
         let keys = self.keys::<R>(&folded.state).await?;
-        let later = R::fresh(entity, &Keyed { folded: &folded, keys: keys.as_ref() });
+        let later = R::fresh(entity, &Keyed { folded: &folded, keys: keys.as_ref(), before: None });
         let behind = rows.iter().zip(&later).any(|(row, later)| row.is_behind(later));
         Ok((behind || rows.len() != later.len()).then(|| {
             let why = format!("its row is at event {version}, but the cursor is beyond it");

@@ -6,6 +6,7 @@ use kontor::app::App;
 use kontor::domain::time::Timestamp;
 use kontor::store::maintenance::restore;
 use kontor::store::personal::{MasterKeyText, master};
+use kontor::store::webhook::{NEVER, Parked};
 use kontor::store::{Options, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -103,6 +104,16 @@ async fn no_file_of_a_store_has_personal_data_or_payment_tokens_in_clear() {
     })
     .await;
     let store = &site.app.as_ref().unwrap().store;
+    let parked = Parked {
+        provider: "sandbox".into(),
+        notice_id: "n1".into(),
+        received_at: Timestamp::from_millis(0),
+        body: CANARIES.join(" "),
+        reason: "no order".into(),
+        next_try_at: NEVER,
+    };
+    store.park_webhook(&parked).await.unwrap();
+    assert_eq!(store.parked_webhooks(0, 9).await.unwrap()[0].webhook, parked);
     store.index_order_texts(100).await.unwrap();
     let backups = site.dir.path().join("backups");
     std::fs::create_dir(&backups).unwrap();

@@ -19,7 +19,7 @@ use crate::site::Site;
 async fn fixtures() -> Vec<Fixture> {
     let mut all = Vec::new();
     for (fixture, guards) in [
-        (Fixture::sqlite().await, "DROP TRIGGER event_has_no_gap"),
+        (Fixture::sqlite().await, "DROP TRIGGER event_is_never_deleted"),
         (Fixture::postgres().await, "ALTER TABLE event DISABLE TRIGGER USER"),
     ] {
         for (entity, after, count) in
@@ -29,7 +29,6 @@ async fn fixtures() -> Vec<Fixture> {
         }
         fixture.sql(guards).await;
         if guards.starts_with("DROP") {
-            fixture.sql("DROP TRIGGER event_is_never_deleted").await;
             fixture.sql("DROP TRIGGER event_is_never_changed").await;
         }
         all.push(fixture);

@@ -1,10 +1,11 @@
 //! The journal on SQLite. It has one shard, and an event's position is its rowid.
 //!
 //! The cost of an append is the number of its statements, because each is a round trip to the
-//! connection's thread: one statement checks the epoch and assigns positions, one or a few insert
-//! the events, at most a few write the timers, and one writes each changed row. Only an append
-//! without events reads the journal (`check_seqs`). The table itself refuses an append that does
-//! not continue its entity's sequence: a unique index detects collisions, a trigger detects gaps.
+//! connection's thread: one statement checks the epoch and assigns positions, one or a few look for
+//! gaps in the sequences of entities (`check_seqs`), one or a few insert the events, at most a few
+//! write the timers, and one writes each changed row. Collisions are refused by the table's unique
+//! index. A trigger for gaps would cost more: before one runs, SQLite writes all rows of a statement
+//! into a temporary table.
 //!
 //! The `+` in `LIMIT +$3` is for speed: with a bare variable, SQLite plans by the value, and so
 //! prepares the statement again at each execution.
@@ -35,12 +36,22 @@ use crate::store::bulk_write::{Binding, Texts, bind};
 use crate::store::folder::Folder;
 use crate::store::row::{RowChange, Value};
 
+// `OR FAIL`: a refused statement is not undone by itself, for which SQLite would copy each page that
+// it writes; the whole transaction is rolled back.
 static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
-        "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data, sum, digest) \
-         VALUES ",
+        "INSERT OR FAIL INTO event \
+         (pos, shard, entity, seq, kind, version, at, cause, data, sum, digest) VALUES ",
         "(?,0,?,?,?,?,?,?,?,?,?)",
         "",
+    )
+});
+/// The number of those events that are stored.
+static COUNT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
+    Texts::new(
+        "SELECT count(*) FROM (VALUES ",
+        "(?,?)",
+        ") AS v CROSS JOIN event AS e ON e.entity = v.column1 AND e.seq = v.column2",
     )
 });
 static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
@@ -104,11 +115,10 @@ impl From<Refusal> for Broken {
         match refusal {
             Refusal::Append(error) => Self { error, usable: true },
             Refusal::Sql(error) => {
-                // `SQLITE_CONSTRAINT_UNIQUE`, `SQLITE_CONSTRAINT_TRIGGER`: an event with this seq
-                // exists, or the previous one is missing. A duplicate position has another code: it
-                // is a fault of the journal, not a conflict.
+                // `SQLITE_CONSTRAINT_UNIQUE`: an event with this seq exists. A duplicate position has
+                // another code: it is a fault of the journal, not a conflict.
                 match code(&error) {
-                    Some(2067 | 1811) => Self { error: AppendError::Conflict, usable: true },
+                    Some(2067) => Self { error: AppendError::Conflict, usable: true },
                     _ => Self { error: AppendError::Failed(error.to_string()), usable: false },
                 }
             }
@@ -237,15 +247,21 @@ async fn write(
 }
 
 /// Refuses, before anything is inserted, what the table does not detect: an append that does not
-/// continue the previous append of the same entity in the batch, and an append without events whose
-/// entity has newer events.
+/// continue the previous append of the same entity in the batch, or whose previous event is not
+/// stored; and an append without events whose entity has newer events.
 async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Result<(), Refusal> {
     let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
+    let mut previous: Vec<(&str, i64)> = Vec::with_capacity(batch.len());
     for append in batch {
         let entity = append.entity.as_str();
         let last_seq = match seqs.get(entity) {
             Some(last_seq) => *last_seq,
-            None if !append.events.is_empty() => append.after_seq,
+            None if !append.events.is_empty() => {
+                if append.after_seq > 0 {
+                    previous.push((entity, append.after_seq));
+                }
+                append.after_seq
+            }
             None => {
                 sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM event WHERE entity = $1")
                     .bind(entity)
@@ -259,7 +275,16 @@ async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Resu
         let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
         seqs.insert(entity, last_seq.saturating_add(count));
     }
-    Ok(())
+    let stored = COUNT_EVENTS
+        .sum(connection, &previous, |query, (entity, seq): &(&str, i64)| {
+            query.bind((*entity).to_owned()).bind(*seq)
+        })
+        .await?;
+    if usize::try_from(stored).ok() == Some(previous.len()) {
+        Ok(())
+    } else {
+        Err(Refusal::Append(AppendError::Conflict))
+    }
 }
 
 /// Writes the timer changes of the batch: the last one of each entity.

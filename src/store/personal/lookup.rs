@@ -16,9 +16,19 @@ use crate::domain::search_text::{Search, trigrams};
 
 /// The characters of a code.
 const CODE_CHARS: usize = 4;
-/// The number of codes.
-const CODES: u64 = 36 * 36 * 36 * 36;
-const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+/// The number of halves of codes.
+const HALVES: usize = 36 * 36;
+/// The halves of codes, two characters each.
+static HALF: [[u8; 2]; HALVES] = {
+    let alphabet = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut all = [[0; 2]; HALVES];
+    let mut nth = 0;
+    while nth < HALVES {
+        all[nth] = [alphabet[nth % 36], alphabet[nth / 36]];
+        nth += 1;
+    }
+    all
+};
 
 /// The keys of the hashes.
 #[derive(Clone)]
@@ -113,13 +123,10 @@ impl LookupKeys {
     }
 
     fn push_code(&self, codes: &mut Vec<u8>, part: &[u8]) {
-        let mut hash = u32::try_from(self.codes.hash(part) % CODES).unwrap_or(0);
-        let mut code = [b' '; CODE_CHARS + 1];
-        for byte in &mut code[..CODE_CHARS] {
-            *byte = ALPHABET[usize::try_from(hash % 36).unwrap_or(0)];
-            hash /= 36;
-        }
-        codes.extend_from_slice(&code);
+        let codes_count = HALVES * HALVES;
+        let hash = usize::try_from(self.codes.hash(part) % codes_count as u64).unwrap_or(0);
+        let ([a, b], [c, d]) = (HALF[hash % HALVES], HALF[hash / HALVES]);
+        codes.extend_from_slice(&[a, b, c, d, b' ']);
     }
 }
 
@@ -161,6 +168,20 @@ mod tests {
             assert_eq!(finds(q), found, "{q}");
         }
         assert_ne!(LookupKeys::new([6; 32]).codes(&text), codes);
+    }
+
+    #[test]
+    fn a_code_is_a_number_of_four_digits_to_the_base_36() {
+        let lookups = LookupKeys::new([5; 32]);
+        for part in ["ada", "a b", " li"] {
+            let mut codes = Vec::new();
+            lookups.push_code(&mut codes, part.as_bytes());
+            let codes = String::from_utf8(codes).unwrap();
+            let digits: String = codes.trim_end().chars().rev().collect();
+            let hash = lookups.codes.hash(part.as_bytes()) % 36_u64.pow(4);
+            assert_eq!(u64::from_str_radix(&digits, 36).ok(), Some(hash), "{codes:?}");
+            assert_eq!(codes.len(), CODE_CHARS + 1);
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl DataKey {
     }
 
     fn associated(&self, field: &str) -> Vec<u8> {
-        format!("kontor {} {field}", self.entity).into_bytes()
+        ["kontor ", &self.entity, " ", field].concat().into_bytes()
     }
 
     /// The key, ready for many values.

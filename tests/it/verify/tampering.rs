@@ -11,7 +11,7 @@ use super::shop::{Shop, copy};
 use super::violated;
 use crate::checksums;
 
-const DROP_GUARDS: &str = "DROP TRIGGER event_has_no_gap; DROP TRIGGER event_is_never_deleted; \
+const DROP_GUARDS: &str = "DROP TRIGGER event_is_never_deleted; \
                            DROP TRIGGER event_is_never_changed;";
 
 /// A copy of the last event of a kind, appended as the next one of its entity.

@@ -72,7 +72,7 @@ impl<L: LiveList> News<L::State> for Notes<L> {
         let change = |(entity, note): (EntityId, Note<L>)| {
             let Note { after, before, events } = note;
             let now = folded.get(&entity)?;
-            let shown = self.list.shown(&entity, &Keyed { folded: now, keys })?;
+            let shown = self.list.shown(&entity, &Keyed { folded: now, keys, before: None })?;
             Some(Change::<L> { after, version: now.seq, before, shown, events, entity })
         };
         let mut changes: Vec<Change<L>> = notes.into_iter().filter_map(change).collect();

@@ -43,6 +43,12 @@ pub trait Projection: Send + Sync + 'static {
     /// Adds the ids of the keys of a state's personal values that its rows need.
     fn key_ids(_state: &Self::State, _ids: &mut BTreeSet<KeyId>) {}
 
+    /// A hash of what a state's rarely changing rows are made of: [`rows`](Projection::rows) may leave
+    /// them out if it is the same as [before the batch](Keyed::before).
+    fn rare_hash(_state: &Self::State) -> u64 {
+        0
+    }
+
     /// Adds the rows of an entity in its current state; called once for each batch that changed the
     /// entity.
     fn rows(&self, _entity: &EntityId, _folded: &Keyed<'_, Self::State>, _batch: &mut Batch) {}
@@ -73,6 +79,9 @@ pub struct Keyed<'a, S> {
     pub folded: &'a Folded<S>,
     /// The keys.
     pub keys: Option<&'a Keys>,
+    /// The [hash](Projection::rare_hash) of the state before the batch, whose rows are written; `None`
+    /// if there is none, or it does not matter.
+    pub before: Option<u64>,
 }
 
 impl<S> Deref for Keyed<'_, S> {

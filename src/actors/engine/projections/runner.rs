@@ -1,7 +1,7 @@
 //! A running projection: its recently folded states, the rows of the batch in progress, and the
 //! changes to publish. The projector decides which events come next, and writes the rows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -106,8 +106,8 @@ pub(super) struct Runner<P: Projection> {
     folded: HashMap<EntityId, Folded<P::State>>,
     /// The number of folded entities above which finished ones are evicted next.
     resting_max: usize,
-    /// The entities that the batch in progress has changed.
-    changed: BTreeSet<EntityId>,
+    /// The entities that the batch in progress has changed, with the hash of the state before it.
+    changed: BTreeMap<EntityId, Option<u64>>,
     batch: Batch,
     keys: Option<Keys>,
     news: Option<Box<dyn News<P::State>>>,
@@ -119,7 +119,7 @@ impl<P: Projection> Runner<P> {
             projection,
             folded: HashMap::new(),
             resting_max: RESTING_MAX,
-            changed: BTreeSet::new(),
+            changed: BTreeMap::new(),
             batch: Batch::default(),
             keys: None,
             news,
@@ -210,7 +210,10 @@ impl<P: Projection> RunningProjection for Runner<P> {
         if tell && let Some(news) = &mut self.news {
             news.note(&one.state, record);
         }
-        self.changed.insert(record.entity.clone());
+        if !self.changed.contains_key(&record.entity) {
+            let before = (one.seq > 0).then(|| P::rare_hash(&one.state));
+            self.changed.insert(record.entity.clone(), before);
+        }
         match after {
             Some(after) => *one = after,
             None => one.fold(record, &event),
@@ -220,7 +223,7 @@ impl<P: Projection> RunningProjection for Runner<P> {
 
     async fn look_up_keys(&mut self, store: &dyn Tables) -> Result<(), store::Error> {
         let mut ids = BTreeSet::new();
-        for entity in &self.changed {
+        for entity in self.changed.keys() {
             if let Some(one) = self.folded.get(entity) {
                 P::key_ids(&one.state, &mut ids);
             }
@@ -232,9 +235,9 @@ impl<P: Projection> RunningProjection for Runner<P> {
     }
 
     fn gather(&mut self) {
-        for entity in &self.changed {
+        for (entity, before) in &self.changed {
             if let Some(folded) = self.folded.get(entity) {
-                let keyed = Keyed { folded, keys: self.keys.as_ref() };
+                let keyed = Keyed { folded, keys: self.keys.as_ref(), before: *before };
                 self.projection.rows(entity, &keyed, &mut self.batch);
             }
         }
@@ -255,7 +258,7 @@ impl<P: Projection> RunningProjection for Runner<P> {
     }
 
     fn undo(&mut self) {
-        for entity in &self.changed {
+        for entity in self.changed.keys() {
             self.folded.remove(entity);
         }
         self.begin_step();

@@ -70,7 +70,7 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
         let cart = CartId(call.node().clock.new_key());
         let command = create(cart).await?;
         let made = call.node().carts.create(&cart::entity_id(cart), command, cause, read).await?;
-        return answer(&call, StatusCode::CREATED, cart, made).await;
+        return answer_new(&call, cart, made, buyer).await;
     };
     let ids = cart_ids(call.secret(), call.principal().id(), key, call.now());
     let cart = match call.store().newest_cart(&ids).await? {
@@ -89,7 +89,7 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
         made => (cart, made?),
     };
     made.0.open(call.now())?;
-    answer(&call, StatusCode::CREATED, cart, made).await
+    answer_new(&call, cart, made, buyer).await
 }
 
 /// Returns a cart.
@@ -99,7 +99,7 @@ pub async fn create_cart(call: RequestParts, body: Draft<NewCart>) -> Result<Htt
 pub async fn get_cart(call: RequestParts, path: web::Path<String>) -> Result<HttpResponse, Error> {
     let cart: CartId = id(&path, "cart")?;
     let found = open_cart(&call, cart).await?;
-    answer(&call, StatusCode::OK, cart, found).await
+    answer(&call, StatusCode::OK, cart, found, None).await
 }
 
 /// Changes the details of a cart: email, reference, addresses, delivery option.
@@ -234,7 +234,7 @@ async fn change(
     };
     let changed = call.if_match.write(write).await?;
     changed.0.open(call.now())?;
-    answer(call, StatusCode::OK, cart, changed).await
+    answer(call, StatusCode::OK, cart, changed, None).await
 }
 
 /// The most lines that the caller may put into a cart.
@@ -331,7 +331,18 @@ fn check_delivery(
     faults.add(Code::UnknownDeliveryOption, "delivery_option", message);
 }
 
-/// The answer with a cart.
+/// The answer with a cart that was created with these data, unless it was changed since.
+async fn answer_new(
+    call: &RequestParts,
+    cart: CartId,
+    made: (Cart, i64),
+    buyer: NewBuyerData,
+) -> Result<HttpResponse, Error> {
+    let known = (made.1 == 1).then(|| buyer.of_new_cart());
+    answer(call, StatusCode::CREATED, cart, made, known).await
+}
+
+/// The answer with a cart. Its buyer's data are opened if they are not known.
 ///
 /// # Errors
 /// 404, or the store's.
@@ -340,6 +351,7 @@ pub(super) async fn answer(
     status: StatusCode,
     id: CartId,
     (cart, version): (Cart, i64),
+    known: Option<BuyerData>,
 ) -> Result<HttpResponse, Error> {
     let missing = || Error::from(host::Error::Rejected(cart::Rejection::NotFound));
     let currency = cart.currency().ok_or_else(missing)?;
@@ -367,7 +379,10 @@ pub(super) async fn answer(
         }
     });
     let requirements = priced.requirements.iter();
-    let buyer = BuyerData::of_cart(call.store(), &cart).await?;
+    let buyer = match known {
+        Some(known) => known,
+        None => BuyerData::of_cart(call.store(), &cart).await?,
+    };
     let cart = CartShape {
         id: id.to_string(),
         status: if cart.spent_on().is_some() { CartStatus::Spent } else { CartStatus::Open },

@@ -132,5 +132,5 @@ pub async fn replace_my_cart(
         Err(StartOverRefusal::Store(error)) => return Err(error.into()),
     };
     made.0.open(call.now())?;
-    carts::answer(&call, StatusCode::CREATED, cart, made).await
+    carts::answer(&call, StatusCode::CREATED, cart, made, None).await
 }
