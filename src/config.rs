@@ -238,14 +238,18 @@ pub fn load(
         };
         let (path, value) = match path.strip_suffix("_FILE") {
             Some(path) => {
-                let text = match std::fs::read_to_string(&value) {
-                    Ok(text) => text,
-                    Err(error) => {
-                        unread.push(no_file(&name, &path.to_lowercase(), &value, &error));
+                let why = match std::fs::read_to_string(&value) {
+                    Ok(text) if !text.trim_end().is_empty() => Ok(text.trim_end().to_owned()),
+                    Ok(_) => Err("is empty".to_owned()),
+                    Err(error) => Err(format!("cannot be read ({error})")),
+                };
+                match why {
+                    Ok(text) => (path, text),
+                    Err(why) => {
+                        unread.push(no_file(&name, &path.to_lowercase(), &value, &why));
                         continue;
                     }
-                };
-                (path, text.trim_end().to_owned())
+                }
             }
             None => (path, value),
         };
@@ -273,11 +277,11 @@ fn shown_path(text: &str) -> String {
     if digits { "***".to_owned() } else { masked_url(text) }
 }
 
-/// The fault of a setting whose value is in a file that cannot be read.
-fn no_file(variable: &str, path: &str, file: &str, error: &std::io::Error) -> InvalidSetting {
+/// The fault of a setting whose value is in a file that has none.
+fn no_file(variable: &str, path: &str, file: &str, why: &str) -> InvalidSetting {
     InvalidSetting {
         path: path.replace("__", "."),
-        found: format!("in the file {}, which cannot be read ({error})", shown_path(file)),
+        found: format!("in the file {}, which {why}", shown_path(file)),
         wanted: "must be in a file that kontor may read".to_owned(),
         source: Some(format!("the environment variable {variable}")),
     }
@@ -341,6 +345,7 @@ fn masked_values(config: &Config) -> Result<serde_json::Value, serde_json::Error
     // `bus.url` may contain several URLs, and the text before the @ may be a token instead of a
     // user.
     values["bus"]["url"] = bus::masked(&config.bus.url).into();
+    mask::queries(&mut values, &["/challenge/url", "/store/heads/url"]);
     Ok(values)
 }
 
@@ -580,6 +585,10 @@ mod tests {
             let error = loaded.checked().unwrap_err().to_string();
             assert!(error.contains("KONTOR__DATA__DIR and KONTOR__DATA__DIR_FILE"), "{error}");
         }
+        std::fs::write(&file, "\n").unwrap();
+        let empty = load(None, environment(&both[..1]), &[]).unwrap();
+        let error = empty.checked().unwrap_err().to_string();
+        assert!(error.contains("data.dir") && error.contains("is empty"), "{error}");
         let missing = environment(&[("KONTOR__DATA__DIR_FILE", "/nowhere/at/all")]);
         let error = load(None, missing, &[]).unwrap().checked().unwrap_err().to_string();
         for part in ["data.dir", "/nowhere/at/all", "KONTOR__DATA__DIR_FILE"] {

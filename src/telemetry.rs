@@ -62,9 +62,15 @@ impl LogFilter {
 fn env_filter(filter: &str) -> Result<EnvFilter, String> {
     let read = EnvFilter::try_new(filter);
     let filter = read.map_err(|error| format!("log.filter is not valid: {error}"))?;
-    // It logs the values of parameters that it does not know, and one may be a mistyped password.
-    let silent = "sqlx_postgres::options=off".parse();
-    silent.map(|silent| filter.add_directive(silent)).map_err(|error| format!("{error}"))
+    [
+        // It logs the values of parameters that it does not know, and one may be a mistyped password.
+        "sqlx_postgres::options=off",
+        // A line for each request that is none: strangers must not fill the log.
+        "actix_http::h1::dispatcher=off",
+    ]
+    .into_iter()
+    .try_fold(filter, |filter, silent| Ok(filter.add_directive(silent.parse()?)))
+    .map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 /// Starts logging to standard error. Only the first call in a process has an effect.

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
@@ -20,6 +22,7 @@ const AUTHORITIES: &str = "the certificates of the authorities that are trusted,
 const CERTIFICATE: &str = "the certificate that is shown, in PEM format";
 const MEMBER: &str =
     "a certificate of this node, valid now, that an authority in tls.ca beside it has signed";
+const HOST: &str = "a certificate that names this host, or cluster.url a host that it names";
 const KEY: &str = "the private key of that certificate, in PEM format and without a password";
 
 /// Why a file for TLS cannot be used.
@@ -57,6 +60,7 @@ pub struct NodeTls {
     /// Shows this node's certificate, and wants one of the authority for the host of the address.
     pub client: ClientConfig,
     admits: Arc<dyn ClientCertVerifier>,
+    authorities: Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
 }
 
@@ -197,10 +201,36 @@ impl NodeTls {
         let client = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
-            .with_root_certificates(known)
+            .with_root_certificates(Arc::clone(&known))
             .with_client_auth_cert(chain.clone(), key)
             .map_err(unusable)?;
-        Ok(Some(Self { server: Arc::new(server), client, admits, chain }))
+        Ok(Some(Self { server: Arc::new(server), client, admits, authorities: known, chain }))
+    }
+
+    /// Checks that other nodes accept this node's certificate for the host at which they call it.
+    ///
+    /// # Errors
+    /// [`NodeTlsError`]: they would refuse it.
+    pub fn check_host(
+        &self,
+        setting: &str,
+        files: &TlsFiles,
+        host: &str,
+    ) -> Result<(), NodeTlsError> {
+        let fault = Fault { setting: format!("{setting}.cert"), file: &files.cert, wanted: HOST };
+        let refused = |why: String| {
+            let found =
+                format!("other nodes, which call this one at {host}, would refuse it ({why})");
+            NodeTlsError::from(fault.of(found))
+        };
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.authorities), provider());
+        let verifier = verifier.build().map_err(|error| refused(error.to_string()))?;
+        let name = ServerName::try_from(host).map_err(|error| refused(error.to_string()))?;
+        let (first, between) =
+            self.chain.split_first().ok_or_else(|| refused("it has none".into()))?;
+        let accepted = verifier.verify_server_cert(first, between, &name, &[], UnixTime::now());
+        accepted.map(drop).map_err(|error| refused(error.to_string()))
     }
 
     /// Whether other nodes will refuse this node's certificate after a time.

@@ -60,8 +60,22 @@ pub(super) async fn start(
 }
 
 /// TLS between nodes, if it is configured.
-pub(super) fn tls(config: &Config) -> Result<Option<NodeTls>, NodeTlsError> {
-    NodeTls::read("cluster.tls", &config.cluster.tls)
+pub(super) async fn tls(config: &Config) -> Result<Option<NodeTls>, NodeTlsError> {
+    let (setting, files) = ("cluster.tls", &config.cluster.tls);
+    let tls = NodeTls::read(setting, files)?;
+    if let Some(tls) = tls.as_ref().filter(|_| config.store.url.is_postgres())
+        && let Some(host) = announced_host(config).await
+    {
+        tls.check_host(setting, files, &host)?;
+    }
+    Ok(tls)
+}
+
+/// The host at which other nodes reach this one, without brackets; `None` if `cluster.url` has none.
+async fn announced_host(config: &Config) -> Option<String> {
+    let listens = config.http.internal().unwrap_or(config.http.listen);
+    let url = reqwest::Url::parse(&address(config, listens).await).ok()?;
+    Some(url.host_str()?.trim_matches(['[', ']']).to_owned())
 }
 
 /// Warns every day of a certificate that expires soon, until stopped.
@@ -85,17 +99,18 @@ pub(super) fn scheme(config: &Config) -> &'static str {
     if config.cluster.tls.own().is_some() { "https" } else { "http" }
 }
 
-/// Whether other machines may call this node in clear: its store can be shared, and its address is
-/// neither one of this machine only nor one with TLS.
+/// Whether other machines may call this node in clear: its store can be shared, it is called without TLS,
+/// and it listens beyond this machine, or is called from beyond it.
 pub(super) async fn is_called_in_clear(config: &Config) -> bool {
     if !config.store.url.is_postgres() {
         return false;
     }
     let listens = config.http.internal().unwrap_or(config.http.listen);
-    let Ok(url) = reqwest::Url::parse(&address(config, listens).await) else { return true };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let host = announced_host(config).await.unwrap_or_default();
     let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    url.scheme() != "https" && !is_here
+    let is_encrypted =
+        config.cluster.tls.own().is_some() || config.cluster.url.starts_with("https:");
+    !is_encrypted && !(is_here && listens.ip().is_loopback())
 }
 
 /// The URL at which other nodes reach this one: `cluster.url` if it is set, else the address on
@@ -184,8 +199,9 @@ mod tests {
         for (url, internal, in_clear) in [
             ("http://node-1:8080", "", true),
             ("https://node-1:8080", "", false),
-            ("http://localhost:8080", "", false),
-            ("http://[::1]:8080", "", false),
+            ("http://localhost:8080", "", true),
+            ("http://localhost:8090", "127.0.0.1:8090", false),
+            ("http://[::1]:8090", "[::1]:8090", false),
             ("", "127.0.0.1:8090", false),
             ("", "10.0.1.7:8090", true),
         ] {

@@ -161,7 +161,7 @@ impl App {
         if config.profile == ServerProfile::Production {
             is_fit_for_production(config).await?;
         }
-        let tls = cluster::tls(config)?;
+        let tls = cluster::tls(config).await?;
         let challenge_hook = ChallengeHook::new(&config.challenge)?;
         let store = if config.store.url.is_empty() {
             Store::open(&config.data.dir, &config.store).await?

@@ -12,6 +12,18 @@ pub(super) fn passwords(value: &mut serde_json::Value) {
     }
 }
 
+/// Hides the queries of addresses, whatever the names of their parameters: the key for a hook is often
+/// there.
+pub(super) fn queries(values: &mut serde_json::Value, paths: &[&str]) {
+    for path in paths {
+        if let Some(serde_json::Value::String(text)) = values.pointer_mut(path)
+            && let Some(at) = text.find('?')
+        {
+            text.replace_range(at + 1.., "***");
+        }
+    }
+}
+
 /// What a reader of settings says, which may show the text that it could not read.
 pub(super) fn message(text: &impl std::fmt::Display) -> String {
     text.to_string().lines().map(masked_url).collect::<Vec<_>>().join("\n")

@@ -17,8 +17,8 @@ use crate::process;
 use crate::servers::database;
 use crate::site::Site;
 
-/// What stands nowhere in clear: each is of a buyer, or a payment token.
-const CANARIES: [&str; 8] = [
+/// What stands nowhere in clear: each is of a buyer, a payment token, or an idempotency key.
+const CANARIES: [&str; 9] = [
     "Zsofia Kanarienvogel",
     "kanarienvogel",
     "Vogelweg 77",
@@ -27,6 +27,7 @@ const CANARIES: [&str; 8] = [
     "zsofia.kanarienvogel@example.com",
     "PO-KANARIE-9",
     "tok_ok",
+    "kanarie-key-9",
 ];
 const EMAIL: &str = "Zsofia.Kanarienvogel@example.com";
 
@@ -94,7 +95,7 @@ fn in_clear(dir: &Path) -> Vec<String> {
 async fn no_file_of_a_store_has_personal_data_or_payment_tokens_in_clear() {
     let site = Site::open().await;
     site.sell("LAMP", 1_000, 10).await;
-    order(&site, "one").await;
+    order(&site, "kanarie-key-9").await;
     site.until_some(async || (found(&site).await == 5).then_some(())).await;
     let export = site.admin(Method::POST, "/order-exports", None).await.expect(202);
     let path = format!("/order-exports/{}", export["id"].as_str().unwrap());

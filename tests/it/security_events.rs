@@ -1,6 +1,7 @@
 //! Security events in the log of a real server and of commands: each has who and from where, and none
 //! has a secret.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use futures_util::StreamExt as _;
@@ -246,6 +247,27 @@ async fn a_flood_of_refused_requests_has_few_lines_in_the_log_and_is_counted_who
     assert!((1..=10 * periods).contains(&of_one), "{of_one} in {periods} periods");
     assert!(summaries.iter().any(|(from, _)| from == "other addresses"), "{summaries:?}");
     assert!(in_full.len() <= 200 * (periods + 1), "{}", in_full.len());
+}
+
+#[test]
+fn requests_that_are_none_add_no_lines_to_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("log"));
+    let server = Server::start_with(&data, "http://127.0.0.1:1", |command| {
+        command.env("KONTOR__LOG__FILTER", "info,actix_http=debug");
+        command.stderr(std::fs::File::create(&file).unwrap());
+    });
+    let address = server.url.trim_start_matches("http://");
+    for text in ["x\r\n\r\n", "GET / HTTP/1.1\n\n", "GET / HTTP/9.9\r\n\r\n"] {
+        let mut connection = std::net::TcpStream::connect(address).unwrap();
+        connection.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(!log.contains("stream error"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

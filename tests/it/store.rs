@@ -73,6 +73,7 @@ async fn the_store_story() {
 
     let elsewhere = dir.path().join("restored");
     restore(&backup, &elsewhere, &[], Timestamp::default()).await.unwrap();
+    std::fs::copy(dir.path().join("master.key"), elsewhere.join("master.key")).unwrap();
     for folder in [dir.path(), &elsewhere] {
         let again = open(folder).await;
         assert_eq!(again.secret("cookie").await.unwrap(), secret);

@@ -110,6 +110,14 @@ impl RequestParts {
         self.key.as_deref()
     }
 
+    /// A keyed hash of the idempotency key: what is stored of it. Whoever reads the key itself could
+    /// send it, and would get the answer to the first request.
+    #[must_use]
+    pub fn hashed_key(&self) -> Option<String> {
+        let key = self.key.as_deref()?;
+        Some(hex::encode(&self.secret.mac(&["idempotency key", key])[..16]))
+    }
+
     /// The cause of a change, for the journal. `digest` is the digest of method, path and body.
     #[must_use]
     pub fn cause(&self, digest: u64) -> Cause {
@@ -118,7 +126,7 @@ impl RequestParts {
             name: self.principal.name().map(Arc::from),
             command: String::new(),
             request: Some(self.request_id.to_string()),
-            idempotency: self.key.clone().map(|key| Idempotency { key, digest }),
+            idempotency: self.hashed_key().map(|key| Idempotency { key, digest }),
         }
     }
 }

@@ -1,30 +1,30 @@
-//! The secret in the store from which order tokens and the ids of carts with an idempotency key are
-//! derived.
+//! The secret in the store from which tokens, the ids of carts with an idempotency key, and what events
+//! keep of such keys and of bodies are derived.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 /// The secret. It has no `Debug`, so that it cannot be logged.
-#[derive(Clone, Copy)]
-pub struct ServerSecret([u8; 32]);
+#[derive(Clone)]
+pub struct ServerSecret(Hmac<Sha256>);
 
 impl ServerSecret {
     /// A secret with these bytes.
     #[must_use]
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    pub fn new(bytes: [u8; 32]) -> Self {
+        // A key is as long as a block of the hash.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(&bytes);
+        Self(Hmac::new(&block.into()))
     }
 
     /// A keyed digest (HMAC-SHA-256) of a list of texts.
     #[must_use]
-    pub fn mac(&self, texts: &[&str]) -> [u8; 32] {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else {
-            // HMAC accepts a key of any length.
-            return [0; 32];
-        };
-        for text in texts {
+    pub fn mac(&self, texts: &[impl AsRef<[u8]>]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        for text in texts.iter().map(AsRef::as_ref) {
             mac.update(&(text.len() as u64).to_be_bytes());
-            mac.update(text.as_bytes());
+            mac.update(text);
         }
         mac.finalize().into_bytes().into()
     }

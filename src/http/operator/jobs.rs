@@ -216,7 +216,7 @@ pub(super) async fn add(
     payload: Value,
 ) -> Result<Job, Error> {
     let by = call.principal().by();
-    let key = call.idempotency_key().map(|key| format!("{by}:{key}"));
+    let key = call.hashed_key().map(|key| format!("{by}:{key}"));
     let added = begun(jobs)?.add(kind, &payload, &by, key.clone()).await.map_err(failed)?;
     if let Some(job) = added {
         return Ok(job);

@@ -193,7 +193,8 @@ async fn suite(mut pair: Pair, is_nats: bool) {
     // A node that stops answers those under way, and takes no others.
     pair.stop.cancel();
     until("it is closed", async || {
-        pair.ask(b"hello", PATIENCE).await.is_err_and(|error| is_absent(&error))
+        let asked = pair.ask(b"hello", Duration::from_secs(5)).await;
+        asked.is_err_and(|error| is_absent(&error))
     })
     .await;
     let served = pair.served.take().unwrap();

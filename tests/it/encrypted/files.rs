@@ -97,6 +97,10 @@ fn certificate_of_a_node_must_be_one_that_the_others_accept() {
     let days = |days: u64| std::time::Duration::from_secs(days * 24 * 3_600);
     assert!(valid.expires_within(days(3)) && !valid.expires_within(days(1)));
     assert!(NodeTls::read("cluster.tls", &TlsFiles::default()).unwrap().is_none());
+    let for_host = |host: &str| valid.check_host("cluster.tls", &authority.node(), host);
+    assert!(for_host("127.0.0.1").is_ok());
+    let text = for_host("10.9.9.9").unwrap_err().to_string();
+    assert!(text.contains("nodes, which call this one at 10.9.9.9, would refuse it"), "{text}");
 }
 
 #[tokio::test]

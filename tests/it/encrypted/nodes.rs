@@ -95,6 +95,17 @@ async fn nodes_with_certificates_made_as_documented_serve_a_checkout_together() 
     }
 }
 
+#[tokio::test]
+async fn node_whose_certificate_is_for_another_host_than_the_others_call_does_not_start() {
+    let (authority, mut config) = (Authority::new(), Config::default());
+    config.store.url = "postgres://kontor@127.0.0.1:1/kontor".into();
+    config.http.internal_listen = "127.0.0.1:0".into();
+    config.cluster.url = "https://node-9.example".into();
+    config.cluster.tls = authority.node();
+    let refused = App::start(&config).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("which call this one at node-9.example, would"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn internal_address_answers_nobody_without_a_certificate_of_its_authority() {
     let (authority, other) = (Authority::new(), Authority::new());
