@@ -234,9 +234,17 @@ fn read_decision(body: &[u8]) -> Result<ChallengeDecision, Error> {
         if texts.into_iter().flatten().any(|text| text.len() > TEXT_MAX) {
             return Err(Error::Answer("a text of the challenge is too long".to_owned()));
         }
-        let safe = |url: &String| url.starts_with("https://") || url.starts_with('/');
+        // `//` begins the name of another host; so does `/\`, and a line end within it is skipped, in
+        // a browser.
+        let path = |url: &str| {
+            let rest = url.strip_prefix('/');
+            rest.is_some_and(|rest| {
+                !rest.starts_with(['/', '\\']) && !rest.contains(char::is_control)
+            })
+        };
+        let safe = |url: &String| url.starts_with("https://") || path(url);
         if !url.as_ref().is_none_or(safe) {
-            return Err(Error::Answer("the URL must begin with https:// or /".to_owned()));
+            return Err(Error::Answer("the URL must begin with https:// or a single /".to_owned()));
         }
     }
     Ok(decision)
@@ -244,6 +252,8 @@ fn read_decision(body: &[u8]) -> Result<ChallengeDecision, Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -273,6 +283,18 @@ mod tests {
         assert!(matches!(read_decision(asked), Ok(ChallengeDecision::Challenge { .. })));
         let script =
             br#"{"decision": "challenge", "challenge": {"type": "x", "url": "javascript:x()"}}"#;
+        let at = |url: &str| {
+            let challenge = json!({"type": "x", "url": url});
+            json!({"decision": "challenge", "challenge": challenge}).to_string()
+        };
+        for right in ["https://c.example/x", "/c", "/"] {
+            assert!(read_decision(at(right).as_bytes()).is_ok(), "{right}");
+        }
+        for wrong in
+            ["//evil.example", "/\\evil.example", "/\t/evil.example", "http://c.example", "c", ""]
+        {
+            assert!(read_decision(at(wrong).as_bytes()).is_err(), "{wrong}");
+        }
         let long = format!(
             r#"{{"decision": "challenge", "challenge": {{"type": "{}"}}}}"#,
             "x".repeat(TEXT_MAX + 1)
