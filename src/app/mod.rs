@@ -239,6 +239,8 @@ impl App {
             tokio::spawn(cluster::watch_certificate(tls, stop.clone()));
         }
         tokio::spawn(security::summarize(stop.clone()));
+        let (guests, ended) = (node.clone(), stop.clone());
+        tokio::spawn(async move { guests.flows.checkout.guests.counted.follow(ended).await });
         tokio::spawn(erasures::go_on(node.clone(), store.clone(), stop.clone()));
         let signer = Signer::new(
             config.store.heads.clone(),

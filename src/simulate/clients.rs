@@ -280,7 +280,7 @@ impl Clients {
                         let Request { cause, patience, .. } = request(None);
                         let again = (cause, patience);
                         let order = OrderId(cart.0);
-                        return node.flows.checkout.pay_again(order, card, again).await;
+                        return node.flows.checkout.pay_again(order, card, None, again).await;
                     }
                     // Every fourth buyer first tries a checkout without a payment.
                     let free = me % 4 == 3;

@@ -12,16 +12,17 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _};
 use kontor::config::Config;
 use kontor::providers::challenge::IfUnavailable;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
+use crate::buyer_tokens;
 use crate::site::{Answer, Site};
 
 /// How long buyers who pay may take, while others attack.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A site behind a proxy, so that each buyer has an address.
-async fn behind_proxy(change: impl FnOnce(&mut Config)) -> Site {
+pub async fn behind_proxy(change: impl FnOnce(&mut Config)) -> Site {
     Site::with(|config| {
         config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
         change(config);
@@ -30,23 +31,23 @@ async fn behind_proxy(change: impl FnOnce(&mut Config)) -> Site {
 }
 
 /// A buyer at an address.
-struct Buyer<'a> {
+pub struct Buyer<'a> {
     site: &'a Site,
-    address: String,
+    pub address: String,
     email: String,
 }
 
 impl<'a> Buyer<'a> {
-    fn at(site: &'a Site, address: &str) -> Self {
+    pub fn at(site: &'a Site, address: &str) -> Self {
         Self { site, address: address.to_owned(), email: format!("{address}@example.com") }
     }
 
     /// The same buyer with another email address.
-    fn with_email(self, email: &str) -> Self {
+    pub fn with_email(self, email: &str) -> Self {
         Self { email: email.to_owned(), ..self }
     }
 
-    async fn cart(&self, lines: &[(&str, i64)]) -> String {
+    pub async fn cart(&self, lines: &[(&str, i64)]) -> String {
         let line = |(sku, quantity): &(&str, i64)| json!({"sku": sku, "quantity": quantity});
         let cart = json!({
             "email": self.email.replace(':', "-"), "delivery_option": "standard",
@@ -61,23 +62,48 @@ impl<'a> Buyer<'a> {
         self.site.send(made).await.expect(201)["id"].as_str().unwrap().to_owned()
     }
 
-    async fn check_out(&self, cart: &str, token: &str, response: Option<&str>) -> Answer {
+    pub async fn check_out(&self, cart: &str, token: &str, response: Option<&str>) -> Answer {
         self.check_out_waiting(30, cart, token, response).await
     }
 
-    async fn check_out_waiting(
+    pub async fn check_out_waiting(
         &self,
         secs: u8,
         cart: &str,
         token: &str,
         response: Option<&str>,
     ) -> Answer {
-        let wait = format!("wait={secs}");
-        let body = json!({"payment": {"provider": "sandbox", "token": token}});
         let path = format!("/v1/store/carts/{cart}/checkout");
         let request = self.site.request(Method::POST, &path);
+        self.send_payment(request, (cart, secs), token, response).await
+    }
+
+    /// Pays the order of a cart again.
+    pub async fn pay_again(
+        &self,
+        cart: &str,
+        (key, secs): (&str, u8),
+        token: &str,
+        response: Option<&str>,
+    ) -> Answer {
+        let path = format!("/v1/store/orders/{}/payments", cart.replace("cart_", "ord_"));
+        let request = self.site.request(Method::POST, &path);
+        let request = request.bearer_auth(buyer_tokens::token(cart));
+        self.send_payment(request, (key, secs), token, response).await
+    }
+
+    /// Sends a request with a payment.
+    pub async fn send_payment(
+        &self,
+        request: RequestBuilder,
+        (key, secs): (&str, u8),
+        token: &str,
+        response: Option<&str>,
+    ) -> Answer {
+        let wait = format!("wait={secs}");
+        let body = json!({"payment": {"provider": "sandbox", "token": token}});
         let request = request.header("X-Forwarded-For", &self.address);
-        let request = request.header("Idempotency-Key", cart).header("Prefer", wait);
+        let request = request.header("Idempotency-Key", key).header("Prefer", wait);
         let request = match response {
             Some(response) => request.header("Challenge-Response", response),
             None => request,
@@ -85,21 +111,21 @@ impl<'a> Buyer<'a> {
         self.site.send(request.json(&body)).await
     }
 
-    /// Orders units of the SKU `LAMP`, and does not wait for the outcome.
-    async fn hold(&self, units: i64) -> Answer {
+    /// Orders units of the SKU `LAMP` with a payment that the provider never answers.
+    pub async fn hold(&self, units: i64) -> Answer {
         let cart = self.cart(&[("LAMP", units)]).await;
-        self.check_out_waiting(0, &cart, "tok_ok", None).await
+        self.check_out_waiting(0, &cart, "tok_timeout_lost", None).await
     }
 
     /// Buys units of the SKU `LAMP`.
-    async fn buy(&self, units: i64, token: &str) -> Answer {
+    pub async fn buy(&self, units: i64, token: &str) -> Answer {
         let cart = self.cart(&[("LAMP", units)]).await;
         self.check_out(&cart, token, None).await
     }
 }
 
 /// The bound that an answer names, with the units that it allows and those of the cart.
-fn bound(answer: &Answer) -> (&str, i64, i64) {
+pub fn bound(answer: &Answer) -> (&str, i64, i64) {
     assert_eq!((answer.status, answer.code()), (409, "too_many_held"), "{:#}", answer.body);
     let body = &answer.body;
     let number = |name: &str| body[name].as_i64().unwrap();
@@ -198,13 +224,13 @@ async fn units_of_a_paid_or_declined_order_are_not_counted() {
 }
 
 /// A challenge hook in the test: what it was asked, and what it answers.
-struct Hook {
-    url: String,
+pub struct Hook {
+    pub url: String,
     asked: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Hook {
-    async fn start(decide: impl Fn(&Value) -> Value + Send + Clone + 'static) -> Self {
+    pub async fn start(decide: impl Fn(&Value) -> Value + Send + Clone + 'static) -> Self {
         let asked = Arc::<Mutex<Vec<Value>>>::default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/check?key=geheim", listener.local_addr().unwrap());
@@ -224,7 +250,7 @@ impl Hook {
         Self { url, asked }
     }
 
-    fn asked(&self) -> Vec<Value> {
+    pub fn asked(&self) -> Vec<Value> {
         self.asked.lock().unwrap().clone()
     }
 }

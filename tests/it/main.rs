@@ -59,6 +59,7 @@ mod faults;
 mod flash;
 mod full_disk;
 mod golden;
+mod guest_holds;
 mod guests;
 mod history;
 mod host;

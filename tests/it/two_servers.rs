@@ -2,6 +2,7 @@
 //! how they end, and settings.
 
 use kontor::cache::CacheState;
+use kontor::config::Config;
 use reqwest::Method;
 use serde_json::json;
 
@@ -12,9 +13,15 @@ use crate::servers::database;
 use crate::site::Site;
 
 async fn over(store: &str, redis: &Redis) -> Site {
+    over_with(store, redis, |_| {}).await
+}
+
+/// The same, with other settings.
+pub async fn over_with(store: &str, redis: &Redis, change: impl FnOnce(&mut Config)) -> Site {
     let site = Site::with(|config| {
         config.store.url = store.into();
         config.cache = redis.options();
+        change(config);
     })
     .await;
     let cache = site.app.as_ref().unwrap().node.cache.clone();

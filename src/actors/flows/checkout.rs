@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use super::guests::{Guest, GuestRefusal, Guests, HeldUnits};
+use super::guests::{Guest, GuestRefusal, Guests};
+use super::held_units::HeldUnits;
 use super::payment::Payments;
 use super::reservation::SKUS_AT_ONCE;
 use crate::actors::engine::backoff::{Backoff, SHORTEST};
@@ -23,7 +24,7 @@ use crate::actors::locations::Locations;
 use crate::actors::pricing::{Pricing, Requirement};
 use crate::actors::settings::ShopSettings;
 use crate::domain::cart;
-use crate::domain::entity::{Cause, EntityId};
+use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::id::{CartId, OrderId, Sku};
 use crate::domain::money::Money;
 use crate::domain::order::{self, Command, Order, PaymentMethod, Phase, Shortage};
@@ -37,6 +38,9 @@ const SEALS_MAX: usize = 3;
 /// The most attempts to place an order, if the order's node is overloaded or the order's shard
 /// moves.
 const PLACES_MAX: usize = 4;
+
+/// A version that no entity has: only a repeated request is answered at it.
+const NO_VERSION: i64 = -1;
 
 /// A buyer's request.
 #[derive(Debug)]
@@ -168,18 +172,13 @@ impl CheckoutFlow {
         self.admit(request.method.as_ref())?;
         let order = OrderId(request.cart.0);
         let entity = order::entity_id(order);
-        let mut held = None;
         let placed = match self.seal(&request).await? {
-            Spent::Sealed(placed, counted) => {
-                held = counted;
+            Spent::Sealed(placed, held) => {
                 let command = Command::Place { placed: placed.into(), method: request.method };
-                self.place(&entity, &command, &request.cause).await
+                let placed = self.place(&entity, &command, &request.cause).await;
+                self.counted(order, held, placed)
             }
-            Spent::SealedBefore(cart) => {
-                let command =
-                    self.go_on(order, &cart, request.method, request.expected_total).await?;
-                self.orders.ask(&entity, command, request.cause, read_placed).await
-            }
+            Spent::SealedBefore(cart) => self.go_on(order, &cart, &request).await?,
         };
         let placed = placed.map_err(|error| match error {
             host::Error::Rejected(order::Rejection::NotPayable { phase })
@@ -189,11 +188,7 @@ impl CheckoutFlow {
             }
             other => refused(order, other),
         })?;
-        let placed = self.outcome(&entity, placed, request.patience).await;
-        if let Some(held) = held {
-            held.settle(&placed.order);
-        }
-        Ok(placed)
+        Ok(self.outcome(order, placed, request.patience).await)
     }
 
     /// Makes another payment attempt for an order that awaits its payment.
@@ -204,14 +199,73 @@ impl CheckoutFlow {
         &self,
         order: OrderId,
         method: PaymentMethod,
+        guest: Option<&Guest>,
         (cause, patience): (Cause, Option<Duration>),
     ) -> Result<PlacedOrder, CheckoutRefusal> {
         self.admit(Some(&method))?;
-        let entity = order::entity_id(order);
-        let command = Command::Pay { method: Some(method) };
-        let placed = self.orders.ask(&entity, command, cause, read_placed).await;
+        let placed = self.pay(order, Some(method), guest, cause).await?;
         let placed = placed.map_err(|error| refused(order, error))?;
-        Ok(self.outcome(&entity, placed, patience).await)
+        Ok(self.outcome(order, placed, patience).await)
+    }
+
+    /// Pays an order that awaits its payment. The units of a guest, which were not counted meanwhile,
+    /// are counted again first. A repeated request gets its first outcome, and is counted nowhere.
+    async fn pay(
+        &self,
+        order: OrderId,
+        method: Option<PaymentMethod>,
+        guest: Option<&Guest>,
+        cause: Cause,
+    ) -> Result<Result<PlacedOrder, host::Error<order::Rejection>>, CheckoutRefusal> {
+        let (entity, command) = (order::entity_id(order), Command::Pay { method });
+        let Some(guest) = guest else {
+            return Ok(self.orders.ask(&entity, command, cause, read_placed).await);
+        };
+        let ask_at = |seq| {
+            let (command, cause) = (command.clone(), cause.clone());
+            self.orders.ask_at_version(&entity, Some(seq), command, cause, read_placed)
+        };
+        match ask_at(NO_VERSION).await {
+            Ok(Ok(repeated)) => return Ok(Ok(repeated)),
+            Ok(Err(_)) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+        for _ in 0..SEALS_MAX {
+            let (decided, now) = (command.clone(), self.clock.now());
+            let payable = move |view: View<'_, Order>| {
+                let accepted = view.state.decide(&decided, now).is_ok();
+                (view.state.placed().filter(|_| accepted).cloned(), view.seq)
+            };
+            let read = self.orders.read(&entity, payable).await;
+            let (payable, seq) = read.map_err(CheckoutRefusal::Host)?;
+            let held = match &payable {
+                Some(placed) => self.admit_guest(Some(guest), placed).await?,
+                None => None,
+            };
+            match ask_at(seq).await {
+                Ok(Ok(placed)) => return Ok(self.counted(order, held, Ok(placed))),
+                Err(error) => return Ok(self.counted(order, held, Err(error))),
+                // It was changed meanwhile.
+                Ok(Err(_)) => held.into_iter().for_each(HeldUnits::give_back),
+            }
+        }
+        Err(CheckoutRefusal::Host(host::Error::TryAgain))
+    }
+
+    /// Counts units for an order until it is known to hold none, unless it was refused.
+    fn counted(
+        &self,
+        order: OrderId,
+        held: Option<HeldUnits>,
+        placed: Result<PlacedOrder, host::Error<order::Rejection>>,
+    ) -> Result<PlacedOrder, host::Error<order::Rejection>> {
+        if let Some(held) = held {
+            match &placed {
+                Err(host::Error::Rejected(_) | host::Error::KeyReused) => held.give_back(),
+                _ => self.guests.counted.add(order, held),
+            }
+        }
+        placed
     }
 
     /// Whether the shop has a payment provider of this name.
@@ -236,16 +290,28 @@ impl CheckoutFlow {
         }
     }
 
-    /// Waits for the outcome of a payment, at most `patience`.
+    /// Waits for the outcome of a payment, at most `patience`. The units of an order that holds none are
+    /// counted no longer.
     async fn outcome(
         &self,
-        entity: &EntityId,
+        order: OrderId,
         placed: PlacedOrder,
         patience: Option<Duration>,
     ) -> PlacedOrder {
-        let Some(patience) = patience.filter(|_| !placed.has_outcome) else {
-            return placed;
+        let placed = match patience.filter(|_| !placed.has_outcome) {
+            Some(patience) => self.wait(&order::entity_id(order), placed, patience).await,
+            None => placed,
         };
+        self.guests.counted.settle(order, &placed.order);
+        placed
+    }
+
+    async fn wait(
+        &self,
+        entity: &EntityId,
+        placed: PlacedOrder,
+        patience: Duration,
+    ) -> PlacedOrder {
         match self.orders.wait(entity, patience, Until::Settled, read_placed).await {
             Ok(settled) => PlacedOrder { replayed: placed.replayed, ..settled },
             // The order is placed, and its saga continues; only the outcome is not known yet.
@@ -284,29 +350,44 @@ impl CheckoutFlow {
         &self,
         order: OrderId,
         cart: &cart::Cart,
-        method: Option<PaymentMethod>,
-        expected: Option<Money>,
-    ) -> Result<Command, CheckoutRefusal> {
+        request: &Request,
+    ) -> Result<Result<PlacedOrder, host::Error<order::Rejection>>, CheckoutRefusal> {
+        let Request { method, expected_total: expected, cause, guest, .. } = request;
+        let entity = order::entity_id(order);
         let total = |view: host::View<'_, Order>| {
             let placed = view.state.placed()?;
             Some(Money::new(view.state.total(), placed.currency))
         };
-        match self
-            .orders
-            .read(&order::entity_id(order), total)
-            .await
-            .map_err(CheckoutRefusal::Host)?
-        {
+        match self.orders.read(&entity, total).await.map_err(CheckoutRefusal::Host)? {
             Some(total) if expected.is_some_and(|expected| expected != total) => {
                 Err(CheckoutRefusal::Changed { total })
             }
-            Some(_) => Ok(Command::Pay { method }),
-            None => match self.freeze(order, cart, expected).await {
-                Ok(placed) => Ok(Command::Place { placed: placed.into(), method }),
-                // The order can no longer be placed: the buyer has to make a new cart.
-                Err(CheckoutRefusal::Incomplete(_)) => Err(CheckoutRefusal::CartExpired),
-                Err(other) => Err(other),
-            },
+            Some(_) => self.pay(order, method.clone(), guest.as_ref(), cause.clone()).await,
+            None => {
+                let placed = match self.freeze(order, cart, *expected).await {
+                    // The order can no longer be placed: the buyer has to make a new cart.
+                    Err(CheckoutRefusal::Incomplete(_)) => {
+                        return Err(CheckoutRefusal::CartExpired);
+                    }
+                    frozen => frozen?,
+                };
+                let held = self.admit_guest(guest.as_ref(), &placed).await?;
+                let command = Command::Place { placed: placed.into(), method: method.clone() };
+                let placed = self.orders.ask(&entity, command, cause.clone(), read_placed).await;
+                Ok(self.counted(order, held, placed))
+            }
+        }
+    }
+
+    /// Admits the checkout of a guest, and counts its units.
+    async fn admit_guest(
+        &self,
+        guest: Option<&Guest>,
+        placed: &order::Placed,
+    ) -> Result<Option<HeldUnits>, GuestRefusal> {
+        match guest {
+            Some(guest) => Ok(Some(self.guests.admit(guest, placed).await?)),
+            None => Ok(None),
         }
     }
 
@@ -331,10 +412,7 @@ impl CheckoutFlow {
             if seeded_fault::active(SeededFault::CartNotSealed) {
                 return Ok(Spent::Sealed(placed, None));
             }
-            let held = match &request.guest {
-                Some(guest) => Some(self.guests.admit(guest, &placed).await?),
-                None => None,
-            };
+            let held = self.admit_guest(request.guest.as_ref(), &placed).await?;
             let seq = (!seeded_fault::active(SeededFault::CartSealedBlindly)).then_some(seq);
             let cause = Cause { idempotency: None, ..request.cause.clone() };
             let spend = cart::Command::Spend { order };
@@ -342,9 +420,7 @@ impl CheckoutFlow {
             if let Ok(Ok(())) = spent {
                 return Ok(Spent::Sealed(placed, held));
             }
-            if let Some(held) = held {
-                held.give_back();
-            }
+            held.into_iter().for_each(HeldUnits::give_back);
             // The cart has another version: it was changed meanwhile, or another checkout was
             // first.
             spent.map_err(of_cart)?.ok();

@@ -3,7 +3,8 @@
 //!
 //! Both are decided before a cart is spent, so that nothing is held and the cart stays open. A unit
 //! counts until its order is paid, declined or cancelled, or for as long as an order can be paid. The
-//! units of a declined order keep nobody from buying: they yield to who pays.
+//! units of a declined order keep nobody from buying: they yield to who pays. Who pays such an order
+//! again is counted again.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,11 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::time::Instant;
 
+use super::held_units::{CountedOrders, HeldUnits};
 use crate::actors::buyer_data::key_ids_of;
 use crate::actors::engine::runtime::{GuestHolds, Runtime};
 use crate::cache::{Cache, Limit};
-use crate::domain::order::{Order, Phase, Placed};
+use crate::domain::order::Placed;
 use crate::providers::challenge::{
     BoughtUnits, Challenge, ChallengeDecision, ChallengeHook, FloodMarks, IfUnavailable, Suspicion,
 };
@@ -96,30 +99,6 @@ pub struct ChallengeTally {
     pub failed: AtomicU64,
 }
 
-/// Units that are counted for the order of a guest.
-#[derive(Debug)]
-pub struct HeldUnits {
-    cache: Cache,
-    counted: Arc<[(String, Limit)]>,
-    units: u32,
-}
-
-impl HeldUnits {
-    /// The order holds them no longer.
-    pub(super) fn give_back(self) {
-        self.cache.put_back(&self.counted, self.units);
-    }
-
-    /// Gives them back if the order is paid, declined or cancelled.
-    pub(super) fn settle(self, order: &Order) {
-        use Phase::{AwaitingPayment, Cancelled, Cancelling, Confirmed};
-        let ended = [AwaitingPayment, Confirmed, Cancelling, Cancelled];
-        if ended.contains(&order.phase()) {
-            self.give_back();
-        }
-    }
-}
-
 /// Decides on the checkouts of guests.
 pub struct Guests {
     pub(super) cache: Cache,
@@ -128,6 +107,8 @@ pub struct Guests {
     pub(super) hook: Option<Arc<ChallengeHook>>,
     /// How long an order can be paid.
     pub(super) lifetime: Duration,
+    /// The orders whose units this node counts.
+    pub counted: CountedOrders,
     /// What became of suspicious checkouts.
     pub tally: ChallengeTally,
 }
@@ -150,7 +131,7 @@ impl Guests {
         }
         let email = self.email(placed).await?;
         self.challenge(guest, placed, email.as_deref(), settings.floods).await?;
-        self.count(guest, email, (units, settings.holds))
+        self.count(guest, email, (units, settings.holds)).await
     }
 
     /// The keyed hash of the email address of an order; `None` if it was erased.
@@ -163,7 +144,7 @@ impl Guests {
         Ok(email.map(|email| keys.lookups().email(&email)))
     }
 
-    fn count(
+    async fn count(
         &self,
         guest: &Guest,
         email: Option<String>,
@@ -185,8 +166,20 @@ impl Guests {
                 (key(*bound, whose), Limit { count: *most, per: self.lifetime })
             })
             .collect();
-        match self.cache.take_all(&counted, units) {
-            Ok(()) => Ok(HeldUnits { cache: self.cache.clone(), counted, units }),
+        let mut taken = self.cache.take_all(&counted, units);
+        // Orders may hold nothing any more, and nobody has heard of it here. Each bound is asked once.
+        for _ in 0..counted.len() {
+            let Err((nth, _)) = taken else { break };
+            if let Some((key, _)) = counted.get(nth) {
+                self.counted.ask(key).await;
+            }
+            taken = self.cache.take_all(&counted, units);
+        }
+        match taken {
+            Ok(()) => {
+                let (cache, since) = (self.cache.clone(), Instant::now());
+                Ok(HeldUnits { cache, counted, units, since })
+            }
             Err((nth, wait)) => {
                 let (bound, most) =
                     bounds.get(nth).map_or((HoldBound::Cart, 0), |one| (one.0, one.1));

@@ -7,6 +7,7 @@
 pub mod checkout;
 pub mod erasure;
 pub mod guests;
+pub mod held_units;
 pub mod order_numbers;
 pub mod order_steps;
 pub mod order_tally;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use self::checkout::CheckoutFlow;
 use self::erasure::ErasureFlow;
 use self::guests::{ChallengeTally, Guests};
+use self::held_units::CountedOrders;
 use self::order_numbers::{OrderNumbers, RememberedNumbers};
 use self::order_steps::OrderSteps;
 use self::parts::Parts;
@@ -82,6 +84,7 @@ impl Flows {
                 store: parts.store.clone(),
                 hook: parts.challenge_hook.clone(),
                 lifetime: parts.settings.payment_deadline(),
+                counted: CountedOrders::new(parts.host()),
                 tally: ChallengeTally::default(),
             },
         };

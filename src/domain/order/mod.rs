@@ -270,6 +270,12 @@ impl Order {
         self.phase == Phase::AwaitingPayment && self.hold_yields
     }
 
+    /// Whether it may keep units from other buyers although it is not paid.
+    #[must_use]
+    pub fn keeps_unpaid_units(&self) -> bool {
+        !self.hold_yields() && !matches!(self.phase, Phase::Confirmed | Phase::Cancelled)
+    }
+
     /// The payment attempts, oldest first.
     #[must_use]
     pub fn attempts(&self) -> &[Attempt] {

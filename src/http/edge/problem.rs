@@ -50,8 +50,8 @@ codes! {
     Unauthorized 401 "The caller is not authenticated", "Send `Authorization: Bearer` with a key or token that is valid and not revoked.";
     Forbidden 403 "The caller lacks the required scope", "Use a key with the scope named in `detail`: kontor key create --scope.";
     ForbiddenOrigin 403 "Pages of this origin may not send the request", "Send it from a page of this host, use an API key instead of a cookie, or add the origin to the setting that `detail` names.";
-    ChallengeRequired 403 "The buyer must solve a challenge", "Nothing was ordered, and the cart is still open: let the buyer solve `challenge`, and repeat the checkout with the outcome in the header `Challenge-Response`.";
-    CheckoutDenied 403 "The checkout is refused", "Nothing was ordered, and the cart is still open: tell the buyer to contact the shop.";
+    ChallengeRequired 403 "The buyer must solve a challenge", "Nothing is held, and the cart is still open or the order can still be paid: let the buyer solve `challenge`, and repeat the request with the outcome in the header `Challenge-Response`.";
+    CheckoutDenied 403 "The checkout is refused", "Nothing is held, and the cart is still open or the order can still be paid: tell the buyer to contact the shop.";
     NotFound 404 "Not found", "Check the path and the id in it.";
     MethodNotAllowed 405 "The method is not allowed here", "Use one of the methods in the `Allow` header.";
     RequestTimeout 408 "The body arrived too slowly", "Send the request again over a faster connection, or in smaller parts.";
@@ -89,7 +89,7 @@ codes! {
     Quarantined 423 "The entity is in quarantine: its history cannot be read, or it keeps failing", "Tell the operator of this shop the `request_id`.";
     TooManyRequests 429 "Too many requests are in progress", "Wait for the time in `Retry-After`, then send the request again with the same key.";
     RateLimited 429 "The rate limit of this client is exceeded", "Wait for the time in `Retry-After`; `RateLimit` has the remaining quota.";
-    TooManyHeld 409 "Too many units are in orders that are not paid", "Nothing was ordered, and the cart is still open: pay or cancel the other orders, wait for the time in `Retry-After` if it is there, or order at most `most` units.";
+    TooManyHeld 409 "Too many units are in orders that are not paid", "Nothing is held, and the cart is still open or the order can still be paid: pay or cancel the other orders, wait for the time in `Retry-After` if it is there, or order at most `most` units.";
     TooManyTries 429 "Too many failed sign-ins", "Wait for the time in `Retry-After`, then sign in with a new link: kontor sign-in.";
     TryAgain 503 "Temporarily not possible", "Send the same request, with the same key, after the time in `Retry-After`.";
     Overloaded 503 "The server is overloaded", "Nothing was done: send the same request, with the same key, after the time in `Retry-After`, and wait longer after each attempt.";

@@ -84,7 +84,7 @@ pub struct CheckoutInput {
             content_type = "application/problem+json"),
         (status = 403, description = "`challenge_required`, `checkout_denied`", body = crate::http::edge::problem_body::Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "`out_of_stock`, `cart_changed`, `cart_spent`, `order_cancelled`, `checkout_in_progress`",
+        (status = 409, description = "`out_of_stock`, `cart_changed`, `cart_spent`, `order_cancelled`, `checkout_in_progress`, `too_many_held`",
             body = crate::http::edge::problem_body::Problem, content_type = "application/problem+json")))]
 pub async fn check_out(
     call: RequestParts,

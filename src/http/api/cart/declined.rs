@@ -14,6 +14,7 @@ use crate::domain::id::OrderId;
 use crate::domain::order::{self, Phase};
 use crate::http::api::cart::carts;
 use crate::http::api::cart::checkout::{self, PaymentInput};
+use crate::http::api::cart::guest::GuestCaller;
 use crate::http::api::cart::next_steps::with_next_steps;
 use crate::http::api::cart::shape::CreatedCartShape;
 use crate::http::api::order::replacement::{links_of, replacement_id};
@@ -41,18 +42,22 @@ pub struct RepaymentInput {
 #[utoipa::path(post, path = "/v1/store/orders/{id}/payments", tag = "checkout",
     request_body = RepaymentInput,
     params(("id" = inline(schemas::OrderId), Path),
-        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome")),
+        ("Prefer" = Option<String>, Header, description = "`wait=N` waits up to N seconds, 0 to 30, for the outcome"),
+        ("Challenge-Response" = Option<String>, Header, description = "What the buyer has got for a challenge (`challenge_required`)")),
     responses(
         (status = 201, description = "The order is confirmed", body = OrderShape),
         (status = 202, description = "The order; its outcome is not known yet", body = OrderShape),
         (status = 402, description = "`payment_declined`; `links` has what the buyer can do next", body = Problem,
             content_type = "application/problem+json"),
-        (status = 409, description = "`checkout_in_progress`, `order_cancelled`, `out_of_stock`, `wrong_state`",
+        (status = 403, description = "`challenge_required`, `checkout_denied`", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 409, description = "`checkout_in_progress`, `order_cancelled`, `out_of_stock`, `too_many_held`, `wrong_state`",
             body = Problem, content_type = "application/problem+json")))]
 pub async fn pay_my_order(
     call: RequestParts,
     path: web::Path<String>,
     Patience(patience): Patience,
+    GuestCaller(guest): GuestCaller,
     body: Draft<RepaymentInput>,
 ) -> Result<HttpResponse, Error> {
     let order: OrderId = id(&path, "order")?;
@@ -62,7 +67,7 @@ pub async fn pay_my_order(
     faults.check()?;
     let method = payment.seal(&call).await?;
     let checkout = &call.node().flows.checkout;
-    match Box::pin(checkout.pay_again(order, method, (cause, patience))).await {
+    match Box::pin(checkout.pay_again(order, method, guest.as_ref(), (cause, patience))).await {
         Ok(placed) => checkout::answer(&call, order, &placed, patience).await,
         Err(refusal) => Err(with_next_steps(&call, order, refusal.into()).await),
     }

@@ -86,6 +86,8 @@ const PROBLEMS: &[(&str, &[Code])] = &[
             Code::OrderCancelled,
             Code::CheckoutInProgress,
             Code::WrongState,
+            Code::ChallengeRequired,
+            Code::TooManyHeld,
         ],
     ),
     ("cancel_my_order", &[Code::WrongState]),

@@ -81,10 +81,10 @@ impl From<GuestRefusal> for Error {
             GuestRefusal::TooManyHeld(excess) => too_many_held(&excess),
             GuestRefusal::Challenge(challenge) => Self::of(
                 &ChallengeRequired { challenge: (*challenge).into() },
-                "nothing was ordered; repeat the checkout with the solved challenge",
+                "nothing was ordered; repeat the request with the solved challenge",
             ),
             GuestRefusal::Denied => {
-                Self::new(Code::CheckoutDenied, "nothing was ordered; the cart is still open")
+                Self::new(Code::CheckoutDenied, "nothing was ordered, and nothing is held")
             }
             GuestRefusal::Undecided => {
                 Self::new(Code::TryAgain, "the checkout cannot be checked now; nothing was ordered")
