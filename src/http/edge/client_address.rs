@@ -1,10 +1,13 @@
 //! The client's IP address: that of its connection or, if the connection comes from a trusted
 //! proxy, the address that the proxy reports in `X-Forwarded-For`. From anybody else this header is
-//! ignored, because any client can send it.
+//! ignored, because any client can send it. What a trusted proxy reports and cannot be read is an
+//! unknown address, never the proxy's own: nobody escapes the limits of guests by it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -13,6 +16,12 @@ use serde::{Deserialize, Serialize};
 
 /// The maximum number of addresses in `X-Forwarded-For` that are read, from the last one backwards.
 const HOPS_MAX: usize = 20;
+
+/// The address of clients whose own is not known: they count as one client, which is public.
+const UNKNOWN: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+/// How often the log says that an address cannot be read, and how many characters it then has.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+const WARNED_CHARS: usize = 64;
 
 /// A network, such as `10.0.0.0/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,22 +113,36 @@ fn inside(peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
     peer.is_some_and(|ip| !is_public(ip.to_canonical())) && !forwarded
 }
 
+/// A client's address, for people: the network of which one client usually has all addresses.
+#[must_use]
+pub fn shown(from: IpAddr) -> String {
+    match from {
+        UNKNOWN => "unknown".to_owned(),
+        IpAddr::V6(ip) if !ip.is_loopback() => format!("{ip}/64"),
+        other => other.to_string(),
+    }
+}
+
 /// The client's address. If the connection comes from a trusted proxy, it is the last address in
 /// `X-Forwarded-For` that is not a trusted proxy's. Of an IPv6 address only the /64 network is
 /// kept, because a household usually has all addresses of such a network.
 fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let Some(peer) = peer.map(|ip| ip.to_canonical()) else {
-        return IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        return UNKNOWN;
     };
     let known = |ip: IpAddr| trusted.iter().any(|network| network.contains(ip));
     let mut from = peer;
-    if known(peer) {
-        let lines: Vec<&str> =
-            headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
+    if known(peer) && headers.contains_key("x-forwarded-for") {
+        let values = headers.get_all("x-forwarded-for");
+        let lines: Vec<_> = values.map(|one| String::from_utf8_lossy(one.as_bytes())).collect();
         let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
-        for hop in hops.take(HOPS_MAX) {
-            let Ok(ip) = hop.trim().parse::<IpAddr>() else {
-                break;
+        let mut hops = hops.map(str::trim).filter(|hop| !hop.is_empty()).take(HOPS_MAX).peekable();
+        if hops.peek().is_none() {
+            return unknown("");
+        }
+        for hop in hops {
+            let Some(ip) = read_hop(hop) else {
+                return unknown(hop);
             };
             from = ip.to_canonical();
             if !known(from) {
@@ -130,9 +153,32 @@ fn of(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[Network]) -> IpAddr 
     client_network(from)
 }
 
+/// The address of a hop, which some proxies write with the port.
+fn read_hop(hop: &str) -> Option<IpAddr> {
+    let bare = || hop.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let with_port = || Some(hop.parse::<SocketAddr>().ok()?.ip());
+    hop.parse().ok().or_else(with_port).or_else(|| bare().map(IpAddr::V6))
+}
+
+/// The address of a client that a trusted proxy reports as `hop`.
+fn unknown(hop: &str) -> IpAddr {
+    static WARNED: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+        *warned = Some(Instant::now());
+        let read: String = hop.chars().take(WARNED_CHARS).collect();
+        tracing::warn!(
+            read,
+            "a trusted proxy writes what is no address into X-Forwarded-For: such clients count as \
+             one; logged once a minute"
+        );
+    }
+    UNKNOWN
+}
+
 fn client_network(ip: IpAddr) -> IpAddr {
     match ip {
-        IpAddr::V6(ip) => {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
             let [a, b, c, d, ..] = ip.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
@@ -148,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_set_the_client_address() {
-        let trusted: Vec<Network> = ["10.0.0.0/8", "127.0.0.1", "fd00::/8"]
+        let trusted: Vec<Network> = ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8"]
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
@@ -167,13 +213,40 @@ mod tests {
             ("::ffff:127.0.0.1", &["1.1.1.1"], "1.1.1.1"),
             ("127.0.0.1", &["6.6.6.6, 1.1.1.1, 10.1.2.3"], "1.1.1.1"),
             ("127.0.0.1", &["6.6.6.6", "1.1.1.1", "10.1.2.3"], "1.1.1.1"),
-            ("127.0.0.1", &["6.6.6.6, nobody, 10.1.2.3"], "10.1.2.3"),
+            ("127.0.0.1", &["1.1.1.1:4711"], "1.1.1.1"),
+            ("127.0.0.1", &["6.6.6.6, 1.1.1.1:80, 10.1.2.3:99"], "1.1.1.1"),
+            ("127.0.0.1", &["[2001:db8:1:2::5]:4711"], "2001:db8:1:2::"),
+            ("127.0.0.1", &["[2001:db8:1:2::5]"], "2001:db8:1:2::"),
+            ("127.0.0.1", &["1.1.1.1, "], "1.1.1.1"),
+            ("127.0.0.1", &["6.6.6.6, nobody, 10.1.2.3"], "::"),
+            ("127.0.0.1", &["unknown"], "::"),
+            ("127.0.0.1", &["6.6.6.6", "1.1.1.1:99999"], "::"),
+            ("127.0.0.1", &["6.6.6.6", ""], "6.6.6.6"),
+            ("127.0.0.1", &[""], "::"),
+            ("::1", &[], "::1"),
             ("127.0.0.1", &["10.1.2.3"], "10.1.2.3"),
             ("fd00::1", &["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::"),
         ] {
             assert_eq!(from(peer, lines), expected, "{peer} {lines:?}");
         }
         assert_eq!(of(None, &HeaderMap::new(), &trusted).to_string(), "::");
+        let mut headers = HeaderMap::new();
+        let name = HeaderName::from_static("x-forwarded-for");
+        headers.insert(name, HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(of(Some("127.0.0.1".parse().unwrap()), &headers, &trusted), UNKNOWN);
+        assert!(is_public(UNKNOWN));
+    }
+
+    #[test]
+    fn people_are_shown_the_network_of_a_client() {
+        for (from, expected) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+            ("::1", "::1"),
+            ("::", "unknown"),
+        ] {
+            assert_eq!(shown(from.parse().unwrap()), expected);
+        }
     }
 
     #[test]
