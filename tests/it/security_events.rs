@@ -101,8 +101,18 @@ async fn a_server_logs_each_kind_of_security_event_without_a_secret() {
             .header("Origin", origin.to_owned())
     };
     assert_eq!(status(page("https://evil.example")).await, 403);
+    let orders_page = ask(Method::POST, "/v1/admin/orders/ord_1/cancel").header("Cookie", &cookie);
+    assert_eq!(status(orders_page.header("Origin", "https://evil.example")).await, 403);
     assert_eq!(status(page(&server.url)).await, 204);
     assert_eq!(caller.sign_in(json!({"key": WRONG})).await.0, 401);
+    let guessed = ask(Method::GET, "/v1/admin/stock");
+    let guessed = guessed.header("Cookie", format!("__Host-kontor={WRONG}"));
+    assert_eq!(status(guessed).await, 401);
+    let path = format!("/v1/store/carts/{}", order.replace("ord_", "cart_"));
+    let cart = |method, token: &str| ask(method, &path).bearer_auth(format!("{token}{WRONG}"));
+    assert_eq!(status(cart(Method::GET, "ct_")).await, 404);
+    assert_eq!(status(cart(Method::PATCH, "ot_").json(&json!({}))).await, 404);
+    assert_eq!(status(ask(Method::GET, &path)).await, 404);
 
     let orders = |key: &str| ask(Method::GET, "/v1/admin/orders").bearer_auth(key.to_owned());
     assert_eq!(status(orders(&less)).await, 403);
@@ -137,8 +147,17 @@ async fn a_server_logs_each_kind_of_security_event_without_a_secret() {
     said("scope_refused", &id(&less), "open_live: this topic needs the scope orders:read");
     said("order_token_issued", &id(&admin), &order);
     said("person_erased", &id(&admin), "0 orders erased, 0 kept for now");
+    let key_missing = "an API key is required: Authorization: Bearer sk_…";
+    said("credential_refused", "anyone", &format!("list_stock: {key_missing}"));
+    said("credential_refused", "anyone", "get_cart: this is not the token of the cart");
+    said("credential_refused", "anyone", "update_cart: this is not the token of the cart");
+    let of_carts = found.iter().filter(|one| one[3].contains("cart: ")).count();
+    assert_eq!(of_carts, 2, "without a token nothing is guessed: {found:#?}");
+    let other_page = "a change with a session cookie must come from a page of this host";
+    for operation in ["delete_session", "cancel_order"] {
+        said("origin_refused", &session, &format!("{operation}: {other_page}"));
+    }
     for (event, who) in [
-        ("origin_refused", "anyone"),
         ("sign_in_refused", "anyone"),
         ("locked_out", "anyone"),
         ("credential_refused", "anyone"),

@@ -28,6 +28,7 @@ use crate::http::edge::error::Error;
 use crate::http::edge::principal::{Principal, Scope, unauthorized};
 use crate::http::edge::problem::Code;
 use crate::http::edge::secret::ServerSecret;
+use crate::http::edge::security_log;
 
 const DAY_MS: i64 = 24 * 3600 * 1000;
 /// The bytes of a token: the day of its issue, then the MAC.
@@ -172,11 +173,12 @@ async fn of_cart(request: &HttpRequest, scope: Scope) -> Result<Principal, Error
         Error::new(Code::NotFound, detail)
     };
     let text = bearer(request.headers())?.ok_or_else(missing)?;
-    if text.starts_with(Bearer::Cart.prefix()) {
-        let secret = data::<ServerSecret>(request)?;
-        return opens_cart(secret, cart, text).then_some(Principal::Anyone).ok_or_else(missing);
+    let of_cart = text.starts_with(Bearer::Cart.prefix());
+    if of_cart && opens_cart(data::<ServerSecret>(request)?, cart, text) {
+        return Ok(Principal::Anyone);
     }
-    if text.starts_with(Bearer::Order.prefix()) {
+    if of_cart || text.starts_with(Bearer::Order.prefix()) {
+        security_log::log_wrong_token(request, "this is not the token of the cart");
         return Err(missing());
     }
     let principal = data::<Authenticator>(request)?.holder(text).await?;

@@ -88,6 +88,17 @@ pub fn authorize(
     }
 }
 
+/// Refuses what a page of another origin asks for with a session. The request keeps whose session it
+/// is, for the log.
+///
+/// # Errors
+/// 403 `forbidden_origin`.
+pub fn of_this_host(request: &HttpRequest, principal: &Principal) -> Result<(), Error> {
+    session::must_be_same_origin(request.headers()).inspect_err(|_| {
+        request.extensions_mut().insert(principal.clone());
+    })
+}
+
 /// Authenticates and authorizes the caller of a route.
 ///
 /// # Errors
@@ -101,7 +112,7 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
         Access::Key(scope) => {
             let principal = data::<Authenticator>(request)?.principal(headers).await?;
             if matches!(principal, Principal::Session(_)) && !request.method().is_safe() {
-                session::must_be_same_origin(headers)?;
+                of_this_host(request, &principal)?;
             }
             authorize(request, principal, scope)
         }
@@ -109,7 +120,7 @@ pub async fn admit(access: Access, request: &HttpRequest) -> Result<Principal, E
             let principal = data::<Authenticator>(request)?.principal(headers).await?;
             match &principal {
                 Principal::Anyone => return Err(unauthorized(NO_KEY)),
-                Principal::Session(_) => session::must_be_same_origin(headers)?,
+                Principal::Session(_) => of_this_host(request, &principal)?,
                 Principal::Key(_) => {}
             }
             Ok(principal)

@@ -3,12 +3,13 @@
 use actix_web::http::header;
 use actix_web::{HttpMessage as _, HttpRequest};
 
-use super::client_address::TrustedProxies;
+use super::client_address::{TrustedProxies, shown};
 use super::data::data;
 use super::error::Error;
 use super::principal::Principal;
 use super::problem::Code;
 use super::router::RoutedOperation;
+use super::session;
 use crate::telemetry::security::SecurityEvent;
 
 /// Logs an event that the caller of a request has caused.
@@ -24,20 +25,31 @@ pub fn log(event: SecurityEvent, request: &HttpRequest, caller: &Principal, abou
 #[must_use]
 pub fn address(request: &HttpRequest) -> String {
     let from = data::<TrustedProxies>(request).map(|proxies| proxies.client(request));
-    from.map_or_else(|_| "unknown".to_owned(), |from| from.to_string())
+    from.map_or_else(|_| "unknown".to_owned(), shown)
 }
 
 /// Logs the refusal of a request if it is a security event.
 pub fn log_refusal(request: &HttpRequest, refused: &Error) {
-    let operation = request.extensions().get::<RoutedOperation>().map_or("none", |op| op.0);
-    let proven = request.headers().contains_key(header::AUTHORIZATION);
+    let operation = operation(request);
+    let headers = request.headers();
+    let proven = headers.contains_key(header::AUTHORIZATION) || session::cookie(headers).is_some();
     let Some(event) = event_of(operation, refused.code(), proven) else { return };
     let caller = request.extensions().get::<Principal>().cloned().unwrap_or_default();
     let of = request.match_info().get("provider").map_or(String::new(), |name| format!(" {name}"));
     log(event, request, &caller, &format!("{operation}{of}: {}", refused.detail()));
 }
 
-/// The event of a refusal; `proven`: the request had an `Authorization`.
+/// Logs that a token was wrong, where the answer does not say so.
+pub fn log_wrong_token(request: &HttpRequest, about: &str) {
+    let about = format!("{}: {about}", operation(request));
+    log(SecurityEvent::CredentialRefused, request, &Principal::Anyone, &about);
+}
+
+fn operation(request: &HttpRequest) -> &'static str {
+    request.extensions().get::<RoutedOperation>().map_or("none", |op| op.0)
+}
+
+/// The event of a refusal; `proven`: the request had an `Authorization`, or the cookie of a session.
 fn event_of(operation: &str, code: Code, proven: bool) -> Option<SecurityEvent> {
     Some(match (operation, code) {
         (_, Code::TooManyTries) => SecurityEvent::LockedOut,

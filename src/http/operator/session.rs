@@ -8,6 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::http::edge::access::of_this_host;
 use crate::http::edge::authentication::Authenticator;
 use crate::http::edge::call::RequestParts;
 use crate::http::edge::client_address::TrustedProxies;
@@ -152,10 +153,10 @@ pub async fn delete_session(
     callers: web::Data<Authenticator>,
 ) -> Result<HttpResponse, Error> {
     if let Some(row) = callers.signed_in(request.headers()).await? {
-        must_be_same_origin(request.headers())?;
+        let session = Principal::Session(row.clone());
+        of_this_host(&request, &session)?;
         callers.sign_out(&row).await?;
-        let about = row.name.clone();
-        security_log::log(SecurityEvent::SignedOut, &request, &Principal::Session(row), &about);
+        security_log::log(SecurityEvent::SignedOut, &request, &session, &row.name);
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, set_cookie("", 0))).finish())
 }
