@@ -161,6 +161,36 @@ async fn a_cancelled_order_is_counted_while_its_units_are_not_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_bounded_however_the_proxy_writes_the_address() {
+    let site = behind_proxy(|config| {
+        let holds = &mut config.http.guest_holds;
+        (holds.email, holds.address, holds.network) = (0, 10, 0);
+    })
+    .await;
+    site.sell("LAMP", 1_000, 1_000).await;
+    let hold = async |address: &str, units: i64| {
+        Buyer::at(&site, address).with_email("ada@example.com").hold(units).await
+    };
+    for (first, same) in [
+        ("203.0.113.7:4711", "203.0.113.7"),
+        ("[2001:db8::1]:4711", "[2001:db8::2]"),
+        ("unknown", "203.0.113.8:99999"),
+    ] {
+        hold(first, 10).await.expect(202);
+        assert_eq!(bound(&hold(same, 1).await), ("address", 10, 1), "{first}, then {same}");
+    }
+    let limits = async |address: &str| {
+        let asked = site.request(Method::GET, "/v1/store/delivery-options");
+        let answer = site.send(asked.header("X-Forwarded-For", address)).await;
+        answer.header("ratelimit-policy").to_owned()
+    };
+    for address in ["203.0.113.7:1", "unknown", ""] {
+        assert_eq!(limits(address).await, "\"cart\";q=600;w=60", "{address}");
+    }
+    assert_eq!(limits("10.1.2.3").await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn units_that_another_node_has_counted_come_back_when_their_order_has_ended() {
     let (store, redis) = (database(), Redis::start());
     let server = async || {
