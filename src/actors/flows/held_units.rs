@@ -21,9 +21,11 @@ use crate::domain::order::{self, Order};
 
 /// The most orders that a node remembers; the units of others come back with time alone.
 const ORDERS_MAX: usize = 100_000;
-/// The most orders that are asked because a bound would refuse, and how often for one client.
+/// The most orders that are asked because a bound would refuse, how often for one client, and how long
+/// who would be refused waits for that.
 const ASKED_MAX: usize = 64;
 const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause between two rounds, which is the first pause of each order; it doubles with each round.
 const ROUND: Duration = Duration::from_secs(5);
 /// The most orders of a round, and how many are asked at once.
@@ -172,15 +174,20 @@ impl CountedOrders {
         }
     }
 
-    /// Asks orders of a client, which a bound would refuse.
+    /// Asks orders of a client, which a bound would refuse, or waits for who does.
     pub(super) async fn ask(&self, key: &str) {
         let turn = self.remembered().of.get(key).map(|of| of.turn.clone());
         let Some(turn) = turn else { return };
-        let mut last = turn.lock().await;
-        if last.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            let asked = self.remembered().next_of(key);
-            self.look_at(asked).await;
-            *last = Some(Instant::now());
+        let asked = tokio::time::timeout(ASK_TIMEOUT, async {
+            let mut last = turn.lock().await;
+            if last.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
+                *last = Some(Instant::now());
+                let asked = self.remembered().next_of(key);
+                self.look_at(asked).await;
+            }
+        });
+        if asked.await.is_err() {
+            tracing::debug!("orders of a guest do not say in time whether they hold units");
         }
     }
 
