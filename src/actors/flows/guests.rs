@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -21,7 +21,8 @@ use crate::actors::engine::runtime::{GuestHolds, Runtime};
 use crate::cache::{Cache, Limit};
 use crate::domain::order::Placed;
 use crate::providers::challenge::{
-    BoughtUnits, Challenge, ChallengeDecision, ChallengeHook, FloodMarks, IfUnavailable, Suspicion,
+    self, BoughtUnits, Challenge, ChallengeDecision, ChallengeHook, FloodMarks, IfUnavailable,
+    Suspicion,
 };
 use crate::store::personal::PersonalField;
 use crate::store::{self, Tables};
@@ -97,6 +98,8 @@ pub struct ChallengeTally {
     pub denied: AtomicU64,
     /// Those that it has not decided on.
     pub failed: AtomicU64,
+    /// Whether the hook did not decide on the last one.
+    hook_fails: AtomicBool,
 }
 
 /// Decides on the checkouts of guests.
@@ -132,6 +135,20 @@ impl Guests {
         let email = self.email(placed).await?;
         self.challenge(guest, placed, email.as_deref(), settings.floods).await?;
         self.count(guest, email, (units, settings.holds)).await
+    }
+
+    /// Says once that the hook decides no longer, and once that it does again: strangers must not fill the
+    /// log with checkouts.
+    fn tell_of_hook(&self, error: Option<&challenge::Error>) {
+        let has_failed = self.tally.hook_fails.swap(error.is_some(), Ordering::Relaxed);
+        match error {
+            Some(error) if !has_failed => {
+                let error: &dyn std::error::Error = error;
+                tracing::warn!(error, "suspicious checkouts cannot be decided on");
+            }
+            None if has_failed => tracing::info!("suspicious checkouts are decided on again"),
+            _ => {}
+        }
     }
 
     /// The keyed hash of the email address of an order; `None` if it was erased.
@@ -235,7 +252,9 @@ impl Guests {
             response: guest.response.clone(),
         };
         let count = |outcome: &AtomicU64| outcome.fetch_add(1, Ordering::Relaxed);
-        match hook.decide(&suspicion).await {
+        let decision = hook.decide(&suspicion).await;
+        self.tell_of_hook(decision.as_ref().err());
+        match decision {
             Ok(ChallengeDecision::Allow) => {
                 count(&self.tally.allowed);
                 Ok(())
@@ -248,9 +267,7 @@ impl Guests {
                 count(&self.tally.denied);
                 Err(GuestRefusal::Denied)
             }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "a suspicious checkout could not be decided on");
+            Err(_) => {
                 count(&self.tally.failed);
                 match hook.if_unavailable {
                     IfUnavailable::Allow => Ok(()),
