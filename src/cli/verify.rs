@@ -39,7 +39,8 @@ Replays every event and checks:
 Nothing is written. A server may be running: unfinished orders are counted as in_flight and checked
 for the invariants that hold at any time.
 
-Exit code: 0 all invariants hold, 1 one is violated, 2 the check could not be completed.
+Exit code: 0 all invariants hold, 1 one is violated, 2 the check could not be completed, or --heads
+has no head that could be compared.
 
 Examples:
   kontor verify
@@ -88,8 +89,11 @@ pub async fn run(args: Args) -> ExitCode {
                 Ok(())
             };
             match shown {
-                Ok(()) if checked.report.ok => ExitCode::SUCCESS,
-                Ok(()) => ExitCode::FAILURE,
+                Ok(()) if !checked.report.ok => ExitCode::FAILURE,
+                Ok(()) if checked.report.compared_no_head() => {
+                    could_not("no head of --heads could be compared with the store")
+                }
+                Ok(()) => ExitCode::SUCCESS,
                 Err(error) => could_not(&error.to_string()),
             }
         }
@@ -104,33 +108,45 @@ fn could_not(why: &str) -> ExitCode {
 
 async fn check_place(args: &Args) -> Result<CheckedStore, String> {
     let place = args.store.place().map_err(|error| chain(&error))?;
-    let mut kept = Vec::new();
+    let (mut kept, mut damaged) = (Vec::new(), Vec::new());
     for file in &args.heads {
-        kept.append(&mut read_heads(file)?);
+        read_heads(file, &mut kept, &mut damaged)?;
     }
     let store = place.open().await.map_err(|error| chain(&error))?;
-    let heads =
-        SignedHeads { kept, keys: args.public_key.clone(), ended: args.ended_history.clone() };
+    let heads = SignedHeads {
+        kept: (!args.heads.is_empty()).then_some(kept),
+        damaged,
+        keys: args.public_key.clone(),
+        ended: args.ended_history.clone(),
+    };
     let report = check_with(heads, store, args.sandbox_psp.as_deref(), args.json).await?;
     Ok(CheckedStore { store: place.to_string(), report })
 }
 
-/// The signed heads in a file.
-fn read_heads(file: &Path) -> Result<Vec<SignedHead>, String> {
+/// Reads the signed heads in a file, and says which lines have none.
+fn read_heads(
+    file: &Path,
+    heads: &mut Vec<SignedHead>,
+    damaged: &mut Vec<String>,
+) -> Result<(), String> {
     let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let mut heads = Vec::new();
-    for (nth, line) in lines {
-        let wrong = |error| format!("{name}, line {}: it is no signed head: {error}", nth + 1);
-        // A URL gets several heads as one array.
-        if line.trim_start().starts_with('[') {
-            heads.append(&mut serde_json::from_str(line).map_err(wrong)?);
-        } else {
-            heads.push(serde_json::from_str(line).map_err(wrong)?);
+    let bytes = std::fs::read(file).map_err(|error| format!("{name}: {error}"))?;
+    for (nth, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        let read = match line.first() {
+            None => continue,
+            // A URL gets several heads as one array.
+            Some(b'[') => serde_json::from_slice(line),
+            Some(_) => serde_json::from_slice(line).map(|head| vec![head]),
+        };
+        match read {
+            Ok(mut read) => heads.append(&mut read),
+            Err(error) => {
+                damaged.push(format!("{name}, line {}: it is no signed head: {error}", nth + 1));
+            }
         }
     }
-    Ok(heads)
+    Ok(())
 }
 
 /// Checks the store in a data folder; shows a progress bar on a terminal, unless `quiet`.

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::both::{change, execute_returning};
+use super::both::{change, execute_returning, fetch_optional};
 use super::found::FoundRow;
 use super::{Error, Store};
 
@@ -26,6 +26,12 @@ const BEGIN_POSTGRES: &str = "INSERT INTO setting (name, value) \
      'event'::REGCLASS::OID) FROM pg_control_system() ON CONFLICT (name) DO UPDATE SET \
      value = CASE WHEN split_part(setting.value, ' ', 2) = split_part(excluded.value, ' ', 2) \
      THEN setting.value ELSE excluded.value END RETURNING value";
+
+/// Reads the history, unless it has ended.
+const READ_SQLITE: &str = "SELECT value FROM setting WHERE name = $1";
+const READ_POSTGRES: &str = "SELECT value FROM setting, pg_control_system() WHERE name = $1 AND \
+     split_part(value, ' ', 2) = concat(system_identifier, '/', \
+     (SELECT oid FROM pg_database WHERE datname = current_database()), '/', 'event'::REGCLASS::OID)";
 
 /// The id of a store's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +58,16 @@ impl Store {
             table: "setting",
             reason: "the id of the history has not 16 hexadecimal digits".to_owned(),
         })
+    }
+
+    /// The id of the store's history; `None` if it has ended, and no server has begun another one.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn current_history(&self) -> Result<Option<HistoryId>, Error> {
+        let text = if self.is_shared() { READ_POSTGRES } else { READ_SQLITE };
+        let found = fetch_optional!(self.readers(), sqlx::query(text).bind(NAME))?;
+        Ok(found.as_ref().and_then(read))
     }
 
     /// Ends the store's history, because the store was put back to an earlier state; the next

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::history::HistoryId;
 use super::journal::memory::MemoryJournal as Journal;
 use super::journal::{self, Journal as _};
 use super::list_row::Lists;
@@ -204,6 +205,10 @@ impl Tables for MemoryStore {
 
     async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error> {
         Ok(Vec::new())
+    }
+
+    async fn current_history(&self) -> Result<Option<HistoryId>, Error> {
+        Ok(None)
     }
 
     fn people(&self) -> &PersonalKeys {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::history::HistoryId;
 use super::journal::Journal;
 use super::node::{self, NodeRow};
 use super::personal::erasure::Erasure;
@@ -59,6 +60,9 @@ pub trait Tables: Send + Sync + 'static {
 
     /// See [`Store::signed_heads`].
     async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error>;
+
+    /// See [`Store::current_history`].
+    async fn current_history(&self) -> Result<Option<HistoryId>, Error>;
 
     /// See [`Store::people`].
     fn people(&self) -> &PersonalKeys;
@@ -209,6 +213,10 @@ impl Tables for Store {
 
     async fn signed_heads(&self) -> Result<Vec<SignedHead>, Error> {
         Self::signed_heads(self).await
+    }
+
+    async fn current_history(&self) -> Result<Option<HistoryId>, Error> {
+        Self::current_history(self).await
     }
 
     fn people(&self) -> &PersonalKeys {

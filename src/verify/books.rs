@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
-use super::heads::SignedHeads;
+use super::heads::{Heads, SignedHeads};
 use super::location::ForSale;
 use super::order::AllOrders;
 use super::replay::{next, replay};
@@ -42,7 +42,7 @@ pub struct Books {
     pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
     /// The signed heads to compare with.
-    pub(super) heads: SignedHeads,
+    pub(super) heads: Heads,
     /// The books of nouns that are checked by themselves.
     pub(super) others: Vec<Box<dyn EntityBook>>,
 }
@@ -58,7 +58,7 @@ impl Books {
     /// Compares the chains of events with these heads, too.
     #[must_use]
     pub fn with_heads(mut self, heads: SignedHeads) -> Self {
-        self.heads = heads;
+        (self.heads, self.checked.kept_heads) = Heads::given(heads);
         self
     }
 

@@ -1,6 +1,6 @@
 //! The chain of a shard's events is computed again and compared with the stored digests.
 
-use super::heads::TrustedHead;
+use super::heads::{TrustedHead, beyond};
 use super::report::{CheckedCounts, Invariant, Violations, shard_name};
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::{Chained, Head};
@@ -68,7 +68,7 @@ impl ChainCheck {
     /// Compares the signed heads at the position of the event that was checked last.
     pub(super) fn compare(&mut self, checked: &mut CheckedCounts, findings: &mut Violations) {
         while !self.broken {
-            let Some(signed) = self.signed.pop_if(|next| next.pos() == self.head.pos) else {
+            let Some(signed) = self.signed.pop_if(|next| next.pos() <= self.head.pos) else {
                 return;
             };
             signed.compare(self.head, checked, findings);
@@ -82,9 +82,12 @@ impl ChainCheck {
         checked: &mut CheckedCounts,
         findings: &mut Violations,
     ) {
-        // What the next signed head must contain is gone.
-        if let Some(signed) = self.signed.pop_if(|_| !self.broken) {
-            signed.compare(self.head, checked, findings);
+        let mut left = std::mem::take(&mut self.signed);
+        if self.broken {
+            left.iter().for_each(|head| head.not_compared(checked));
+        } else {
+            left.reverse();
+            beyond(left, self.head.pos, checked, findings);
         }
         if self.broken || seeded_fault::active(SeededFault::ChainUnchecked) {
             return;

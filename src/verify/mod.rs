@@ -96,6 +96,12 @@ pub enum Error {
     /// The payment provider did not answer.
     #[error("the payment provider's ledger cannot be read: {0}")]
     Provider(String),
+    /// The owner has ended a history that has not ended.
+    #[error(
+        "--ended-history {0} is the history that the store has now: all its heads must agree. If you \
+         have put the store back, end it with kontor new-history"
+    )]
+    CurrentHistory(String),
 }
 
 /// Checks a store with the books of all nouns and, if a provider is given, the provider's ledger
@@ -134,9 +140,14 @@ pub async fn verify_with(
     for name in read_models::all().names().chain(others) {
         cursors.insert(name, store.cursors(name).await?.into_iter().collect());
     }
+    books.heads.current = store.current_history().await?;
+    let current = books.heads.current.map(|id| id.to_string());
+    if let Some(id) = current.filter(|id| books.heads.ended.contains(id)) {
+        return Err(Error::CurrentHistory(id));
+    }
     // Read before the shards: none is ahead of its shard.
     match store.signed_heads().await {
-        Ok(newest) => books.heads.kept.extend(newest),
+        Ok(newest) => books.heads.add(newest, false),
         Err(store::Error::Row { table, reason }) => {
             let why = format!("a row of {table} cannot be read: {reason}");
             books.findings.add(Invariant::I8, table, &[], why);

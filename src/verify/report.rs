@@ -11,6 +11,8 @@ use crate::domain::entity::{EntityId, Record};
 pub const VIOLATIONS_MAX: usize = 100;
 /// The most events that are printed below the first violation.
 const EVENTS_PRINTED_MAX: usize = 20;
+/// The most damaged heads that are printed.
+const DAMAGED_PRINTED_MAX: usize = 10;
 /// The most characters of an event's data that are printed.
 const DATA_CHARS_MAX: usize = 1_000;
 
@@ -62,6 +64,40 @@ pub struct Violation {
     pub positions: Vec<i64>,
 }
 
+/// What became of the signed heads that were kept outside of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeptHeads {
+    /// The number of heads.
+    pub given: u64,
+    /// Those that were compared with the chains of events; one that differs is a violation.
+    pub compared: u64,
+    /// Those whose key is not known.
+    pub unknown_key: u64,
+    /// Those that are of an ended history, and of events that other events have replaced since.
+    pub ended_history: u64,
+    /// What could not be read as a head, in words.
+    pub damaged: Vec<String>,
+}
+
+impl fmt::Display for KeptHeads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { given, compared, unknown_key, ended_history, damaged } = self;
+        write!(
+            f,
+            "{compared} of {given} compared; of the others {unknown_key} with an unknown key, \
+             {ended_history} of an ended history"
+        )?;
+        if !damaged.is_empty() {
+            write!(f, "; {} damaged and not compared:", damaged.len())?;
+            damaged
+                .iter()
+                .take(DAMAGED_PRINTED_MAX)
+                .try_for_each(|why| write!(f, "\n  {}", shown(why)))?;
+        }
+        Ok(())
+    }
+}
+
 /// Counts of what was checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "each counts what its name says")]
@@ -88,6 +124,9 @@ pub struct CheckedCounts {
     pub signed_heads: u64,
     /// The number of signed heads that are of a history that has ended, or whose key is not known.
     pub signed_heads_not_compared: u64,
+    /// What became of the heads that were kept outside of the store; nothing if none were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_heads: Option<KeptHeads>,
     pub order_rows: u64,
     pub stock_rows: u64,
     pub product_rows: u64,
@@ -154,6 +193,12 @@ impl Violations {
 }
 
 impl VerifyReport {
+    /// Whether heads that were kept outside of the store were to be compared, and none could be.
+    #[must_use]
+    pub fn compared_no_head(&self) -> bool {
+        self.checked.kept_heads.as_ref().is_some_and(|heads| heads.compared == 0)
+    }
+
     /// The text form: one line per invariant if there are no violations, otherwise the first
     /// violation with its events.
     #[must_use]
@@ -161,6 +206,11 @@ impl VerifyReport {
         let mut text = String::new();
         // Writing to a string does not fail.
         let _infallible = if self.ok { self.proof(&mut text) } else { self.complaint(&mut text) };
+        let nothing = if self.compared_no_head() { "No head proves anything: " } else { "" };
+        let heads = self.checked.kept_heads.iter();
+        let _infallible = heads
+            .map(|heads| writeln!(text, "{nothing}heads kept elsewhere: {heads}"))
+            .collect::<fmt::Result>();
         text
     }
 

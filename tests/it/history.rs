@@ -6,6 +6,7 @@ use kontor::store::Store;
 use kontor::store::journal::{Digest, Head};
 use kontor::store::signed_head::{SignedHead, SignedRound};
 use kontor::verify::heads::SignedHeads;
+use kontor::verify::report::KeptHeads;
 use kontor::verify::{Books, Invariant, VerifyReport, verify, verify_with};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,8 +45,11 @@ async fn said(store: &Store) -> String {
 /// What `verify` says of the history, with these signed heads too, and how many of all it could not
 /// compare.
 async fn said_with(store: &Store, head: &SignedHead, ended: &[String]) -> (String, u64) {
-    let kept =
-        SignedHeads { kept: vec![head.clone()], ended: ended.to_vec(), ..Default::default() };
+    let kept = SignedHeads {
+        kept: Some(vec![head.clone()]),
+        ended: ended.to_vec(),
+        ..SignedHeads::default()
+    };
     let books = Books::standard().with_heads(kept);
     let report = verify_with(books, store, None, |_| {}).await.unwrap();
     (of_history(&report), report.checked.signed_heads_not_compared)
@@ -211,6 +215,111 @@ async fn a_history_whose_digests_were_computed_anew_differs_from_its_signed_head
             assert!(said(store).await.contains("a row of signed_head cannot be read"));
         }
     }
+}
+
+#[tokio::test]
+async fn a_rollback_is_found_among_the_heads_of_a_history_that_was_ended_before() {
+    for fixture in fixtures().await {
+        let store = fixture.store();
+        let node = store.shards().await.unwrap()[0].owner.clone();
+        let mut heads = Vec::new();
+        let mut sign = async |at_ms| {
+            fixture.sql("DELETE FROM signed_head").await;
+            heads.append(&mut store.sign_heads(&node, at(at_ms)).await.unwrap().signed);
+        };
+        // Two heads of a history that a restore ends, then three of the next one.
+        for (entity, at_ms) in [("cart_d", 1), ("cart_e", 2), ("cart_f", 3)] {
+            sign(at_ms).await;
+            fixture.append(&[append(entity, 0, 2)]).await.unwrap();
+        }
+        let ended = store.history().await.unwrap();
+        store.end_history().await.unwrap();
+        let current = store.history().await.unwrap();
+        for (entity, at_ms) in [("cart_g", 4), ("cart_h", 5), ("cart_i", 6)] {
+            sign(at_ms).await;
+            fixture.append(&[append(entity, 0, 2)]).await.unwrap();
+        }
+        // The events behind position 12 are cut off, and nobody in the database contradicts it.
+        for statement in [
+            "DELETE FROM signed_head",
+            "DELETE FROM event WHERE pos > 12",
+            "UPDATE shard SET last_pos = 12, head = (SELECT digest FROM event WHERE pos = 12)",
+        ] {
+            fixture.sql(statement).await;
+        }
+        let verify = async |ended: &[String]| {
+            let kept = Some(heads.clone());
+            let given = SignedHeads { kept, ended: ended.to_vec(), ..SignedHeads::default() };
+            verify_with(Books::standard().with_heads(given), store, None, |_| {}).await
+        };
+        let report = verify(&[ended.to_string()]).await.unwrap();
+        let said = of_history(&report);
+        let all = "positions 13 to 20 were removed: 3 heads were signed after them, the last at";
+        assert!(said.contains(all) && !said.contains("--ended-history"), "{said}");
+        assert_eq!(report.violations_total[&Invariant::I8], 1);
+        let counts = report.checked.kept_heads.unwrap();
+        let KeptHeads { given, compared, ended_history, .. } = counts;
+        assert_eq!((given, compared, ended_history), (6, 5, 1));
+        // The store's own history has not ended, whoever says so.
+        let refused = verify(&[ended.to_string(), current.to_string()]).await.unwrap_err();
+        assert!(refused.to_string().contains(&current.to_string()), "{refused}");
+        let said = of_history(&verify(&[]).await.unwrap());
+        assert_eq!(said.matches("--ended-history").count(), 1, "{said}");
+        assert!(said.contains(&format!("--ended-history {ended}")), "{said}");
+    }
+}
+
+/// What `kontor verify` says of a folder with these heads, as text and as JSON, and its exit code.
+fn verified(site: &Site, heads: &str) -> (String, Value, Option<i32>) {
+    let file = site.config.data.dir.with_extension("kept");
+    std::fs::write(&file, heads).unwrap();
+    let run = |json: &[&str]| {
+        let mut verify = process::kontor();
+        verify.args(["verify", "--heads"]).arg(&file).arg("--data").arg(&site.config.data.dir);
+        verify.args(json).output().unwrap()
+    };
+    let (text, json) = (run(&[]), run(&["--json"]));
+    assert_eq!(text.status.code(), json.status.code());
+    let said = String::from_utf8_lossy(&text.stdout).into_owned();
+    (said, serde_json::from_slice(&json.stdout).unwrap(), json.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_that_cannot_be_compared_prove_nothing_and_damaged_lines_are_named() {
+    let mut site = Site::with(|config| {
+        config.store.heads.path = config.data.dir.with_extension("heads");
+    })
+    .await;
+    site.sell("LAMP", 1_000, 10).await;
+    site.app.take().unwrap().stop().await;
+    let head = std::fs::read_to_string(&site.config.store.heads.path).unwrap();
+    let head = head.lines().next().unwrap();
+    let mut foreign: SignedHead = serde_json::from_str(head).unwrap();
+    foreign.key = "ab".repeat(32);
+    let foreign = serde_json::to_string(&foreign).unwrap();
+
+    let (said, json, code) = verified(&site, &format!("{foreign}\n{foreign}\n"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("No head proves anything: heads kept elsewhere: 0 of 2"), "{said}");
+    let kept = &json["checked"]["kept_heads"];
+    assert_eq!((&kept["compared"], &kept["unknown_key"]), (&0.into(), &2.into()), "{kept}");
+    let (said, json, code) = verified(&site, "");
+    assert_eq!((code, &json["checked"]["kept_heads"]["given"]), (Some(2), &0.into()), "{said}");
+
+    // A line that was cut off when a machine failed, with and without a head glued to it.
+    let cut = &head[..40];
+    let lines = format!("{head}\n{cut}\n{cut}{head}\n\u{1b}[31m\n{head}\n{foreign}\n{cut}");
+    let (said, json, code) = verified(&site, &lines);
+    assert_eq!(code, Some(0), "{said}");
+    let kept = &json["checked"]["kept_heads"];
+    assert_eq!((&kept["given"], &kept["compared"]), (&3.into(), &2.into()), "{kept}");
+    let damaged = kept["damaged"].as_array().unwrap();
+    for line in [2, 3, 4, 7] {
+        let name = format!("line {line}: it is no signed head");
+        assert!(said.contains(&name), "{line}: {said}");
+        assert!(damaged.iter().any(|one| one.as_str().unwrap().contains(&name)), "{kept}");
+    }
+    assert!(damaged.len() == 4 && !said.contains('\u{1b}'), "{said:?}");
 }
 
 /// Answers one request on this listener; returns its body.
