@@ -31,6 +31,7 @@ pub(super) async fn examine(store: &Store) -> Vec<Finding> {
         ("letters", dead_letters(store).await),
         ("orders", stuck(store).await),
         ("keys", keys(store).await),
+        ("people", people(store).await),
     ];
     let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
         looked.unwrap_or_else(|error| {
@@ -211,6 +212,36 @@ async fn stuck(store: &Store) -> Result<Finding, Error> {
                 "look at each (GET /v1/admin/orders?status=stuck), then retry, skip or cancel it",
             )
         }
+    })
+}
+
+/// Opens every key of personal data.
+async fn people(store: &Store) -> Result<Finding, Error> {
+    if store.people().master().is_err() {
+        let message = "the keys of personal data are not checked: the master key is not known";
+        return Ok(Finding::ok("people", message));
+    }
+    let (mut read, mut unopened, mut first) = (0, 0, None);
+    let mut after = None;
+    loop {
+        let page = store.keys_behind(after.as_deref(), PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        read += page.len();
+        for error in page.iter().filter_map(|key| store.people().unwrap(key).err()) {
+            unopened += 1;
+            first.get_or_insert(error);
+        }
+    }
+    Ok(match first {
+        None => Finding::ok("people", format!("{read} keys of personal data can be opened")),
+        Some(first) => Finding::bad(
+            "people",
+            format!(
+                "{unopened} of {read} keys of personal data cannot be opened; the first: {first}"
+            ),
+            "if the master key is the right one, restore the rows of personal_key from the last backup",
+        ),
     })
 }
 

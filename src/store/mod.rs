@@ -175,6 +175,17 @@ pub enum Error {
     /// The arguments are invalid.
     #[error("{0}")]
     Refused(String),
+    /// The master key that seals the keys of personal values is not known: an operator must set it.
+    #[error("{0}")]
+    Locked(String),
+    /// A stored key of personal values is damaged.
+    #[error("the key {id} of the personal data of {entity} is damaged: nobody can read them")]
+    DamagedKey {
+        /// The id of the key.
+        id: String,
+        /// The entity whose values it seals.
+        entity: String,
+    },
 }
 
 /// Whether an error code says that a row was refused: a value is out of range, a constraint is
@@ -206,6 +217,12 @@ impl Error {
             }),
             _ => false,
         }
+    }
+
+    /// Whether a key of personal values cannot be opened.
+    #[must_use]
+    pub const fn is_of_a_key(&self) -> bool {
+        matches!(self, Self::Locked(_) | Self::DamagedKey { .. })
     }
 
     /// Whether the error concerns one row only: the table accepts other rows.

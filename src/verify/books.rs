@@ -5,7 +5,7 @@
 //! and the counter depend on each other, so [`Books`] has their books as fields. A noun that is
 //! checked by itself has an [`EntityBook`], which is added in [`Books::standard`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
@@ -41,6 +41,8 @@ pub struct Books {
     pub(super) checked: CheckedCounts,
     pub(super) findings: Violations,
     pub(super) counters: HashMap<EntityId, (Counter, i64, bool)>,
+    /// The keys of personal data that cannot be opened.
+    pub(super) damaged_keys: BTreeSet<String>,
     /// The signed heads to compare with.
     pub(super) heads: Heads,
     /// The books of nouns that are checked by themselves.

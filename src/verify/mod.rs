@@ -47,9 +47,9 @@ use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::location::StockLocation;
 use crate::domain::order::Order;
 use crate::domain::product::Product;
+use crate::domain::sealed::KeyId;
 use crate::providers::payment::Provider;
 use crate::store::journal::{Chained, Journal, ReadError};
-use crate::store::personal::Keys;
 use crate::store::signed_head::PublicKey;
 use crate::store::{self, Tables, shard};
 
@@ -261,7 +261,7 @@ async fn read_shard(
         if page.is_empty() {
             break;
         }
-        read_keys(store, &page, &mut books.orders.people).await?;
+        read_keys(store, &page, books).await?;
         for event in page.iter().filter(|event| event.record.pos <= end) {
             chain.follow(event, &mut books.findings);
             chain.compare(&mut books.checked, &mut books.findings);
@@ -284,11 +284,7 @@ async fn read_shard(
 }
 
 /// Adds the keys of the personal values of the orders that were placed in a page of events.
-async fn read_keys(
-    store: &dyn Tables,
-    page: &[Chained],
-    people: &mut Option<Keys>,
-) -> Result<(), Error> {
+async fn read_keys(store: &dyn Tables, page: &[Chained], books: &mut Books) -> Result<(), Error> {
     let mut ids = BTreeSet::new();
     for Chained { record, .. } in page.iter().filter(|event| &*event.record.kind == "placed") {
         let mut order = Order::default();
@@ -298,13 +294,38 @@ async fn read_keys(
         }
     }
     if !ids.is_empty() {
+        for (id, entity, why) in damaged_keys(store, &mut ids).await? {
+            if books.damaged_keys.insert(id) {
+                books.findings.add(Invariant::I1, entity, &[], why);
+            }
+        }
         let found = store.personal_keys(&ids).await?;
-        match people {
+        match &mut books.orders.people {
             Some(known) => known.extend(found),
-            None => *people = Some(found),
+            people => *people = Some(found),
         }
     }
     Ok(())
+}
+
+/// Removes the keys that cannot be opened from these; returns their ids and entities, and why.
+async fn damaged_keys(
+    store: &dyn Tables,
+    ids: &mut BTreeSet<KeyId>,
+) -> Result<Vec<(String, String, String)>, Error> {
+    let mut damaged = Vec::new();
+    if !store.personal_keys(ids).await.is_err_and(|error| error.is_of_a_key()) {
+        return Ok(damaged);
+    }
+    // The keyed hashes are sealed in the same way: without them, it is the master key that is wrong.
+    store.lookups().await?;
+    for key in store.stored_keys(ids).await? {
+        if let Err(error) = store.people().unwrap(&key) {
+            ids.retain(|id| id.as_str() != key.id);
+            damaged.push((key.id, key.entity, error.to_string()));
+        }
+    }
+    Ok(damaged)
 }
 
 /// Makes the report: adds missing positions to the violations, and the events of the first

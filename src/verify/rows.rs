@@ -8,8 +8,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Error;
 use super::replay::replay;
+use super::{Error, damaged_keys};
 use crate::actors::engine::projections::Keyed;
 use crate::domain::entity::{EntityId, Noun};
 use crate::domain::sealed::KeyId;
@@ -151,6 +151,8 @@ impl RowComparison<'_> {
         if ids.is_empty() {
             return Ok(None);
         }
+        // What is damaged was reported when the order's events were read.
+        let _reported = damaged_keys(self.store, &mut ids).await?;
         Ok(Some(self.store.personal_keys(&ids).await?))
     }
 

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use kontor::app::App;
+use kontor::doctor::{self, Installation};
 use kontor::domain::time::Timestamp;
 use kontor::store::maintenance::restore;
 use kontor::store::personal::{MasterKeyText, master};
 use kontor::store::webhook::{NEVER, Parked};
 use kontor::store::{Options, Store};
+use kontor::verify::{Invariant, verify};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -360,4 +362,53 @@ async fn who_was_erased_after_a_backup_is_erased_again_after_its_restore() {
     let told = String::from_utf8(again.output().unwrap().stdout).unwrap();
     assert_eq!(told, "0 of 1 erasures were not in the store.\n");
     site.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_cannot_be_opened_is_named_and_is_no_fault_of_who_asks() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    let carts = [order(&site, "one").await, order(&site, "two").await];
+    site.until_some(async || (found(&site).await == 10).then_some(())).await;
+    let dir = site.config.data.dir.clone();
+    let change = async |text: &str, cart: &str| {
+        let options = SqliteConnectOptions::new().filename(dir.join("kontor.db"));
+        let mut connection = options.connect().await.unwrap();
+        let done = sqlx::query(sqlx::AssertSqlSafe(text.to_owned())).bind(cart.to_owned());
+        let changed = done.execute(&mut connection).await.unwrap().rows_affected();
+        connection.close().await.unwrap();
+        changed
+    };
+    let damage = "UPDATE personal_key SET wrapped = substr(wrapped, 1, length(wrapped) - 2) || \
+                  'AA' WHERE entity = $1";
+    let rename = "UPDATE personal_key SET wrapped = 'abcdef01' || substr(wrapped, 9) \
+                  WHERE entity = $1";
+    site.app.take().unwrap().stop().await;
+    let keys = change(damage, &carts[0]).await + change(rename, &carts[1]).await;
+    site.app = Some(App::start(&site.config).await.unwrap());
+    let asked = async |cart: &str| {
+        let path = format!("/orders/{}", cart.replace("cart_", "ord_"));
+        let answer = site.admin(Method::GET, &path, None).await;
+        (answer.status, answer.code().to_owned())
+    };
+    assert_eq!(asked(&carts[0]).await, (500, "internal".to_owned()));
+    assert_eq!(asked(&carts[1]).await, (503, "try_again".to_owned()));
+    site.app.take().unwrap().stop().await;
+
+    let store = Store::open_beside(&dir).await.unwrap();
+    let report = verify(&store, None, |_| {}).await.unwrap();
+    store.close().await;
+    let of_content = report.violations.iter().filter(|found| found.invariant == Invariant::I1);
+    let said: Vec<(&str, &str)> =
+        of_content.map(|found| (&*found.entity, &*found.message)).collect();
+    assert_eq!(said.len(), 2, "{report}");
+    for (cart, words) in [(&carts[0], "is damaged"), (&carts[1], "the master key \"abcdef01\"")] {
+        let named = said.iter().any(|(entity, why)| entity == cart && why.contains(words));
+        assert!(named, "{cart}: {said:?}");
+    }
+    assert!(report.checked.orders == 2, "{report}");
+    let installation = Installation { data: dir, ..Installation::default() };
+    let findings = doctor::examine(&installation).await;
+    let people = findings.iter().find(|finding| finding.check == "people").unwrap();
+    assert!(people.message.starts_with(&format!("{keys} of ")), "{people:?}");
 }

@@ -293,6 +293,10 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
         match &error {
             store::Error::Refused(why) => Self::new(Code::BadRequest, why.clone()),
+            // An operator must act, and the log says how.
+            store::Error::Locked(_) => {
+                Self::new(Code::TryAgain, "the store does not have its master key").caused_by(error)
+            }
             _ if error.is_passing() => {
                 Self::new(Code::TryAgain, "the store does not respond").caused_by(error)
             }

@@ -157,6 +157,12 @@ impl MasterKeys {
         opened.map(|bytes| DataKey::new(bytes, entity)).ok_or_else(|| name.to_owned())
     }
 
+    /// Whether a master key with this name is known.
+    #[must_use]
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.keys.iter().any(|(there, _)| there == name)
+    }
+
     /// Whether a key is sealed with the newest master key.
     #[must_use]
     pub fn is_newest(&self, wrapped: &str) -> bool {

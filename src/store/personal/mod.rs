@@ -27,7 +27,7 @@ pub use self::master::{MasterKeyText, MasterKeys};
 pub use self::seal::{AddressField, DataKey, PersonalField, SealingKey};
 use super::both::{Builder, change, execute, fetch_optional};
 use super::found::FoundRow;
-use super::row::{RowChange, TableRow as _};
+use super::row::{RowChange, TableRow as _, Value, list_behind};
 use super::{Error, Store};
 use crate::domain::sealed::{KeyId, NewKey, Sealed};
 use crate::domain::time::Timestamp;
@@ -69,7 +69,7 @@ pub fn key_row(key: &NewKey) -> RowChange {
         subject: key.subject.clone(),
         wrapped: key.wrapped.clone(),
     };
-    let values = row.values().map(super::row::Value::into_owned).collect();
+    let values = row.values().map(Value::into_owned).collect();
     RowChange::new(StoredKey::table(), 1, values)
 }
 
@@ -97,19 +97,6 @@ impl std::fmt::Debug for PersonalKeys {
     }
 }
 
-/// The error for a store whose master key is not known.
-fn locked(name: &str) -> Error {
-    let why = if name.is_empty() {
-        "the personal data are sealed, and the master key is not known: set store.master_key".into()
-    } else {
-        format!(
-            "a key is sealed with the master key {name}, which is not the one of store.master_key, \
-             or the key was damaged"
-        )
-    };
-    Error::Refused(why)
-}
-
 impl PersonalKeys {
     /// The keys of a store with this master key.
     #[must_use]
@@ -127,19 +114,38 @@ impl PersonalKeys {
     /// The master key.
     ///
     /// # Errors
-    /// [`Error::Refused`] if it is not known.
+    /// [`Error::Locked`] if it is not known.
     pub fn master(&self) -> Result<MasterKeys, Error> {
         let master = self.inner.master.read().unwrap_or_else(PoisonError::into_inner);
-        master.clone().ok_or_else(|| locked(""))
+        master.clone().ok_or_else(|| {
+            Error::Locked(
+                "the personal data are sealed, and the master key is not known: set \
+                 store.master_key"
+                    .to_owned(),
+            )
+        })
     }
 
     /// Opens a stored key.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the master key is not known, or is not the one that has sealed it.
+    /// [`Error::Locked`] if the master key is not known, or is not the one that has sealed it;
+    /// [`Error::DamagedKey`] if it is the one, and does not open it.
     pub fn unwrap(&self, key: &StoredKey) -> Result<DataKey, Error> {
         let opened = self.master()?.unwrap(&key.wrapped, &key.entity);
-        opened.or_else(|name| self.with_new_master(key).ok_or_else(|| locked(&name)))
+        opened.or_else(|name| self.with_new_master(key).ok_or_else(|| self.unopened(key, &name)))
+    }
+
+    /// Why a key that names this master key cannot be opened.
+    fn unopened(&self, key: &StoredKey, name: &str) -> Error {
+        let (id, entity) = (key.id.clone(), key.entity.clone());
+        if self.master().is_ok_and(|master| master.has(name)) {
+            return Error::DamagedKey { id, entity };
+        }
+        Error::Locked(format!(
+            "the key {id} of the personal data of {entity} is sealed with the master key {name:?}, \
+             which is not the one of store.master_key, or it is damaged"
+        ))
     }
 
     /// Opens a key with a master key that the folder has got since it was opened.
@@ -161,7 +167,7 @@ impl PersonalKeys {
     /// the id has 50 random bits of `random`.
     ///
     /// # Errors
-    /// [`Error::Refused`] if the master key is not known.
+    /// [`Error::Locked`] if the master key is not known.
     pub fn sealing_key(
         &self,
         entity: &str,
@@ -187,7 +193,8 @@ impl PersonalKeys {
     /// they are stored.
     ///
     /// # Errors
-    /// Those of `read`; [`Error::Refused`] if the master key is not the one that has sealed a key.
+    /// Those of `read`; [`Error::Locked`] if the master key is not the one that has sealed a key;
+    /// [`Error::DamagedKey`].
     pub async fn keys<R>(
         &self,
         ids: &BTreeSet<KeyId>,
@@ -231,7 +238,7 @@ impl Store {
     /// sealed with the master key.
     ///
     /// # Errors
-    /// [`Error`] of the store; [`Error::Refused`] if its master key is not known.
+    /// [`Error`] of the store; [`Error::Locked`] if its master key is not known.
     pub async fn lookups(&self) -> Result<Arc<LookupKeys>, Error> {
         let made = self.people.inner.lookups.get_or_try_init(|| self.read_lookups());
         made.await.map(Arc::clone)
@@ -266,6 +273,21 @@ impl Store {
         self.people.keys(ids, lookups, |ids| self.read_keys(ids)).await
     }
 
+    /// All keys in order of their ids, starting after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn keys_behind(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<StoredKey>, Error> {
+        let key = after.map(|id| [Value::text(id)]);
+        let key = key.as_ref().map(<[Value<'_>; 1]>::as_slice);
+        let page = list_behind(self.readers(), StoredKey::table(), key, limit).await?;
+        page.iter().map(StoredKey::decode).collect()
+    }
+
     pub(super) async fn read_keys(&self, ids: Vec<KeyId>) -> Result<Vec<StoredKey>, Error> {
         let mut all = Vec::with_capacity(ids.len());
         for some in ids.chunks(500) {
@@ -285,7 +307,7 @@ impl Store {
     /// two days after it was made: no attempt to pay takes longer.
     ///
     /// # Errors
-    /// [`Error`] of the store; [`Error::Refused`] if its master key is not known.
+    /// [`Error`] of the store; [`Error::Locked`] if its master key is not known.
     pub async fn seal_payment_token(
         &self,
         token: &str,
@@ -332,20 +354,14 @@ impl Store {
     /// `told` is called with the number so far.
     ///
     /// # Errors
-    /// [`Error`] of the store; [`Error::Refused`] if a master key is missing.
+    /// [`Error`] of the store; [`Error::Locked`] if a master key is missing.
     pub async fn rewrap_keys(&self, mut told: impl FnMut(u64)) -> Result<u64, Error> {
         let master = self.people.master()?;
-        let (mut after, mut count) = (String::new(), 0);
+        let (mut after, mut count) = (None::<String>, 0);
         loop {
-            let from = self.readers();
-            let mut query = Builder::new(from.dialect(), &StoredKey::table().select());
-            query.push(" WHERE id > ").push_bind(after.clone()).push(" ORDER BY id LIMIT +");
-            query.push_bind(1_000_i64);
-            let found = query.fetch_all(from).await?;
-            let page: Vec<StoredKey> =
-                found.iter().map(StoredKey::decode).collect::<Result<_, _>>()?;
+            let page = self.keys_behind(after.as_deref(), 1_000).await?;
             let Some(last) = page.last() else { return Ok(count) };
-            after.clone_from(&last.id);
+            after = Some(last.id.clone());
             let mut writing = self.begin().await?;
             for stored in page.iter().filter(|stored| !master.is_newest(&stored.wrapped)) {
                 let wrapped = master.wrap(&self.people.unwrap(stored)?);
