@@ -318,6 +318,15 @@ impl Journal for Disk {
         Ok(found)
     }
 
+    async fn snapshots(
+        &self,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<StateSnapshot>, ReadError> {
+        self.reading().await?;
+        self.shared.journal.snapshots(after, limit).await
+    }
+
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         self.process.reach_store().await;
         self.shared.journal.put_snapshot(snapshot).await

@@ -273,10 +273,13 @@ impl Store {
     /// The store's journal.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn journal::Journal> {
+        let seals = journal::snapshot_seal::SnapshotSeals::of(self.clone());
         match &self.backend {
-            Backend::Sqlite(folder) => Arc::new(journal::sqlite::Sqlite::new(folder.clone())),
+            Backend::Sqlite(folder) => {
+                Arc::new(journal::sqlite::Sqlite::new(folder.clone(), seals))
+            }
             Backend::Postgres(database) => {
-                Arc::new(journal::postgres::PostgresJournal::new(database.clone()))
+                Arc::new(journal::postgres::PostgresJournal::new(database.clone(), seals))
             }
         }
     }

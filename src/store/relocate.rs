@@ -13,12 +13,12 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
-use super::journal::{self, Head, Journal as _, Record};
-use super::personal::StoredKey;
+use super::journal::snapshot_seal::SnapshotSeals;
+use super::journal::{self, Head, Record};
 use super::postgres::pool::{BEGIN, Transaction};
 use super::row::ColumnKind::{self, Bytes, Flag, Number, Text};
-use super::row::{Table, TableRow as _, Value, list_behind};
-use super::{Backend, Error, Folder, Store};
+use super::row::Table;
+use super::{Backend, Error, Store};
 use crate::domain::entity::EntityId;
 
 /// The number of rows that one statement writes.
@@ -114,9 +114,9 @@ impl Store {
         let mut to = database.writers().begin(BEGIN).await?;
         let tables = copied(from.readers(), &mut to, rebuilt_lists).await?;
         refuse_full(&mut to, &tables, rebuilt_lists).await?;
-        let events = events(from, database.shards(), &mut to, &mut progress).await?;
+        let events = events(self, database.shards(), &mut to, &mut progress).await?;
         timers(from.readers(), database.shards(), &mut to, &mut progress).await?;
-        snapshots(from, &mut to, &mut progress).await?;
+        snapshots(self, &mut to, &mut progress).await?;
         keys(self, target, &mut to, &mut progress).await?;
         for table in &tables {
             copy(from.readers(), table, &mut to, &mut progress).await?;
@@ -160,12 +160,12 @@ async fn refuse_full(
 
 /// Copies the journal, and sets the last position of each shard.
 async fn events(
-    from: &Folder,
+    from: &Store,
     shards: u16,
     to: &mut Transaction,
     progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<u64, Error> {
-    let journal = journal::sqlite::Sqlite::new(from.clone());
+    let journal = from.journal();
     let unreadable = |error: journal::ReadError| Error::Refused(error.to_string());
     let total = journal.last_pos(0).await.map_err(unreadable)?;
     let total = u64::try_from(total).unwrap_or(0);
@@ -193,8 +193,9 @@ async fn events(
         progress(MoveProgress { table: "event", done, total });
     }
     // The epochs continue from those of the folder, so that no old fence becomes valid again.
-    let epoch: i64 =
-        sqlx::query_scalar("SELECT max(epoch) FROM shard").fetch_one(from.readers()).await?;
+    let epoch: i64 = sqlx::query_scalar("SELECT max(epoch) FROM shard")
+        .fetch_one(from.folder()?.readers())
+        .await?;
     let text = "UPDATE shard SET last_pos = f.pos, head = f.head, epoch = greatest(shard.epoch, $4) \
                 FROM unnest($1::BIGINT[], $2::BIGINT[], $3::BYTEA[]) AS f (id, pos, head) \
                 WHERE shard.id = f.id";
@@ -254,21 +255,24 @@ async fn timers(
     Ok(())
 }
 
-/// Copies the snapshots whose checksums are right. The entities of the others are replayed, and
+/// Copies the snapshots whose seals are right. The entities of the others are replayed, and
 /// write new ones.
 async fn snapshots(
-    from: &Folder,
+    from: &Store,
     to: &mut Transaction,
     progress: &mut impl FnMut(MoveProgress<'_>),
 ) -> Result<(), Error> {
-    let journal = journal::sqlite::Sqlite::new(from.clone());
+    let (journal, seals) = (from.journal(), SnapshotSeals::of(from.clone()));
     let mut done = 0;
-    let mut names = sqlx::query_scalar("SELECT entity FROM snapshot").fetch(from.readers());
+    let mut names =
+        sqlx::query_scalar("SELECT entity FROM snapshot").fetch(from.folder()?.readers());
     while let Some(name) = names.try_next().await? {
         let name: String = name;
         let found = journal.snapshot(&EntityId::new(&name)).await;
         let Ok(Some(snapshot)) = found else { continue };
-        to.execute(journal::postgres::insert_snapshot(&snapshot)).await?;
+        // The target gets the key of the seals, too.
+        let seal = seals.seal(&snapshot).await?;
+        to.execute(journal::postgres::insert_snapshot(&snapshot, seal)).await?;
         done += 1;
         progress(MoveProgress { table: "snapshot", done, total: 0 });
     }
@@ -284,10 +288,7 @@ async fn keys(
 ) -> Result<(), Error> {
     let (mut after, mut done) = (None::<String>, 0);
     loop {
-        let key = after.as_ref().map(|id| [Value::text(id)]);
-        let key = key.as_ref().map(<[Value<'_>; 1]>::as_slice);
-        let page = list_behind(store.readers(), StoredKey::table(), key, PAGE).await?;
-        let page: Vec<StoredKey> = page.iter().map(StoredKey::decode).collect::<Result<_, _>>()?;
+        let page = store.keys_behind(after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.id.clone());
         for key in &page {

@@ -25,6 +25,7 @@ mod replay;
 pub mod report;
 mod row_book;
 mod rows;
+mod snapshots;
 mod stock;
 mod timers;
 
@@ -169,6 +170,7 @@ pub async fn verify_with(
     }
     books.heads.finish(&mut books.checked, &mut books.findings);
     books.check_erased(store).await?;
+    snapshots::check(journal, &mut books.checked, &mut books.findings).await?;
     books.orders.finish(&mut books.findings);
     books.compare_nouns();
     books.check_timers(journal).await?;

@@ -130,6 +130,8 @@ pub struct CheckedCounts {
     pub order_rows: u64,
     pub stock_rows: u64,
     pub product_rows: u64,
+    /// The number of snapshots that equal the folds of their events.
+    pub snapshots: u64,
     /// The number of payments at the provider; `null` if the provider was not asked.
     pub payments: Option<u64>,
     /// The number of differences that disappeared when both sides were read again.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use kontor::app::App;
 use kontor::config::Config;
 use kontor::doctor::{self, Installation, Severity};
+use kontor::store::journal::StateSnapshot;
 use kontor::store::{OpenError, Options, Store};
 use kontor::verify;
 use rand::rngs::SmallRng;
@@ -18,6 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tempfile::TempDir;
 
 use crate::process;
+use crate::servers::database;
 use crate::site::Site;
 
 const PAGE: usize = 4_096;
@@ -251,6 +253,69 @@ async fn damaged_snapshot_is_ignored() {
     sqlx::Connection::close(connection).await.unwrap();
     site.app = Some(App::start(&site.config).await.unwrap());
     assert_eq!(site.level("LAMP").await["on_hand"], 159);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_no_server_has_sealed_is_ignored_and_named() {
+    let database = database();
+    for url in [None, Some(database.as_str())] {
+        let mut site = Site::with(|config| {
+            config.entities.snapshot_every = 5;
+            config.store.url = url.unwrap_or_default().into();
+        })
+        .await;
+        site.sell("LAMP", 1_000, 99).await;
+        for _ in 0..60 {
+            let receipt = serde_json::json!({"quantity": 1});
+            let path = "/stock/LAMP/main/receipts";
+            site.admin(Method::POST, path, Some(receipt)).await.expect(200);
+        }
+        let store = site.app.as_ref().unwrap().store.clone();
+        let entity = kontor::domain::entity::EntityId::new("sku_LAMP");
+        let kept = async || store.journal().snapshot(&entity).await.unwrap();
+        let snapshot = site.until_some(kept).await;
+        assert!(verify::verify(&store, None, |_| {}).await.unwrap().checked.snapshots > 0);
+        drop(store);
+        let dir = stopped(&mut site).await;
+        // As whoever writes to the database would: the data, and a checksum that fits to it.
+        let forge = |row: &StateSnapshot| {
+            let data = row.data.replace("on_hand\":1", "on_hand\":9");
+            assert_ne!(data, row.data);
+            let mut sum = crc32fast::Hasher::new();
+            sum.update(&row.seq.to_le_bytes());
+            sum.update(&row.state_version.to_le_bytes());
+            sum.update(row.entity.as_str().as_bytes());
+            sum.update(data.as_bytes());
+            (data, i64::from(sum.finalize()))
+        };
+        let text = "UPDATE snapshot SET data = $1, sum = $2, seq = $3 WHERE entity = 'sku_LAMP'";
+        let (data, sum) = forge(&snapshot);
+        let done = if let Some(url) = url {
+            let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+            let query = sqlx::query(text).bind(data).bind(sum).bind(snapshot.seq);
+            query.execute(&mut connection).await.unwrap().rows_affected()
+        } else {
+            let file = dir.join("kontor.db");
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+            let mut connection = options.connect().await.unwrap();
+            let query = sqlx::query(text).bind(data).bind(sum).bind(snapshot.seq);
+            let done = query.execute(&mut connection).await.unwrap().rows_affected();
+            connection.close().await.unwrap();
+            done
+        };
+        assert_eq!(done, 1);
+        site.app = Some(App::start(&site.config).await.unwrap());
+        let store = site.app.as_ref().unwrap().store.clone();
+        let report = verify::verify(&store, None, |_| {}).await.unwrap();
+        let named = report.violations.iter().any(|found| {
+            found.invariant == verify::Invariant::I6
+                && found.entity == "sku_LAMP"
+                && found.message.contains("its snapshot at event")
+        });
+        assert!(named, "{report}");
+        assert_eq!(store.journal().snapshot(&entity).await.unwrap(), None);
+        assert_eq!(site.level("LAMP").await["on_hand"], 159);
+    }
 }
 
 /// Where the cells of a leaf of an index are: between them is what was there once.

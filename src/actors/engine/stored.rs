@@ -1,11 +1,14 @@
-//! The stored form of any noun's events and states, for tests and fuzz targets that decode and
-//! encode them again without running entities.
+//! The stored form of any noun's events and states, for those who check them without running entities:
+//! tests and fuzz targets, which decode and encode them again, and `verify`.
 
+use futures_util::future::BoxFuture;
 use serde_json::{Error, Value};
 use strum::VariantNames;
 
-use super::host::decode;
+use super::fold::{self, Upto};
+use super::host::{decode, kept};
 use crate::domain::entity::{Event, Noun, Record};
+use crate::store::journal::{Journal, ReadError, StateSnapshot};
 
 /// The stored forms of a noun.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +23,8 @@ pub struct StoredShapes {
     pub upcast: fn(kind: &str, version: u16, data: Value) -> Value,
     /// Decodes an event, encodes it again, and decodes the result.
     pub round_trip_event: fn(&Record) -> Result<RoundTrip, Error>,
+    /// Compares a snapshot with the fold of its entity's events.
+    pub check_snapshot: for<'a> fn(&'a dyn Journal, &'a StateSnapshot) -> Checking<'a>,
     /// Decodes a state, encodes it again, and decodes the result.
     pub round_trip_state: fn(text: &str) -> Result<RoundTrip, Error>,
 }
@@ -37,6 +42,20 @@ pub struct RoundTrip {
     pub same: bool,
 }
 
+/// What a snapshot is, compared with the events that it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotCheck {
+    /// The fold of the events.
+    Agrees,
+    /// Another state than the fold of the events, or no state.
+    Differs,
+    /// A state of another version, which nobody uses, or one of events that cannot be read.
+    NotCompared,
+}
+
+/// A comparison that is being made.
+pub type Checking<'a> = BoxFuture<'a, Result<SnapshotCheck, ReadError>>;
+
 impl StoredShapes {
     /// The stored forms of a noun.
     #[must_use]
@@ -46,10 +65,26 @@ impl StoredShapes {
             kinds: <N::Event as VariantNames>::VARIANTS,
             newest: N::Event::newest,
             upcast: N::Event::upcast,
+            check_snapshot: |journal, snapshot| Box::pin(check_snapshot::<N>(journal, snapshot)),
             round_trip_event: round_trip_event::<N>,
             round_trip_state: round_trip_state::<N>,
         }
     }
+}
+
+async fn check_snapshot<N: Noun>(
+    journal: &dyn Journal,
+    snapshot: &StateSnapshot,
+) -> Result<SnapshotCheck, ReadError> {
+    if snapshot.state_version != N::STATE_VERSION {
+        return Ok(SnapshotCheck::NotCompared);
+    }
+    let upto = Upto::Seq(snapshot.seq);
+    let Ok(folded) = fold::replay::<N>(journal, &snapshot.entity, upto).await? else {
+        return Ok(SnapshotCheck::NotCompared);
+    };
+    let agrees = folded.seq == snapshot.seq && kept(snapshot).as_ref() == Some(&folded.state);
+    Ok(if agrees { SnapshotCheck::Agrees } else { SnapshotCheck::Differs })
 }
 
 fn round_trip_event<N: Noun>(record: &Record) -> Result<RoundTrip, Error> {

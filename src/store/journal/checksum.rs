@@ -1,6 +1,6 @@
-//! Checksums (CRC-32) of stored events and snapshots, which detect damage on the disk.
+//! Checksums (CRC-32) of stored events, which detect damage on the disk.
 
-use super::{Record, StateSnapshot};
+use super::Record;
 
 /// The checksum of an event.
 pub(in crate::store) fn of(record: &Record) -> i64 {
@@ -15,15 +15,5 @@ pub(in crate::store) fn of(record: &Record) -> i64 {
         // field to the start of the next one unnoticed.
         sum.update(&[0xff]);
     }
-    sum.finalize().into()
-}
-
-/// The checksum of a snapshot.
-pub(super) fn of_snapshot(snapshot: &StateSnapshot) -> i64 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(&snapshot.seq.to_le_bytes());
-    sum.update(&snapshot.state_version.to_le_bytes());
-    sum.update(snapshot.entity.as_str().as_bytes());
-    sum.update(snapshot.data.as_bytes());
     sum.finalize().into()
 }

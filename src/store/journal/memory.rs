@@ -490,6 +490,17 @@ impl Journal for MemoryJournal {
         Ok(self.state().snapshots.get(entity).cloned())
     }
 
+    async fn snapshots(
+        &self,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<StateSnapshot>, ReadError> {
+        let mut all: Vec<StateSnapshot> = self.state().snapshots.values().cloned().collect();
+        all.sort_by(|one, other| one.entity.cmp(&other.entity));
+        let behind = |one: &StateSnapshot| after.is_none_or(|after| one.entity > *after);
+        Ok(all.into_iter().filter(behind).take(usize::try_from(limit).unwrap_or(0)).collect())
+    }
+
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
         let mut state = self.state();
         let newer = state.snapshots.get(&snapshot.entity).is_some_and(|old| old.seq > snapshot.seq);

@@ -10,6 +10,7 @@ pub mod lane;
 pub mod lanes;
 pub mod memory;
 pub(in crate::store) mod postgres;
+pub(in crate::store) mod snapshot_seal;
 pub(in crate::store) mod sqlite;
 
 use std::collections::BTreeMap;
@@ -220,8 +221,16 @@ pub trait Journal: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Timer>, ReadError>;
 
-    /// The snapshot of an entity, if there is an intact one.
+    /// The snapshot of an entity, if there is one that a server of this store has sealed.
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError>;
+
+    /// Snapshots as they are stored, sealed or not, in order of entity, starting after `after`, at
+    /// most `limit`.
+    async fn snapshots(
+        &self,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<StateSnapshot>, ReadError>;
 
     /// Stores a snapshot, unless a newer one is stored. A snapshot is a cache: if it is lost, the
     /// entity is replayed from its first event.

@@ -18,6 +18,7 @@ use sqlx::query::Query;
 
 #[cfg(debug_assertions)]
 use super::crash_point;
+use super::snapshot_seal::SnapshotSeals;
 use super::{
     Append, AppendError, Chained, Epoch, Fence, Head, Journal, ReadError, Record, StateSnapshot,
     Timer, chain, checksum, fence_of, records, timer_changes, unreadable,
@@ -36,11 +37,12 @@ use crate::store::row::RowChange;
 #[derive(Clone)]
 pub(in crate::store) struct PostgresJournal {
     database: Database,
+    seals: SnapshotSeals,
 }
 
 impl PostgresJournal {
-    pub(in crate::store) const fn new(database: Database) -> Self {
-        Self { database }
+    pub(in crate::store) const fn new(database: Database, seals: SnapshotSeals) -> Self {
+        Self { database, seals }
     }
 
     async fn fences(&self, query: Query<'_, Sqlx, PgArguments>) -> Result<Vec<Fence>, ReadError> {
@@ -314,6 +316,7 @@ fn record(row: &FoundRow) -> Result<Record, sqlx::Error> {
 /// Writes a snapshot, unless there is a newer one.
 pub(in crate::store) fn insert_snapshot(
     snapshot: &StateSnapshot,
+    seal: i64,
 ) -> Query<'static, Sqlx, PgArguments> {
     sqlx::query(
         "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \
@@ -325,7 +328,18 @@ pub(in crate::store) fn insert_snapshot(
     .bind(snapshot.seq)
     .bind(i64::from(snapshot.state_version))
     .bind(snapshot.data.as_str())
-    .bind(checksum::of_snapshot(snapshot))
+    .bind(seal)
+}
+
+/// A snapshot as it is stored.
+fn snapshot(row: &FoundRow) -> Result<StateSnapshot, ReadError> {
+    let version: i64 = row.try_get(2).map_err(unreadable)?;
+    Ok(StateSnapshot {
+        entity: EntityId::new(row.try_get(0).map_err(unreadable)?),
+        seq: row.try_get(1).map_err(unreadable)?,
+        state_version: u32::try_from(version).unwrap_or(u32::MAX),
+        data: row.try_get(3).map_err(unreadable)?,
+    })
 }
 
 fn all_records(rows: &[FoundRow]) -> Result<Vec<Record>, ReadError> {
@@ -501,26 +515,28 @@ impl Journal for PostgresJournal {
     }
 
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
-        let text = "SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1";
+        let text = "SELECT entity, seq, state_version, data, sum FROM snapshot WHERE entity = $1";
         let rows = self.read(sqlx::query(text).bind(entity.as_str())).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let version: i64 = row.try_get(1).map_err(unreadable)?;
-        let snapshot = StateSnapshot {
-            entity: entity.clone(),
-            seq: row.try_get(0).map_err(unreadable)?,
-            state_version: u32::try_from(version).unwrap_or(u32::MAX),
-            data: row.try_get(2).map_err(unreadable)?,
-        };
-        let sum: Option<i64> = row.try_get(3).map_err(unreadable)?;
-        if sum == Some(checksum::of_snapshot(&snapshot)) {
-            return Ok(Some(snapshot));
-        }
-        tracing::warn!(entity = entity.as_str(), "a snapshot is damaged and is ignored");
-        Ok(None)
+        let seal = row.try_get(4).map_err(unreadable)?;
+        Ok(self.seals.believed(snapshot(row)?, seal).await)
+    }
+
+    async fn snapshots(
+        &self,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<StateSnapshot>, ReadError> {
+        let text = "SELECT entity, seq, state_version, data FROM snapshot \
+                    WHERE entity COLLATE \"C\" > $1 ORDER BY entity COLLATE \"C\" LIMIT $2";
+        let after = after.map_or("", EntityId::as_str);
+        let rows = self.read(sqlx::query(text).bind(after).bind(i64::from(limit))).await?;
+        rows.iter().map(snapshot).collect()
     }
 
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
-        let query = insert_snapshot(&snapshot);
+        let seal = self.seals.seal(&snapshot).await.map_err(unreadable)?;
+        let query = insert_snapshot(&snapshot, seal);
         self.database.writers().execute(query).await.map(drop).map_err(unreadable)
     }
 }

@@ -23,6 +23,7 @@ use sqlx::{
 
 #[cfg(debug_assertions)]
 use super::crash_point;
+use super::snapshot_seal::SnapshotSeals;
 use super::{
     Append, AppendError, Chained, Digest, Epoch, Fence, Head, Journal, ReadError, Record,
     StateSnapshot, Timer, chain, checksum, fence_of, timer_changes, unreadable,
@@ -72,11 +73,12 @@ const SHARDS: u16 = 1;
 #[derive(Clone)]
 pub(in crate::store) struct Sqlite {
     store: Folder,
+    seals: SnapshotSeals,
 }
 
 impl Sqlite {
-    pub(in crate::store) const fn new(store: Folder) -> Self {
-        Self { store }
+    pub(in crate::store) const fn new(store: Folder, seals: SnapshotSeals) -> Self {
+        Self { store, seals }
     }
 
     /// Runs durably a statement that changes rows of shards; returns the resulting fences.
@@ -399,17 +401,14 @@ fn decoded<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + Default>(value: SqliteValueRe
     T::decode(value).unwrap_or_default()
 }
 
-/// Decodes a snapshot; `None` if it is damaged: a snapshot is a cache, so a damaged one counts as
-/// missing.
-fn snapshot(entity: &EntityId, row: &SqliteRow) -> Option<StateSnapshot> {
-    let snapshot = StateSnapshot {
-        entity: entity.clone(),
-        seq: row.try_get(0).ok()?,
-        state_version: row.try_get(1).ok()?,
-        data: row.try_get(2).ok()?,
-    };
-    let sum: Option<i64> = row.try_get(3).ok()?;
-    sum.is_none_or(|sum| sum == checksum::of_snapshot(&snapshot)).then_some(snapshot)
+/// A snapshot as it is stored; what has another type is empty.
+fn snapshot(row: &SqliteRow) -> StateSnapshot {
+    StateSnapshot {
+        entity: EntityId::new(row.try_get(0).unwrap_or_default()),
+        seq: row.try_get(1).unwrap_or_default(),
+        state_version: row.try_get(2).unwrap_or_default(),
+        data: row.try_get(3).unwrap_or_default(),
+    }
 }
 
 fn timer(row: &SqliteRow) -> Result<Timer, sqlx::Error> {
@@ -634,21 +633,27 @@ impl Journal for Sqlite {
     }
 
     async fn snapshot(&self, entity: &EntityId) -> Result<Option<StateSnapshot>, ReadError> {
-        let row =
-            sqlx::query("SELECT seq, state_version, data, sum FROM snapshot WHERE entity = $1")
-                .bind(entity.as_str())
-                .fetch_optional(self.store.readers())
-                .await
-                .map_err(unreadable)?;
-        let Some(row) = row else { return Ok(None) };
-        let found = snapshot(entity, &row);
-        if found.is_none() {
-            tracing::warn!(entity = entity.as_str(), "a snapshot is damaged and is ignored");
-        }
-        Ok(found)
+        let text = "SELECT entity, seq, state_version, data, sum FROM snapshot WHERE entity = $1";
+        let row = sqlx::query(text).bind(entity.as_str()).fetch_optional(self.store.readers());
+        let Some(row) = row.await.map_err(unreadable)? else { return Ok(None) };
+        let seal = row.try_get(4).unwrap_or_default();
+        Ok(self.seals.believed(snapshot(&row), seal).await)
+    }
+
+    async fn snapshots(
+        &self,
+        after: Option<&EntityId>,
+        limit: u32,
+    ) -> Result<Vec<StateSnapshot>, ReadError> {
+        let text = "SELECT entity, seq, state_version, data FROM snapshot WHERE entity > $1 \
+                    ORDER BY entity LIMIT +$2";
+        let query = sqlx::query(text).bind(after.map_or("", EntityId::as_str)).bind(limit);
+        let rows = query.fetch_all(self.store.readers()).await.map_err(unreadable)?;
+        Ok(rows.iter().map(snapshot).collect())
     }
 
     async fn put_snapshot(&self, snapshot: StateSnapshot) -> Result<(), ReadError> {
+        let seal = self.seals.seal(&snapshot).await.map_err(unreadable)?;
         let mut write = self.store.begin_relaxed().await.map_err(unreadable)?;
         sqlx::query(
             "INSERT INTO snapshot (entity, seq, state_version, data, sum) VALUES ($1, $2, $3, $4, $5) \
@@ -660,7 +665,7 @@ impl Journal for Sqlite {
         .bind(snapshot.seq)
         .bind(snapshot.state_version)
         .bind(&*snapshot.data)
-        .bind(checksum::of_snapshot(&snapshot))
+        .bind(seal)
         .execute(write.connection().map_err(unreadable)?)
         .await
         .map_err(unreadable)?;

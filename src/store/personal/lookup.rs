@@ -73,6 +73,13 @@ impl LookupKeys {
         DataKey::new(mac(&self.hashes, "data", entity), entity)
     }
 
+    /// The seal of a snapshot.
+    #[must_use]
+    pub fn snapshot_seal(&self, text: &str) -> i64 {
+        let seal = mac(&self.hashes, "snapshot", text);
+        seal.first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+    }
+
     /// Who an email address belongs to, whatever its case: 32 hexadecimal digits.
     #[must_use]
     pub fn email(&self, email: &str) -> String {
