@@ -2,8 +2,8 @@
 //! are rebuilt from the journal. The copy is one transaction, so an interrupted move leaves an
 //! empty store and can be started again.
 //!
-//! An event keeps its entity and seq, and gets a new position in the entity's shard in PostgreSQL,
-//! in the order of the old positions. `kontor verify` can then check the new store.
+//! An event keeps its entity and seq, and gets a new position in the entity's shard in PostgreSQL, in the
+//! order of the old positions; so the history of the folder ends, and its signed heads are not copied. `kontor verify` can then check the new store.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, SqlitePool};
 
+use super::history;
 use super::journal::snapshot_seal::SnapshotSeals;
 use super::journal::{self, Head, Record};
 use super::postgres::pool::{BEGIN, Transaction};
@@ -25,9 +26,17 @@ use crate::domain::entity::EntityId;
 const PAGE: u32 = 1_000;
 
 /// Tables that are not copied, in addition to the projected lists and to indexes that SQLite stores
-/// as tables: they belong to the projections, which are rebuilt, or describe nodes and shards, and the target has its own rows of these.
-const NOT_COPIED: [&str; 6] =
-    ["projection", "dead_letter", "order_search", "order_search_todo", "node", "shard"];
+/// as tables: they belong to the projections, which are rebuilt, or describe nodes and shards, of which
+/// the target has its own rows, or the ends of chains, which are others there.
+const NOT_COPIED: [&str; 7] = [
+    "projection",
+    "dead_letter",
+    "order_search",
+    "order_search_todo",
+    "node",
+    "shard",
+    "signed_head",
+];
 /// Tables that are copied by a function of their own.
 const APART: [&str; 4] = ["event", "timer", "snapshot", "personal_key"];
 
@@ -124,6 +133,8 @@ impl Store {
         let ids = "SELECT setval(pg_get_serial_sequence('parked_webhook', 'id'), \
                    (SELECT coalesce(max(id), 0) + 1 FROM parked_webhook), FALSE)";
         to.fetch_all(sqlx::query(ids)).await?;
+        // Events have other positions there: what was signed of the folder does not hold of them.
+        to.execute(sqlx::query(history::END)).await?;
         to.commit().await?;
         Ok(events)
     }

@@ -74,6 +74,8 @@ async fn moved_store_verifies_in_postgres() {
     };
     assert!(from.park_webhook(&parked).await.unwrap());
     let secret = from.secret("cookie").await.unwrap();
+    let history = from.history().await.unwrap();
+    assert_eq!(from.sign_heads("desk", at(1)).await.unwrap().signed.len(), 1);
 
     // A move that breaks off leaves nothing there.
     let options = Options { shards: 16, ..Options::default() };
@@ -109,6 +111,11 @@ async fn moved_store_verifies_in_postgres() {
     assert!(there.park_webhook(&another).await.unwrap(), "ids go on behind those that came along");
     let report = verify(&there, Some(&shop.provider), |_| {}).await.unwrap();
     assert!(report.ok && report.checked.order_rows > 0, "{report}");
+    // Positions are others there: what was signed of the folder does not hold, and a new history begins.
+    assert_eq!(there.current_history().await.unwrap(), None);
+    assert_ne!(there.history().await.unwrap(), history);
+    let owner = there.shards().await.unwrap()[0].owner.clone();
+    assert!(there.sign_heads(&owner, at(9)).await.unwrap().broken.is_empty());
 
     let (code, refused) = moving();
     assert!(code == Some(1) && refused.contains("not empty"), "{refused}");
