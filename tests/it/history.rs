@@ -322,8 +322,8 @@ async fn heads_that_cannot_be_compared_prove_nothing_and_damaged_lines_are_named
     assert!(damaged.len() == 4 && !said.contains('\u{1b}'), "{said:?}");
 }
 
-/// Answers one request on this listener; returns its body.
-async fn body_of_a_request(listener: &TcpListener) -> String {
+/// Answers one request on this listener with this status; returns its body.
+async fn body_of_a_request(listener: &TcpListener, status: &str) -> String {
     let (mut stream, _) = listener.accept().await.unwrap();
     let mut bytes = Vec::new();
     loop {
@@ -335,8 +335,9 @@ async fn body_of_a_request(listener: &TcpListener) -> String {
             name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().unwrap())
         });
         if body.len() == length.unwrap() {
-            let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
-            stream.write_all(answer).await.unwrap();
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
             return body.to_owned();
         }
     }
@@ -353,7 +354,8 @@ async fn signed_heads_go_to_a_file_and_to_a_url_and_verify_compares_those_of_the
     })
     .await;
     site.sell("LAMP", 1_000, 10).await;
-    let sent: Vec<SignedHead> = serde_json::from_str(&body_of_a_request(&listener).await).unwrap();
+    let sent: Vec<SignedHead> =
+        serde_json::from_str(&body_of_a_request(&listener, "200 OK").await).unwrap();
     drop(listener);
     site.app.take().unwrap().stop().await;
     let file = &site.config.store.heads.path;
@@ -374,6 +376,41 @@ async fn signed_heads_go_to_a_file_and_to_a_url_and_verify_compares_those_of_the
         let report: Value = serde_json::from_slice(&verify.output().unwrap().stdout).unwrap();
         assert_eq!(report["checked"]["signed_heads"], compared, "{report}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_could_not_be_sent_or_written_goes_out_later_without_new_events() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/heads", listener.local_addr().unwrap());
+    let mut site = Site::with(|config| {
+        // The folder of the file is not there yet.
+        config.store.heads.path = config.data.dir.with_extension("away").join("heads");
+        config.store.heads.url = url;
+        config.store.heads.every_secs = 1;
+    })
+    .await;
+    site.sell("LAMP", 1_000, 10).await;
+    let last = site.app.as_ref().unwrap().store.shards().await.unwrap()[0].last_pos;
+    let refused = loop {
+        let body = body_of_a_request(&listener, "500 Oh").await;
+        let heads: Vec<SignedHead> = serde_json::from_str(&body).unwrap();
+        if heads[0].pos >= last {
+            break heads;
+        }
+    };
+    let body = body_of_a_request(&listener, "200 OK").await;
+    let sent: Vec<SignedHead> = serde_json::from_str(&body).unwrap();
+    assert!(sent[0].pos >= refused[0].pos, "{sent:?}");
+    drop(listener);
+    let file = site.config.store.heads.path.clone();
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "{\"history\":\"cut").unwrap();
+    site.app.take().unwrap().stop().await;
+    let kept = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = kept.lines().collect();
+    assert_eq!(lines[0], "{\"history\":\"cut", "{kept}");
+    let head: SignedHead = serde_json::from_str(lines[1]).unwrap();
+    assert!(head.pos >= last, "{kept}");
 }
 
 /// The end of the chain of these events.
