@@ -7,9 +7,8 @@ use std::process::ExitCode;
 
 use kontor::actors::engine::clock::Clock;
 use kontor::store::Store;
-use kontor::store::erase_again::add_erasures;
+use kontor::store::erase_again::{ListedErasure, add_list};
 use kontor::store::maintenance::restore;
-use kontor::store::personal::erasure::Erasure;
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
 use kontor::telemetry::security::SecurityEvent;
@@ -122,6 +121,7 @@ pub async fn run(args: Args) -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
+    let held = erased.iter().map(|one| one.held.len()).sum::<usize>();
     let erased = match erase_again(&args.data, &erased).await {
         Ok(count) => count,
         Err(error) => {
@@ -144,7 +144,9 @@ pub async fn run(args: Args) -> ExitCode {
             "data": args.data,
             "ended": restored.ended,
             "revoked": restored.revoked,
+            "unknown": restored.unknown,
             "erased": erased,
+            "held": held,
             "keys": restored.keys.iter().map(|(id, name)| json!({ "id": id, "name": name }))
                 .collect::<Vec<_>>(),
             "verify": report,
@@ -152,11 +154,13 @@ pub async fn run(args: Args) -> ExitCode {
     } else {
         stdout::line(format_args!(
             "{} was restored into {}.\n{} sessions, sign-in links and tickets ended, {} API keys \
-             were revoked, {erased} people will be erased again when a server starts.\n{}\n{report}",
+             were revoked, {erased} people will be erased again when a server starts, which puts \
+             {held} orders under a legal hold again before that.\n{}{}\n{report}",
             args.from.display(),
             args.data.display(),
             restored.ended,
             restored.revoked.len(),
+            unknown(&restored.unknown),
             valid(&restored.keys)
         ));
         Ok(())
@@ -165,12 +169,12 @@ pub async fn run(args: Args) -> ExitCode {
 }
 
 /// Adds erasures that are not in the backup.
-async fn erase_again(data: &Path, list: &[Erasure]) -> Result<u64, String> {
+async fn erase_again(data: &Path, list: &[ListedErasure]) -> Result<u64, String> {
     if list.is_empty() {
         return Ok(0);
     }
     let store = Store::open_beside(data).await.map_err(|error| chain(&error))?;
-    let added = add_erasures(&store, list).await.map_err(|error| chain(&error));
+    let added = add_list(&store, list).await.map_err(|error| chain(&error));
     store.close().await;
     added
 }
@@ -184,9 +188,17 @@ fn ids(file: &Path) -> Result<Vec<String>, String> {
         let is_id = id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         let wrong =
             || format!("{name}, line {}: must be the id of a key, 16 hexadecimal digits", nth + 1);
-        is_id.then(|| id.to_owned()).ok_or_else(wrong)
+        is_id.then(|| id.to_ascii_lowercase()).ok_or_else(wrong)
     };
     lines.map(id).collect()
+}
+
+/// The ids that no API key has, in words: a line, if there are any.
+fn unknown(ids: &[String]) -> String {
+    match ids {
+        [] => String::new(),
+        ids => format!("Not in this backup, so not revoked: {}.\n", ids.join(", ")),
+    }
 }
 
 /// The API keys that are valid, in words.

@@ -94,6 +94,8 @@ pub struct Restored {
     pub ended: u64,
     /// The ids of the API keys that were revoked.
     pub revoked: Vec<String>,
+    /// The ids that were to be revoked and are of no key in the backup.
+    pub unknown: Vec<String>,
     /// The ids and names of the API keys that are valid.
     pub keys: Vec<(String, String)>,
 }
@@ -174,6 +176,11 @@ async fn renew(file: &Path, revoked: &[String], now: Timestamp) -> Result<Restor
         let query = sqlx::query(text).bind(id.clone()).bind(now.millis());
         if query.execute(&mut connection).await.map_err(corrupt)?.rows_affected() > 0 {
             restored.revoked.push(id.clone());
+            continue;
+        }
+        let there = sqlx::query("SELECT 1 FROM api_key WHERE id = $1").bind(id.clone());
+        if there.fetch_optional(&mut connection).await.map_err(corrupt)?.is_none() {
+            restored.unknown.push(id.clone());
         }
     }
     let valid = "SELECT id, name FROM api_key WHERE revoked_at IS NULL ORDER BY created_at, id";

@@ -364,6 +364,55 @@ async fn who_was_erased_after_a_backup_is_erased_again_after_its_restore() {
     site.verify().await;
 }
 
+async fn shown(site: &Site, cart: &str) -> Value {
+    let path = format!("/orders/{}", cart.replace("cart_", "ord_"));
+    site.admin(Method::GET, &path, None).await.expect(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legal_hold_that_is_newer_than_the_backup_is_placed_again_before_anybody_is_erased() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    let carts = [order(&site, "one").await, order(&site, "two").await];
+    for cart in &carts {
+        ship(&site, cart).await;
+    }
+    site.until_some(async || (found(&site).await == 10).then_some(())).await;
+    let (backup, list) = (site.dir.path().join("backup.db"), site.dir.path().join("erased.jsonl"));
+    site.app.as_ref().unwrap().store.backup(&backup).await.unwrap();
+    let held = carts[0].replace("cart_", "ord_");
+    let hold = format!("/orders/{held}/legal-hold");
+    site.admin(Method::PUT, &hold, Some(json!({"reason": "case 12"}))).await.expect(200);
+    let body = Some(json!({"email": EMAIL}));
+    let done = site.admin(Method::POST, "/erasures", body).await.expect(200);
+    assert_eq!(done["kept"][0]["order"], held);
+    site.app.take().unwrap().stop().await;
+    let old = site.config.data.dir.clone();
+    let told = process::kontor().args(["erasures", "--data"]).arg(&old).output().unwrap();
+    let text = String::from_utf8(told.stdout).unwrap();
+    let entry: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(entry["held"], json!([held]), "{text}");
+    std::fs::write(&list, text).unwrap();
+
+    site.config.data.dir = site.dir.path().join("restored");
+    let mut restore = process::kontor();
+    restore.args(["restore", "--json", "--from"]).arg(&backup).arg("--erased").arg(&list);
+    restore.arg("--master-key").arg(old.join("master.key"));
+    let told = restore.arg("--data").arg(&site.config.data.dir).output().unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["erased"], &told["held"]), (&json!(1), &json!(1)), "{told}");
+    site.app = Some(App::start(&site.config).await.unwrap());
+    site.until_some(async || shown(&site, &carts[1]).await["email"].is_null().then_some(())).await;
+    let kept = shown(&site, &carts[0]).await;
+    assert!(kept["email"].is_string(), "{kept}");
+    assert!(kept["legal_hold"].as_str().unwrap().contains("placed again"), "{kept}");
+    // Once it is released, it stays so.
+    site.admin(Method::DELETE, &hold, None).await.expect(200);
+    site.restart().await;
+    site.until_some(async || shown(&site, &carts[0]).await["email"].is_null().then_some(())).await;
+    site.verify().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_cannot_be_opened_is_named_and_is_no_fault_of_who_asks() {
     let mut site = Site::open().await;

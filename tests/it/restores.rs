@@ -9,6 +9,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::journal::at;
+use crate::process;
 
 /// A store in this folder, and its backup.
 async fn backed_up(dir: &Path, fill: impl AsyncFnOnce(&Store)) -> std::path::PathBuf {
@@ -79,11 +80,35 @@ async fn a_restore_ends_sessions_and_links_and_revokes_keys() {
     let revoked = [ids[0].clone(), "0000000000000000".to_owned()];
     let restored = restore(&backup, &target, &revoked, at(2_000)).await.unwrap();
     assert_eq!(restored.ended, 3);
-    assert_eq!(restored.revoked, ids[..1]);
+    assert_eq!((&restored.revoked[..], &restored.unknown[..]), (&ids[..1], &revoked[1..]));
     assert_eq!(restored.keys, [(ids[1].clone(), "good".to_owned())]);
     let store = Store::open(&target, &Options::default()).await.unwrap();
     assert!(store.valid_key(&ids[0]).await.unwrap().is_none());
     assert!(store.valid_key(&ids[1]).await.unwrap().is_some());
     assert_eq!(store.end_all_sessions().await.unwrap(), (0, 0));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn ids_of_revoked_keys_may_be_in_upper_case_and_those_of_no_key_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    let backup = backed_up(dir.path(), async |store| {
+        let (key, _) = store.create_key("stolen", &["admin".to_owned()], at(1)).await.unwrap();
+        ids.push(key.id);
+    })
+    .await;
+    let (list, target) = (dir.path().join("revoked"), dir.path().join("target"));
+    std::fs::write(&list, format!("{}\n00000000000000AB\n", ids[0].to_uppercase())).unwrap();
+    let mut restore = process::kontor();
+    restore.args(["restore", "--from"]).arg(&backup).arg("--data").arg(&target);
+    restore.arg("--master-key").arg(dir.path().join("store").join("master.key"));
+    let told = restore.arg("--revoked").arg(&list).output().unwrap();
+    let said = String::from_utf8(told.stdout).unwrap();
+    assert!(told.status.success(), "{said}");
+    assert!(said.contains("1 API keys were revoked"), "{said}");
+    assert!(said.contains("Not in this backup, so not revoked: 00000000000000ab."), "{said}");
+    let store = Store::open(&target, &Options::default()).await.unwrap();
+    assert!(store.valid_key(&ids[0]).await.unwrap().is_none());
     store.close().await;
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::actors::buyer_data::key_ids;
 use crate::actors::engine::clock::Clock;
+use crate::actors::engine::fold;
 use crate::actors::engine::host::{self, Host, View};
 use crate::actors::settings::ShopSettings;
 use crate::domain::cart::{self, Cart};
@@ -17,9 +18,14 @@ use crate::domain::order::{self, Order};
 use crate::domain::sealed::KeyId;
 use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
+use crate::store::erase_again::{ListedErasure, holds_placed, holds_to_place};
 use crate::store::personal::StoredKey;
 use crate::store::personal::erasure::Erasure;
 use crate::store::{self, Tables};
+
+/// The reason of a legal hold that is placed again.
+const HELD_AGAIN: &str =
+    "placed again: the order was under a legal hold before the store was put back";
 
 /// Erases persons.
 pub struct ErasureFlow {
@@ -82,6 +88,7 @@ impl ErasureFlow {
     /// # Errors
     /// [`ErasureError`].
     pub async fn erase(&self, email: &str, cause: &Cause) -> Result<Erased, ErasureError> {
+        self.hold_again().await?;
         let subject = self.store.lookups().await?.email(email);
         let (erased_at, by) = (self.clock.now(), cause.by.clone());
         let erasure = Erasure { subject, erased_at, by };
@@ -95,6 +102,7 @@ impl ErasureFlow {
     /// # Errors
     /// [`ErasureError`] of the first that cannot be continued.
     pub async fn go_on_with_all(&self) -> Result<usize, ErasureError> {
+        self.hold_again().await?;
         let mut done = 0;
         for erasure in self.store.erasures(true).await? {
             let cause = Cause { by: erasure.by.clone(), ..Cause::default() };
@@ -103,15 +111,32 @@ impl ErasureFlow {
         Ok(done)
     }
 
+    /// Puts orders under a legal hold that were under one when a list of erasures was made which this
+    /// store has got: it was put back to a time before that.
+    async fn hold_again(&self) -> Result<(), ErasureError> {
+        let orders = holds_to_place(&*self.store).await?;
+        if orders.is_empty() {
+            return Ok(());
+        }
+        for id in &orders {
+            let id = EntityId::new(id);
+            let state = self.orders.read(&id, |view: View<'_, Order>| view.state.clone()).await?;
+            if state.placed().is_none() || state.is_erased() || state.legal_hold().is_some() {
+                continue;
+            }
+            let command = order::Command::PlaceLegalHold { reason: HELD_AGAIN.into() };
+            let cause = Cause { by: "saga".into(), ..Cause::default() };
+            self.orders.ask(&id, command, cause, |_| ()).await?;
+        }
+        Ok(holds_placed(&*self.store).await?)
+    }
+
     async fn go_on(&self, erasure: &Erasure, cause: &Cause) -> Result<Erased, ErasureError> {
         let keys = self.store.keys_of_subject(&erasure.subject).await?;
         let made = |key: &&StoredKey| made_at(key) <= erasure.erased_at;
         let keys: Vec<StoredKey> = keys.iter().filter(made).cloned().collect();
         let carts: BTreeSet<EntityId> = keys.iter().map(|key| EntityId::new(&key.entity)).collect();
-        let mut orders = self.store.orders_of_subject(&erasure.subject).await?;
-        orders.extend(
-            carts.iter().map(|cart| EntityId::new(&format!("{}_{}", Order::PREFIX, cart.key()))),
-        );
+        let orders = orders_of(&*self.store, &erasure.subject, &carts).await?;
         let (mut erased, mut needed) = (Erased::default(), BTreeSet::new());
         let mut ready = Vec::new();
         for id in orders {
@@ -175,6 +200,46 @@ impl ErasureFlow {
         let kept = KeptOrder { order, because: KeptBecause::Retention, until: Some(until) };
         (until > self.clock.now()).then_some(kept)
     }
+}
+
+/// The orders of a person: those whose rows have the address, and those of these carts.
+async fn orders_of(
+    store: &dyn Tables,
+    subject: &str,
+    carts: &BTreeSet<EntityId>,
+) -> Result<BTreeSet<EntityId>, store::Error> {
+    let mut orders = store.orders_of_subject(subject).await?;
+    let order = |cart: &EntityId| EntityId::new(&format!("{}_{}", Order::PREFIX, cart.key()));
+    orders.extend(carts.iter().map(order));
+    Ok(orders)
+}
+
+/// The list of all erasures, to be kept outside of the store, with the orders that are under a legal hold
+/// of those that are open.
+///
+/// # Errors
+/// [`store::Error`].
+pub async fn list_erasures(store: &dyn Tables) -> Result<Vec<ListedErasure>, store::Error> {
+    let (open, journal) = (store.erasures(true).await?, store.journal());
+    let mut list = Vec::new();
+    for erasure in store.erasures(false).await? {
+        let mut held = Vec::new();
+        if open.contains(&erasure) {
+            let keys = store.keys_of_subject(&erasure.subject).await?;
+            let carts = keys.iter().map(|key| EntityId::new(&key.entity)).collect();
+            for id in orders_of(store, &erasure.subject, &carts).await? {
+                let unreadable = |why: String| store::Error::Refused(format!("{id}: {why}"));
+                let folded = fold::load::<Order>(&*journal, &id, i64::MAX).await;
+                let folded = folded.map_err(|error| unreadable(error.to_string()))?;
+                if folded.map_err(unreadable)?.state.legal_hold().is_some() {
+                    held.push(id.to_string());
+                }
+            }
+        }
+        let Erasure { subject, erased_at, by } = erasure;
+        list.push(ListedErasure { subject, erased_at, by, held });
+    }
+    Ok(list)
 }
 
 fn made_at(key: &StoredKey) -> Timestamp {
