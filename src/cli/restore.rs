@@ -206,7 +206,8 @@ fn valid(keys: &[(String, String)]) -> String {
     if keys.is_empty() {
         return "No API key is valid.".to_owned();
     }
-    let keys: Vec<String> = keys.iter().map(|(id, name)| format!("{id} ({name})")).collect();
+    let keys: Vec<String> =
+        keys.iter().map(|(id, name)| format!("{id} ({})", name.escape_debug())).collect();
     format!(
         "Valid API keys: {}. Revoke with kontor key revoke what should not be.",
         keys.join(", ")

@@ -199,7 +199,9 @@ async fn refuse_foreign_schema(connection: &mut SqliteConnection) -> Result<(), 
     let expected = schema(&mut new).await.map_err(corrupt)?;
     new.close().await.map_err(corrupt)?;
     let found = schema(connection).await.map_err(corrupt)?;
-    let name = |(kind, name, _): &(String, String, String)| format!("{kind} {name}");
+    // Whoever made the file chose the names: they must not control a terminal.
+    let name =
+        |(kind, name, _): &(String, String, String)| format!("{kind} {}", name.escape_debug());
     let foreign: Vec<String> = found.difference(&expected).map(name).collect();
     let missing: Vec<String> = expected.difference(&found).map(name).collect();
     let mut faults = Vec::new();

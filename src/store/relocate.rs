@@ -3,7 +3,8 @@
 //! empty store and can be started again.
 //!
 //! An event keeps its entity and seq, and gets a new position in the entity's shard in PostgreSQL, in the
-//! order of the old positions; so the history of the folder ends, and its signed heads are not copied. `kontor verify` can then check the new store.
+//! order of the old positions; so the history of the folder ends, and its signed heads are not copied.
+//! `kontor verify` can then check the new store.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::book::EntityBook;
 use super::cart::{Carts, same_lines};
-use super::heads::{Heads, SignedHeads};
+use super::heads::{HeadsToCompare, SignedHeads};
 use super::location::ForSale;
 use super::order::AllOrders;
 use super::replay::{next, replay};
@@ -44,7 +44,7 @@ pub struct Books {
     /// The keys of personal data that cannot be opened.
     pub(super) damaged_keys: BTreeSet<String>,
     /// The signed heads to compare with.
-    pub(super) heads: Heads,
+    pub(super) heads: HeadsToCompare,
     /// The books of nouns that are checked by themselves.
     pub(super) others: Vec<Box<dyn EntityBook>>,
 }
@@ -60,7 +60,7 @@ impl Books {
     /// Compares the chains of events with these heads, too.
     #[must_use]
     pub fn with_heads(mut self, heads: SignedHeads) -> Self {
-        (self.heads, self.checked.kept_heads) = Heads::given(heads);
+        (self.heads, self.checked.kept_heads) = HeadsToCompare::given(heads);
         self
     }
 

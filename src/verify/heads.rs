@@ -12,7 +12,7 @@ use crate::store::signed_head::{PublicKey, SignedHead, Untrusted};
 /// The heads to compare with, and the public keys that are trusted.
 #[derive(Clone, Debug, Default)]
 pub struct SignedHeads {
-    /// Heads that were kept outside of the store; `None` if none were asked for.
+    /// HeadsToCompare that were kept outside of the store; `None` if none were asked for.
     pub kept: Option<Vec<SignedHead>>,
     /// What could not be read as a head, in words.
     pub damaged: Vec<String>,
@@ -24,7 +24,7 @@ pub struct SignedHeads {
 
 /// The heads that are not compared yet.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct HeadsToCompare {
     /// Those of each shard, and whether they were kept outside of the store.
     left: BTreeMap<u16, Vec<(SignedHead, bool)>>,
     pub(super) keys: Vec<PublicKey>,
@@ -46,7 +46,7 @@ pub(super) struct TrustedHead {
     current: bool,
 }
 
-impl Heads {
+impl HeadsToCompare {
     /// Those that were given, and their counts.
     pub(super) fn given(given: SignedHeads) -> (Self, Option<KeptHeads>) {
         let SignedHeads { kept, damaged, keys, ended } = given;

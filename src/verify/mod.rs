@@ -189,6 +189,7 @@ impl Books {
         let open = store.erasures(true).await?;
         let open: BTreeSet<&str> = open.iter().map(|erasure| &*erasure.subject).collect();
         for (entity, pos, ids) in std::mem::take(&mut self.orders.erased) {
+            self.checked.erased += 1;
             let there = store.stored_keys(&ids).await?;
             let subjects = there.iter().filter_map(|key| key.subject.as_deref());
             if !there.is_empty() && !subjects.into_iter().any(|subject| open.contains(subject)) {
@@ -197,6 +198,7 @@ impl Books {
             }
         }
         for (entity, (pos, ids)) in std::mem::take(&mut self.orders.held) {
+            self.checked.legal_holds += 1;
             if store.stored_keys(&ids).await?.len() < ids.len() {
                 let why = "it is under a legal hold, but keys of its buyer's data are destroyed";
                 self.findings.add(Invariant::I7, &entity, &[pos], why);

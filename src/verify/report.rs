@@ -1,6 +1,6 @@
 //! The report of a verification: counts, violations, and its text form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
@@ -120,6 +120,10 @@ pub struct CheckedCounts {
     pub allocations: u64,
     pub holds: u64,
     pub timers: u64,
+    /// The number of orders whose buyer was erased.
+    pub erased: u64,
+    /// The number of orders under a legal hold.
+    pub legal_holds: u64,
     /// The number of signed heads that agree with the chains of events.
     pub signed_heads: u64,
     /// The number of signed heads that are of a history that has ended, or whose key is not known.
@@ -148,13 +152,18 @@ pub struct VerifyReport {
     pub ok: bool,
     /// Counts of what was checked.
     pub checked: CheckedCounts,
-    /// The first violations, at most [`VIOLATIONS_MAX`].
+    /// The first violations, some [`VIOLATIONS_MAX`], and the first of each invariant.
     pub violations: Vec<Violation>,
     /// The number of violations of each violated invariant.
     pub violations_total: BTreeMap<Invariant, u64>,
     /// The events that show the first violation.
     #[serde(skip)]
     pub evidence: Vec<Record>,
+}
+
+/// A number and what is counted.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// A text on one line, with its control characters escaped.
@@ -185,8 +194,10 @@ impl Violations {
         positions: &[i64],
         message: impl Into<String>,
     ) {
-        *self.total.entry(invariant).or_insert(0) += 1;
-        if self.kept.len() < VIOLATIONS_MAX {
+        let total = self.total.entry(invariant).or_insert(0);
+        *total += 1;
+        // The first of each invariant is kept, however many of another one were found before.
+        if self.kept.len() < VIOLATIONS_MAX || *total == 1 {
             // Whoever writes to the database writes these texts: they must not control a terminal.
             let (entity, message) = (shown(&entity.to_string()), shown(&message.into()));
             self.kept.push(Violation { invariant, entity, message, positions: positions.to_vec() });
@@ -218,7 +229,7 @@ impl VerifyReport {
 
     fn proof(&self, text: &mut String) -> fmt::Result {
         let c = &self.checked;
-        let shards = if c.shards == 1 { "1 shard".into() } else { format!("{} shards", c.shards) };
+        let shards = counted(c.shards, "shard", "shards");
         writeln!(text, "All invariants hold: {} events on {shards} replayed.", c.events)?;
         writeln!(
             text,
@@ -261,17 +272,28 @@ impl VerifyReport {
             "  I6 read models {} orders, {} stock levels, {} products equal their events",
             c.order_rows, c.stock_rows, c.product_rows
         )?;
+        if c.erased + c.legal_holds > 0 {
+            writeln!(
+                text,
+                "  I7 erased      {}: the keys of their data are destroyed, but where an erasure is in \
+                 progress; {} under a legal hold: theirs are there",
+                counted(c.erased, "order", "orders"),
+                counted(c.legal_holds, "order", "orders")
+            )?;
+        }
         write!(text, "  I8 history     the digests of all events are a chain")?;
-        match c.signed_heads {
-            0 => {}
-            1 => write!(text, "; 1 signed head agrees")?,
-            heads => write!(text, "; {heads} signed heads agree")?,
+        if c.signed_heads > 0 {
+            write!(
+                text,
+                "; {}",
+                counted(c.signed_heads, "signed head agrees", "signed heads agree")
+            )?;
         }
         if c.signed_heads_not_compared > 0 {
             write!(
                 text,
-                "; {} signed heads of an ended history or an unknown key were not compared",
-                c.signed_heads_not_compared
+                "; {} not compared: of an ended history, or of an unknown key",
+                counted(c.signed_heads_not_compared, "signed head", "signed heads")
             )?;
         }
         writeln!(text)?;
@@ -293,7 +315,8 @@ impl VerifyReport {
             self.violations_total.iter().map(|(of, count)| format!("{of}: {count}")).collect();
         writeln!(
             text,
-            "{total} violations ({}) in {} events.",
+            "{} ({}) in {} events.",
+            counted(total, "violation", "violations"),
             by.join(", "),
             self.checked.events
         )?;
@@ -314,7 +337,13 @@ impl VerifyReport {
                 printable(&record.data)
             )?;
         }
-        for other in self.violations.iter().skip(1).take(9) {
+        // The first of each invariant, then the others, all as they were found.
+        let mut seen = BTreeSet::from([first.invariant]);
+        let others = self.violations.iter().skip(1);
+        let (mut others, rest): (Vec<_>, Vec<_>) =
+            others.partition(|other| seen.insert(other.invariant));
+        others.extend(rest);
+        for other in others.iter().take(9) {
             writeln!(text, "\n{} {}: {}", other.invariant, other.entity, other.message)?;
         }
         if total > 10 {
@@ -370,4 +399,48 @@ pub(super) fn shard_name(shard: u16) -> EntityId {
 /// A number of items, for the report.
 pub(super) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(checked: CheckedCounts, findings: Violations) -> VerifyReport {
+        let Violations { kept, total } = findings;
+        let ok = total.is_empty();
+        VerifyReport { ok, checked, violations: kept, violations_total: total, evidence: vec![] }
+    }
+
+    #[test]
+    fn the_first_violation_of_each_invariant_is_kept_and_printed() {
+        let mut findings = Violations::default();
+        for nth in 0..2 * VIOLATIONS_MAX {
+            findings.add(Invariant::I6, format!("ord_{nth}"), &[], "its row differs");
+        }
+        findings.add(Invariant::I1, "ord_x", &[], "its key is damaged");
+        findings.add(Invariant::I1, "ord_y", &[], "its key is damaged");
+        let text = report(CheckedCounts::default(), findings).text();
+        let place = |words: &str| text.find(words);
+        assert!(place("I1 ord_x") > place("I6 ord_0") && place("I1 ord_x") < place("I6 ord_1"));
+        assert_eq!(text.matches("\nI1 ord_y").count(), 0, "{text}");
+    }
+
+    #[test]
+    fn what_is_counted_agrees_with_its_number() {
+        let mut findings = Violations::default();
+        findings.add(Invariant::I1, "ord_x", &[], "its key is damaged");
+        let text = report(CheckedCounts::default(), findings).text();
+        assert!(text.starts_with("1 violation (I1: 1)"), "{text}");
+        let checked = CheckedCounts {
+            erased: 1,
+            signed_heads: 1,
+            signed_heads_not_compared: 1,
+            ..CheckedCounts::default()
+        };
+        let text = report(checked, Violations::default()).text();
+        for words in ["I7 erased      1 order:", "1 signed head agrees; 1 signed head not compared"]
+        {
+            assert!(text.contains(words), "{text}");
+        }
+    }
 }

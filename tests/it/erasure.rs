@@ -410,6 +410,8 @@ async fn a_legal_hold_that_is_newer_than_the_backup_is_placed_again_before_anybo
     site.admin(Method::DELETE, &hold, None).await.expect(200);
     site.restart().await;
     site.until_some(async || shown(&site, &carts[0]).await["email"].is_null().then_some(())).await;
+    let report = verify(&site.app.as_ref().unwrap().store, None, |_| {}).await.unwrap();
+    assert_eq!((report.checked.erased, report.checked.legal_holds), (2, 0), "{report}");
     site.verify().await;
 }
 

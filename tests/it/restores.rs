@@ -36,6 +36,7 @@ async fn a_backup_with_another_schema_is_refused_and_leaves_nothing() {
         (trigger, "not of kontor: trigger odd"),
         ("CREATE VIEW odd AS SELECT 1", "not of kontor: view odd"),
         ("CREATE TABLE odd (a)", "not of kontor: table odd"),
+        ("CREATE TABLE \"o\ndd\u{1b}[31m\" (a)", "not of kontor: table o\\ndd\\u{1b}[31m"),
         ("DROP TRIGGER event_is_never_changed", "it lacks: trigger event_is_never_changed"),
         ("DROP TABLE timer", "table timer"),
         (
