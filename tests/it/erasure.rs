@@ -55,6 +55,8 @@ async fn order(site: &Site, key: &str) -> String {
 async fn ship(site: &Site, cart: &str) {
     let path = format!("/orders/{}/fulfillments", cart.replace("cart_", "ord_"));
     site.admin(Method::POST, &path, Some(json!({}))).await.expect(200);
+    // Until then the order is not complete, and keeps its data.
+    site.until(cart, |order| order["payment_status"] == "captured").await;
 }
 
 async fn listed(site: &Site, query: &str) -> Vec<Value> {
