@@ -220,10 +220,9 @@ impl VerifyReport {
         // Writing to a string does not fail.
         let _infallible = if self.ok { self.proof(&mut text) } else { self.complaint(&mut text) };
         let nothing = if self.compared_no_head() { "No head proves anything: " } else { "" };
-        let heads = self.checked.kept_heads.iter();
-        let _infallible = heads
-            .map(|heads| writeln!(text, "{nothing}heads kept elsewhere: {heads}"))
-            .collect::<fmt::Result>();
+        if let Some(heads) = &self.checked.kept_heads {
+            let _infallible = writeln!(text, "{nothing}heads kept elsewhere: {heads}");
+        }
         text
     }
 
