@@ -581,7 +581,8 @@ mod tests {
             texts.sqlite_insert.of(2),
             Some(
                 format!(
-                    "INSERT INTO product ({names}) VALUES {row},{row} ON CONFLICT (sku) DO NOTHING"
+                    "INSERT OR FAIL INTO product ({names}) VALUES {row},{row} \
+                     ON CONFLICT (sku) DO NOTHING"
                 )
                 .as_str()
             )
