@@ -154,7 +154,7 @@ pub async fn run(args: Args) -> ExitCode {
     } else {
         stdout::line(format_args!(
             "{} was restored into {}.\n{} sessions, sign-in links and tickets ended, {} API keys \
-             were revoked, {erased} people will be erased again when a server starts, which puts \
+             were revoked, {erased} erasures will be made again when a server starts, which puts \
              {held} orders under a legal hold again before that.\n{}{}\n{report}",
             args.from.display(),
             args.data.display(),

@@ -274,8 +274,8 @@ impl VerifyReport {
         if c.erased + c.legal_holds > 0 {
             writeln!(
                 text,
-                "  I7 erased      {}: the keys of their data are destroyed, but where an erasure is in \
-                 progress; {} under a legal hold: theirs are there",
+                "  I7 erased      {}: their keys are destroyed, or an erasure is in progress; {} under a \
+                 legal hold: their keys are there",
                 counted(c.erased, "order", "orders"),
                 counted(c.legal_holds, "order", "orders")
             )?;
