@@ -110,7 +110,7 @@ pub(super) async fn is_called_in_clear(config: &Config) -> bool {
     let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     let is_encrypted =
         config.cluster.tls.own().is_some() || config.cluster.url.starts_with("https:");
-    !is_encrypted && !(is_here && listens.ip().is_loopback())
+    !(is_encrypted || is_here && listens.ip().is_loopback())
 }
 
 /// The URL at which other nodes reach this one: `cluster.url` if it is set, else the address on

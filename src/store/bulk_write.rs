@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Postgres, Row as _, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, Postgres, Sqlite, SqliteConnection};
 
 use super::value::{ColumnKind, Value};
 
@@ -61,23 +61,15 @@ impl Texts {
         Ok(written)
     }
 
-    /// Runs a statement that selects one number for all rows; returns the sum.
-    pub(in crate::store) async fn sum<T>(
-        &self,
-        connection: &mut SqliteConnection,
-        mut rows: &[T],
-        bind: fn(Binding, &T) -> Binding,
-    ) -> Result<i64, sqlx::Error> {
-        let mut sum = 0;
-        while let Some((count, text)) = self.by_rows.iter().find(|(count, _)| *count <= rows.len())
-        {
-            let (piece, rest) = rows.split_at(*count);
-            let query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
-            let found = piece.iter().fold(query, bind).fetch_one(&mut *connection).await?;
-            sum += found.try_get::<i64, _>(0)?;
-            rows = rest;
-        }
-        Ok(sum)
+    /// The smallest text with room for so many rows, or else the largest one; with its number of rows,
+    /// and how many of those asked for it takes.
+    pub(in crate::store) fn with_room_for(&self, rows: usize) -> (Arc<str>, usize, usize) {
+        let with_room = self.by_rows.iter().rev().find(|(count, _)| *count >= rows);
+        let found = with_room.or_else(|| self.by_rows.first());
+        found.map_or_else(
+            || (Arc::from(""), 0, 0),
+            |(count, text)| (Arc::clone(text), *count, rows.min(*count)),
+        )
     }
 
     /// The text for a number of rows, if there is one.
@@ -168,6 +160,11 @@ mod tests {
         assert_eq!(pieces(17), [17]);
         assert_eq!(pieces(100), [96, 4]);
         assert_eq!(pieces(1_000), [768, 192, 24, 16]);
+        for (rows, size, taken) in [(1, 1, 1), (24, 24, 24), (25, 48, 25), (99_999, 768, 768)] {
+            let (text, found, some) = texts.with_room_for(rows);
+            assert_eq!((found, some), (size, taken));
+            assert_eq!(Some(&*text), texts.of(size));
+        }
         assert!(
             texts.by_rows.iter().any(|(rows, text)| *rows == 2 && &**text == "X (?,?),(?,?) Y")
         );

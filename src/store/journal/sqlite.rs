@@ -1,16 +1,16 @@
 //! The journal on SQLite. It has one shard, and an event's position is its rowid.
 //!
 //! The cost of an append is the number of its statements, because each is a round trip to the
-//! connection's thread: one statement checks the epoch and assigns positions, one or a few look for
-//! gaps in the sequences of entities (`check_seqs`), one or a few insert the events, at most a few
-//! write the timers, and one writes each changed row. Collisions are refused by the table's unique
-//! index. A trigger for gaps would cost more: before one runs, SQLite writes all rows of a statement
-//! into a temporary table.
+//! connection's thread: one statement checks the epoch, looks for gaps in the sequences of entities and
+//! assigns positions, one or a few insert the events, at most a few write the timers, and one writes
+//! each changed row. Only an append without events reads the journal by itself (`check_seqs`).
+//! Collisions are refused by the table's unique index. A trigger for gaps would cost more: before one
+//! runs, SQLite writes all rows of a statement into a temporary table.
 //!
 //! The `+` in `LIMIT +$3` is for speed: with a bare variable, SQLite plans by the value, and so
 //! prepares the statement again at each execution.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
@@ -47,12 +47,14 @@ static INSERT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
         "",
     )
 });
-/// The number of those events that are stored.
-static COUNT_EVENTS: LazyLock<Texts> = LazyLock::new(|| {
+const MOVE_HEAD: &str =
+    "UPDATE shard SET last_pos = ?, head = ? WHERE id = ? AND epoch = ? AND last_pos = ?";
+/// The same if that many of these events are stored.
+static MOVE_HEAD_AFTER: LazyLock<Texts> = LazyLock::new(|| {
     Texts::new(
-        "SELECT count(*) FROM (VALUES ",
+        &format!("{MOVE_HEAD} AND ? = (SELECT count(*) FROM (VALUES "),
         "(?,?)",
-        ") AS v CROSS JOIN event AS e ON e.entity = v.column1 AND e.seq = v.column2",
+        ") AS v CROSS JOIN event AS e ON e.entity = v.column1 AND e.seq = v.column2)",
     )
 });
 static SET_TIMERS: LazyLock<Texts> = LazyLock::new(|| {
@@ -209,6 +211,7 @@ async fn write(
     known: Option<Head>,
     batch: &[Append],
 ) -> Result<(Vec<Record>, Head), Refusal> {
+    let previous = previous_events(batch);
     let mut before = known;
     let (records, digests, head) = loop {
         let end = match before {
@@ -216,22 +219,12 @@ async fn write(
             None => read_head(connection, fence).await?,
         };
         let added = chained(end, batch);
-        let moved = sqlx::query(
-            "UPDATE shard SET last_pos = $4, head = $5 \
-             WHERE id = $1 AND epoch = $2 AND last_pos = $3",
-        )
-        .bind(fence.shard)
-        .bind(fence.epoch.0)
-        .bind(end.pos)
-        .bind(added.2.pos)
-        .bind(added.2.digest.0.to_vec())
-        .execute(&mut *connection)
-        .await?;
-        if moved.rows_affected() == 1 {
+        if move_head(connection, fence, end, &added.2, &previous).await? {
             break added;
         }
         if before.take().is_none() {
-            return Err(Refusal::Append(AppendError::StaleEpoch { shard: fence.shard }));
+            // The epoch and the end of the chain were read: a previous event is missing.
+            return Err(Refusal::Append(AppendError::Conflict));
         }
     };
     check_seqs(connection, batch).await?;
@@ -249,21 +242,15 @@ async fn write(
 }
 
 /// Refuses, before anything is inserted, what the table does not detect: an append that does not
-/// continue the previous append of the same entity in the batch, or whose previous event is not
-/// stored; and an append without events whose entity has newer events.
+/// continue the previous append of the same entity in the batch, and an append without events whose
+/// entity has newer events.
 async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Result<(), Refusal> {
     let mut seqs: HashMap<&str, i64> = HashMap::with_capacity(batch.len());
-    let mut previous: Vec<(&str, i64)> = Vec::with_capacity(batch.len());
     for append in batch {
         let entity = append.entity.as_str();
         let last_seq = match seqs.get(entity) {
             Some(last_seq) => *last_seq,
-            None if !append.events.is_empty() => {
-                if append.after_seq > 0 {
-                    previous.push((entity, append.after_seq));
-                }
-                append.after_seq
-            }
+            None if !append.events.is_empty() => append.after_seq,
             None => {
                 sqlx::query_scalar("SELECT ifnull(max(seq), 0) FROM event WHERE entity = $1")
                     .bind(entity)
@@ -277,15 +264,48 @@ async fn check_seqs(connection: &mut SqliteConnection, batch: &[Append]) -> Resu
         let count = i64::try_from(append.events.len()).unwrap_or(i64::MAX);
         seqs.insert(entity, last_seq.saturating_add(count));
     }
-    let stored = COUNT_EVENTS
-        .sum(connection, &previous, |query, (entity, seq): &(&str, i64)| {
-            query.bind((*entity).to_owned()).bind(*seq)
-        })
-        .await?;
-    if usize::try_from(stored).ok() == Some(previous.len()) {
-        Ok(())
-    } else {
-        Err(Refusal::Append(AppendError::Conflict))
+    Ok(())
+}
+
+/// The last events, by entity and seq, of the entities to which a batch adds events, before the batch.
+fn previous_events(batch: &[Append]) -> Vec<(String, i64)> {
+    let mut seen = HashSet::with_capacity(batch.len());
+    let adding = batch.iter().filter(|append| !append.events.is_empty());
+    let first = adding.filter(|append| seen.insert(append.entity.as_str()) && append.after_seq > 0);
+    first.map(|append| (append.entity.as_str().to_owned(), append.after_seq)).collect()
+}
+
+/// Moves the end of the chain; `false` if it has another epoch or end, or a previous event is missing.
+async fn move_head(
+    connection: &mut SqliteConnection,
+    fence: Fence,
+    end: Head,
+    to: &Head,
+    previous: &[(String, i64)],
+) -> Result<bool, sqlx::Error> {
+    let (mut from, mut rest) = (end.pos, previous);
+    loop {
+        let (text, count, some) = match rest.len() {
+            0 => (MOVE_HEAD.into(), 0, 0),
+            some => MOVE_HEAD_AFTER.with_room_for(some),
+        };
+        let (these, others) = rest.split_at(some);
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(to.pos).bind(to.digest.0.to_vec());
+        query = query.bind(fence.shard).bind(fence.epoch.0).bind(from);
+        if let Some(last) = these.last() {
+            query = query.bind(i64::try_from(count).unwrap_or(0));
+            // The last one stands for those that the text has room for and that do not exist.
+            let filled = these.iter().chain(std::iter::repeat(last)).take(count);
+            query =
+                filled.fold(query, |query, (entity, seq)| query.bind(entity.clone()).bind(*seq));
+        }
+        if query.execute(&mut *connection).await?.rows_affected() != 1 {
+            return Ok(false);
+        }
+        if others.is_empty() {
+            return Ok(true);
+        }
+        (from, rest) = (to.pos, others);
     }
 }
 
