@@ -273,6 +273,20 @@ async fn one_batch_may_hold_a_whole_pipeline(fixture: Fixture) {
     assert!(fixture.append(&[]).await.unwrap().is_empty());
 }
 
+async fn a_gap_is_refused_however_many_entities_a_batch_has(fixture: Fixture) {
+    let all = |after| -> Vec<Append> {
+        (0..900).map(|nth| append(&format!("cart_{nth}"), after, 1)).collect()
+    };
+    fixture.append(&all(0)).await.unwrap();
+    for behind_a_gap in [0, 23, 24, 767, 768, 899] {
+        let mut batch = all(1);
+        batch[behind_a_gap].after_seq = 2;
+        assert_eq!(fixture.append(&batch).await, Err(AppendError::Conflict), "{behind_a_gap}");
+    }
+    assert_eq!(fixture.append(&all(1)).await.unwrap().len(), 900);
+    assert_eq!(fixture.all().await.len(), 1_800);
+}
+
 async fn positions_are_dense_under_concurrent_writers(fixture: Fixture) {
     let writers = (0..8).map(|writer| {
         let journal = Arc::clone(&fixture.journal);
@@ -490,6 +504,7 @@ conformance!(
     a_lease_keeps_others_out_until_it_is_given_back,
     one_bad_entity_spoils_its_batch,
     one_batch_may_hold_a_whole_pipeline,
+    a_gap_is_refused_however_many_entities_a_batch_has,
     positions_are_dense_under_concurrent_writers,
     timers_go_with_their_append,
     timers_are_listed_by_prefix,
