@@ -214,14 +214,15 @@ impl PersonalKeys {
             }
         }
         if !missing.is_empty() {
-            let found = read(missing.clone()).await?;
-            self.forget(&missing);
-            for stored in found {
+            for stored in read(missing.clone()).await? {
                 let Ok(id) = stored.id.parse::<KeyId>() else { continue };
                 let key = Arc::new(self.unwrap(&stored)?);
                 self.inner.cache.insert(id, (Some(Arc::clone(&key)), now));
                 keys.insert(id, key);
             }
+            // Only those that are not stored: others who look meanwhile take them for destroyed.
+            missing.retain(|id| !keys.contains_key(id));
+            self.forget(&missing);
         }
         Ok(Keys::new(keys, lookups))
     }
@@ -372,5 +373,44 @@ impl Store {
             writing.commit().await?;
             told(count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stored_key_is_never_taken_for_destroyed_because_another_one_cannot_be_opened() {
+        let people = PersonalKeys::new(Some(MasterKeys::one([1; 32])), None);
+        let stored = |entity: &str, random| {
+            let bytes = ([7; 32], random);
+            let (_, new) = people.sealing_key(entity, None, Timestamp::default(), bytes).unwrap();
+            StoredKey {
+                id: new.id.as_str().into(),
+                entity: new.entity,
+                subject: None,
+                wrapped: new.wrapped,
+            }
+        };
+        let (right, mut damaged) = (stored("cart_1", 1), stored("cart_2", 2));
+        damaged.wrapped.truncate(damaged.wrapped.len() - 2);
+        let reader = PersonalKeys::new(Some(MasterKeys::one([1; 32])), None);
+        let lookups = Arc::new(LookupKeys::new([1; 32]));
+        let ask = |ids: &[&StoredKey], found: Vec<StoredKey>| {
+            let ids: BTreeSet<KeyId> = ids.iter().map(|key| key.id.parse().unwrap()).collect();
+            let (reader, lookups) = (reader.clone(), Arc::clone(&lookups));
+            async move {
+                let keys = reader.keys(&ids, lookups, |_| std::future::ready(Ok(found))).await?;
+                Ok::<_, Error>(format!("{keys:?}").matches("DataKey").count())
+            }
+        };
+        let both = vec![damaged.clone(), right.clone()];
+        assert!(ask(&[&right, &damaged], both).await.is_err());
+        assert_eq!(ask(&[&right], vec![right.clone()]).await.unwrap(), 1);
+        // One that is not stored is remembered as destroyed.
+        let gone = stored("cart_3", 3);
+        assert_eq!(ask(&[&gone], Vec::new()).await.unwrap(), 0);
+        assert_eq!(ask(&[&gone], vec![gone.clone()]).await.unwrap(), 0);
     }
 }
