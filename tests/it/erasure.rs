@@ -325,6 +325,17 @@ async fn keys_are_sealed_with_a_new_master_key_while_a_server_runs() {
     beside.close().await;
 }
 
+/// Restores a backup with a list of erasures into another folder, which the site has from then on; returns
+/// what the command says.
+fn restored(site: &mut Site, backup: &Path, erased: &Path) -> Value {
+    let old = std::mem::replace(&mut site.config.data.dir, site.dir.path().join("restored"));
+    let mut restore = process::kontor();
+    restore.args(["restore", "--json", "--from"]).arg(backup).arg("--erased").arg(erased);
+    restore.arg("--master-key").arg(old.join("master.key"));
+    let told = restore.arg("--data").arg(&site.config.data.dir).output().unwrap();
+    serde_json::from_slice(&told.stdout).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_was_erased_after_a_backup_is_erased_again_after_its_restore() {
     let mut site = Site::open().await;
@@ -343,12 +354,7 @@ async fn who_was_erased_after_a_backup_is_erased_again_after_its_restore() {
     assert!(text.lines().count() == 1 && !text.to_lowercase().contains("kanarie"), "{text}");
     std::fs::write(&list, text).unwrap();
 
-    site.config.data.dir = site.dir.path().join("restored");
-    let mut restore = process::kontor();
-    restore.args(["restore", "--json", "--from"]).arg(&backup).arg("--erased").arg(&list);
-    restore.arg("--master-key").arg(old.join("master.key"));
-    let told = restore.arg("--data").arg(&site.config.data.dir).output().unwrap();
-    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let told = restored(&mut site, &backup, &list);
     assert_eq!((&told["erased"], &told["verify"]["ok"]), (&json!(1), &json!(true)), "{told}");
     site.app = Some(App::start(&site.config).await.unwrap());
     let path = format!("/orders/{}", cart.replace("cart_", "ord_"));
@@ -396,12 +402,7 @@ async fn a_legal_hold_that_is_newer_than_the_backup_is_placed_again_before_anybo
     assert_eq!(entry["held"], json!([held]), "{text}");
     std::fs::write(&list, text).unwrap();
 
-    site.config.data.dir = site.dir.path().join("restored");
-    let mut restore = process::kontor();
-    restore.args(["restore", "--json", "--from"]).arg(&backup).arg("--erased").arg(&list);
-    restore.arg("--master-key").arg(old.join("master.key"));
-    let told = restore.arg("--data").arg(&site.config.data.dir).output().unwrap();
-    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let told = restored(&mut site, &backup, &list);
     assert_eq!((&told["erased"], &told["held"]), (&json!(1), &json!(1)), "{told}");
     site.app = Some(App::start(&site.config).await.unwrap());
     site.until_some(async || shown(&site, &carts[1]).await["email"].is_null().then_some(())).await;
