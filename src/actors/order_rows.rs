@@ -2,76 +2,108 @@
 //! The projector decides when rows are written and published.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use quick_cache::sync::Cache;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use super::buyer_data::key_ids;
+use super::engine::fold::Fold;
 use super::engine::projections::{Happened, Keyed, LiveList, Projection};
 use super::order_search::{PlacedHashes, search_row, searched_hash};
 use crate::domain::entity::{EntityId, Noun as _, Record};
 use crate::domain::order::{Effect, Order, Placed};
 use crate::domain::sealed::{KeyId, Sealed};
+use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
+use crate::store::journal::StateSnapshot;
 use crate::store::list_row::Batch;
 use crate::store::order::Row;
 use crate::store::personal::{Keys, PersonalField};
 use crate::store::row::{Table, TableRow as _};
 
-/// The orders whose [`PlacedHashes`] are kept in memory.
-const PLACED_MAX: usize = 4_096;
-
 /// The projection of orders.
-#[derive(Clone, Debug)]
-pub struct OrderRows {
-    placed: Arc<Cache<EntityId, Arc<PlacedHashes>>>,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OrderRows;
+
+/// An order, with what it is found by for good, once that was computed.
+#[derive(Clone, Debug, Default)]
+pub struct ListedOrder {
+    order: Order,
+    found_by: OnceLock<Arc<PlacedHashes>>,
 }
 
-impl Default for OrderRows {
-    fn default() -> Self {
-        Self { placed: Arc::new(Cache::new(PLACED_MAX)) }
+impl ListedOrder {
+    /// What the order is found by for good, if it is known; what was known before something was
+    /// erased is not used.
+    fn found_by(&self) -> Option<&Arc<PlacedHashes>> {
+        self.found_by.get().filter(|_| !self.order.is_erased())
+    }
+
+    /// The same, computed with these keys if it is not known.
+    fn found_by_with(&self, entity: &EntityId, keys: Option<&Keys>) -> Arc<PlacedHashes> {
+        self.found_by().cloned().unwrap_or_else(|| {
+            let hashes = Arc::new(PlacedHashes::of(entity, &self.order, keys));
+            if hashes.email.is_empty() {
+                return hashes;
+            }
+            Arc::clone(self.found_by.get_or_init(|| hashes))
+        })
     }
 }
 
-impl OrderRows {
-    /// What an order is found by for good. It is computed again if something was erased.
-    fn placed(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Arc<PlacedHashes> {
-        let compute = || Arc::new(PlacedHashes::of(entity, &folded.state, folded.keys));
-        if folded.state.is_erased() {
-            self.placed.remove(entity);
-            return compute();
-        }
-        let known = self.placed.get(entity).filter(|_| folded.keys.is_some());
-        known.unwrap_or_else(|| {
-            let hashes = compute();
-            if !hashes.email.is_empty() {
-                self.placed.insert(entity.clone(), Arc::clone(&hashes));
-            }
-            hashes
-        })
+impl Deref for ListedOrder {
+    type Target = Order;
+
+    fn deref(&self) -> &Order {
+        &self.order
+    }
+}
+
+impl Fold for ListedOrder {
+    type Event = <Order as Fold>::Event;
+
+    fn read(record: &Record) -> Result<Self::Event, serde_json::Error> {
+        Order::read(record)
+    }
+
+    fn fold(&mut self, event: &Self::Event, at: Timestamp) {
+        self.order.fold(event, at);
+    }
+
+    fn of_snapshot(snapshot: &StateSnapshot) -> Option<Self> {
+        Order::of_snapshot(snapshot).map(|order| Self { order, ..Self::default() })
     }
 }
 
 impl Projection for OrderRows {
     const NAME: &'static str = "orders";
     const PREFIXES: &'static [&'static str] = &[Order::PREFIX];
-    type State = Order;
+    type State = ListedOrder;
+    const KEYED: bool = true;
 
     fn listed(entity: &EntityId) -> Option<(&'static Table, &str)> {
         Some((Row::table(), entity.as_str()))
     }
 
-    fn key_ids(order: &Order, ids: &mut BTreeSet<KeyId>) {
-        key_ids(order, ids);
+    fn key_ids(order: &ListedOrder, shown: bool, ids: &mut BTreeSet<KeyId>) {
+        if shown || order.found_by().is_none() {
+            key_ids(order, ids);
+        }
     }
 
-    fn rare_hash(order: &Order) -> u64 {
+    fn rare_hash(order: &ListedOrder) -> u64 {
         searched_hash(order)
     }
 
-    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, Order>, batch: &mut Batch) {
-        let hashes = self.placed(entity, folded);
-        batch.put(order_row(entity, &folded.state, folded.seq, &hashes));
+    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, ListedOrder>, batch: &mut Batch) {
+        let is_known = folded.state.found_by().is_some();
+        let hashes = folded.state.found_by_with(entity, folded.keys);
+        let row = order_row(entity, &folded.state, folded.seq, &hashes);
+        // What is known was written with an earlier batch.
+        if is_known {
+            batch.put_over(row)
+        } else {
+            batch.put(row)
+        }
         let first = folded.state.number().is_none();
         let changed = folded.before != Some(searched_hash(&folded.state));
         if changed && (first || !seeded_fault::active(SeededFault::SearchTextStays)) {
@@ -79,7 +111,7 @@ impl Projection for OrderRows {
         }
     }
 
-    fn is_finished(order: &Order) -> bool {
+    fn is_finished(order: &ListedOrder) -> bool {
         order.timer().is_none()
     }
 }
@@ -89,13 +121,13 @@ impl LiveList for OrderRows {
     type Facets = Facets;
     type Happened = Happened;
 
-    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, Order>) -> Option<OpenedOrderRow> {
-        let hashes = self.placed(entity, folded);
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, ListedOrder>) -> Option<OpenedOrderRow> {
+        let hashes = folded.state.found_by_with(entity, folded.keys);
         let row = order_row(entity, &folded.state, folded.seq, &hashes);
         Some(OpenedOrderRow::open(row, folded.keys))
     }
 
-    fn facets(&self, order: &Order) -> Facets {
+    fn facets(&self, order: &ListedOrder) -> Facets {
         Facets::of(order)
     }
 

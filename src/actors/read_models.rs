@@ -10,7 +10,7 @@ use crate::domain::product::Product;
 #[must_use]
 pub fn all() -> Projections {
     Projections::default()
-        .with_live(OrderRows::default())
+        .with_live(OrderRows)
         .with_live(StockRows)
         .with_rows::<Product>()
         .with_rows::<StockLocation>()

@@ -33,18 +33,28 @@ impl Batch {
     /// A batch with these rows.
     #[must_use]
     pub fn of<R: TableRow + fmt::Debug>(rows: Vec<R>) -> Self {
-        Self { tables: vec![Box::new(rows)] }
+        Self { tables: vec![Box::new(TableRows::<R, false>(rows))] }
     }
 
     /// Adds a row, which will replace the stored row with the same key.
     pub fn put<R: TableRow + fmt::Debug>(&mut self, row: R) {
+        self.add::<R, false>(row);
+    }
+
+    /// Adds a row whose stored version, if there is one, has the same values in the columns that the
+    /// table declares as lasting. They are written only if there is none.
+    pub fn put_over<R: TableRow + fmt::Debug>(&mut self, row: R) {
+        self.add::<R, true>(row);
+    }
+
+    fn add<R: TableRow + fmt::Debug, const OVER: bool>(&mut self, row: R) {
         for table in &mut self.tables {
             let table: &mut dyn Any = table.as_mut();
-            if let Some(rows) = table.downcast_mut::<Vec<R>>() {
+            if let Some(TableRows(rows)) = table.downcast_mut::<TableRows<R, OVER>>() {
                 return rows.push(row);
             }
         }
-        self.tables.push(Box::new(vec![row]));
+        self.tables.push(Box::new(TableRows::<R, OVER>(vec![row])));
     }
 
     /// The number of rows of each table, for [`Batch::truncate`].
@@ -86,24 +96,28 @@ trait Rows: Any + fmt::Debug + Send + Sync {
     fn shorten(&mut self, length: usize);
 }
 
+/// Rows of a table; with `OVER`, stored rows keep their lasting columns.
+#[derive(Debug)]
+struct TableRows<R, const OVER: bool>(Vec<R>);
+
 #[async_trait]
-impl<R: TableRow + fmt::Debug> Rows for Vec<R> {
+impl<R: TableRow + fmt::Debug, const OVER: bool> Rows for TableRows<R, OVER> {
     async fn write(&self, writing: &mut Writing) -> Result<(), sqlx::Error> {
-        row::put(writing, self).await
+        row::put(writing, &self.0, OVER).await
     }
 
     fn keep(&self, lists: &mut Lists) {
         let list = lists.0.entry(R::table().name()).or_default();
         let values = |row: &R| row.values().map(Value::into_owned).collect();
-        list.extend(self.iter().map(|row| (key(row), values(row))));
+        list.extend(self.0.iter().map(|row| (key(row), values(row))));
     }
 
     fn length(&self) -> usize {
-        self.len()
+        self.0.len()
     }
 
     fn shorten(&mut self, length: usize) {
-        self.truncate(length);
+        self.0.truncate(length);
     }
 }
 

@@ -19,7 +19,7 @@ const FIRST: u32 = LIST_MAX;
 crate::table_row! {
     /// The row of an order.
     #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    pub struct Row in "order_row", key(id) {
+    pub struct Row in "order_row", key(id), lasting(email_hash, reference_hash, placed_at) {
         /// Its id: `ord_`, and the cart's id without its prefix.
         pub id: String,
         /// The order number, once the order is confirmed.

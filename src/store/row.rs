@@ -33,7 +33,10 @@ pub struct Table {
     key: &'static [&'static str],
     /// The column without a change of which a stored row is not written again.
     if_changes: Option<&'static str>,
+    /// The columns of which a change is rare ([`Batch::put_over`](super::list_row::Batch::put_over)).
+    lasting: &'static [&'static str],
     put: OnceLock<PutTexts>,
+    put_over: OnceLock<PutTexts>,
     change: OnceLock<ChangeTexts>,
 }
 
@@ -86,13 +89,30 @@ impl Table {
             assert!(same(columns[nth].name, key[nth]), "a table's columns begin with its key");
             nth += 1;
         }
-        Self { name, columns, key, if_changes: None, put: OnceLock::new(), change: OnceLock::new() }
+        Self {
+            name,
+            columns,
+            key,
+            if_changes: None,
+            lasting: &[],
+            put: OnceLock::new(),
+            put_over: OnceLock::new(),
+            change: OnceLock::new(),
+        }
     }
 
     /// The table, whose stored rows are replaced only if this column changes, which is never NULL.
     #[must_use]
     pub const fn if_changes(mut self, column: &'static str) -> Self {
         self.if_changes = Some(column);
+        self
+    }
+
+    /// The table, with columns that keep their values while other columns of a row change, but for
+    /// rare changes.
+    #[must_use]
+    pub const fn lasting(mut self, columns: &'static [&'static str]) -> Self {
+        self.lasting = columns;
         self
     }
 
@@ -125,13 +145,14 @@ impl Table {
         format!("SELECT {} FROM {}", self.names(), self.name)
     }
 
-    /// The clause of an `INSERT` that replaces a stored row with the same key. It writes only the
-    /// indexes whose columns have changed, while SQLite's `INSERT OR REPLACE` would write all of
-    /// them.
-    fn over(&self) -> String {
+    /// The clause of an `INSERT` that replaces a stored row with the same key, but for the columns
+    /// in `kept`. SQLite writes each index that has a column which is set, even to the same value.
+    fn over(&self, kept: &[&str]) -> String {
         let rest = self.columns.iter().skip(self.key.len());
-        let sets: Vec<String> =
-            rest.map(|column| format!("{0} = excluded.{0}", column.name)).collect();
+        let sets: Vec<String> = rest
+            .filter(|column| !kept.contains(&column.name))
+            .map(|column| format!("{0} = excluded.{0}", column.name))
+            .collect();
         let name = self.name;
         let only =
             self.if_changes.map(|column| format!(" WHERE {name}.{column} <> excluded.{column}"));
@@ -151,9 +172,11 @@ impl Table {
         format!("INSERT INTO {} ({names}) SELECT * FROM unnest({arrays})", self.name)
     }
 
-    fn put_texts(&self) -> &PutTexts {
-        self.put.get_or_init(|| {
-            let over = self.over();
+    fn put_texts(&self, over: bool) -> &PutTexts {
+        let (texts, kept) =
+            if over { (&self.put_over, self.lasting) } else { (&self.put, [].as_slice()) };
+        texts.get_or_init(|| {
+            let over = self.over(kept);
             let postgres = format!("{}{over}", self.insert_arrays());
             let sqlite = Texts::new(&self.insert_head("INSERT"), &self.variables(), &over);
             PutTexts { sqlite, postgres: postgres.into() }
@@ -371,7 +394,8 @@ impl RowChange {
 /// Declares a row, and implements [`TableRow`](crate::store::row::TableRow), which reads and writes
 /// it. The columns are the fields, in the order of the declaration; `key` repeats the first fields,
 /// which are the key of the table. With `if_changes`, a stored row is replaced only if this field
-/// changes. The type of a field must be [`Stored`](crate::store::row::Stored).
+/// changes; `lasting` names the columns that [`Batch::put_over`](crate::store::list_row::Batch::put_over)
+/// leaves alone. The type of a field must be [`Stored`](crate::store::row::Stored).
 ///
 /// ```
 /// use kontor::store::row::TableRow as _;
@@ -398,7 +422,7 @@ macro_rules! table_row {
     (
         $(#[$about:meta])*
         $vis:vis struct $Row:ident in $table:literal, key($($key:ident),+)
-        $(, if_changes($changes:ident))? {
+        $(, if_changes($changes:ident))? $(, lasting($($lasting:ident),+))? {
             $($(#[$about_field:meta])* $field_vis:vis $field:ident: $type:ty),+ $(,)?
         }
     ) => {
@@ -408,16 +432,18 @@ macro_rules! table_row {
         }
 
         $crate::table_row! {
-            $Row in $table, key($($key),+) $(, if_changes($changes))? { $($field),+ }
+            $Row in $table, key($($key),+) $(, if_changes($changes))? $(, lasting($($lasting),+))?
+            { $($field),+ }
         }
     };
     (
         $Row:ident in $table:literal, key($($key:ident),+) $(, if_changes($changes:ident))?
-        { $($field:ident),+ $(,)? }
+        $(, lasting($($lasting:ident),+))? { $($field:ident),+ $(,)? }
     ) => {
         impl $crate::store::row::TableRow for $Row {
             $crate::table_row! {
-                @items $Row in $table, key($($key),+) $(, if_changes($changes))? { $($field),+ } []
+                @items $Row in $table, key($($key),+) $(, if_changes($changes))?
+                $(, lasting($($lasting),+))? { $($field),+ } []
             }
         }
     };
@@ -425,7 +451,7 @@ macro_rules! table_row {
     // (`versioned_row!`).
     (
         @items $Row:ident in $table:literal, key($($key:ident),+) $(, if_changes($changes:ident))?
-        { $($field:ident),+ } [$($more:expr),*]
+        $(, lasting($($lasting:ident),+))? { $($field:ident),+ } [$($more:expr),*]
     ) => {
         fn table() -> &'static $crate::store::row::Table {
             static TABLE: $crate::store::row::Table = $crate::store::row::Table::new(
@@ -438,7 +464,9 @@ macro_rules! table_row {
                     $($more),*
                 ],
                 &[$(stringify!($key)),+],
-            )$(.if_changes(stringify!($changes)))?;
+            )
+            $(.if_changes(stringify!($changes)))?
+            $(.lasting(&[$(stringify!($lasting)),+]))?;
             &TABLE
         }
 
@@ -508,15 +536,17 @@ pub(in crate::store) async fn list_behind(
     Ok(query.fetch_all(from).await?)
 }
 
-/// Writes rows, which replace stored rows with the same keys.
+/// Writes rows, which replace stored rows with the same keys; with `over`, but for their lasting
+/// columns.
 pub(in crate::store) async fn put<R: TableRow>(
     writing: &mut Writing,
     rows: &[R],
+    over: bool,
 ) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
-    let texts = R::table().put_texts();
+    let texts = R::table().put_texts(over);
     match writing {
         Writing::Sqlite(writing) => {
             texts.sqlite.run(writing.connection()?, rows, bind_row).await.map(drop)
@@ -568,7 +598,7 @@ mod tests {
         let table = PageCount::table();
         assert_eq!(table.select(), "SELECT page, day, count FROM page_count");
         assert_eq!(
-            &*table.put_texts().postgres,
+            &*table.put_texts(false).postgres,
             "INSERT INTO page_count (page, day, count) \
              SELECT * FROM unnest($1::TEXT[], $2::BIGINT[], $3::BIGINT[]) \
              ON CONFLICT (page, day) DO UPDATE SET count = excluded.count"

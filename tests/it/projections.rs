@@ -532,7 +532,7 @@ async fn a_projection_whose_table_cannot_be_written_stops_no_other_and_is_tried_
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
     let mut world = World::of(Arc::new(store)).await;
     let lists = Projections::default().with(Noted);
-    let lists = lists.with_live(OrderRows::default()).with_live(StockRows);
+    let lists = lists.with_live(OrderRows).with_live(StockRows);
     let mut site = Site::with(&world, lists.clone(), |_| true).await;
     let mut receiver = site.changes.listen();
     let seen = site.changes.heads();

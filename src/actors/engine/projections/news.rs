@@ -25,6 +25,9 @@ pub(super) trait News<S>: Send + Sync {
         keys: Option<&Keys>,
     ) -> Box<dyn ChangeSet>;
 
+    /// Whether nothing is collected.
+    fn is_empty(&self) -> bool;
+
     /// Discards everything.
     fn clear(&mut self);
 }
@@ -78,6 +81,10 @@ impl<L: LiveList> News<L::State> for Notes<L> {
         let mut changes: Vec<Change<L>> = notes.into_iter().filter_map(change).collect();
         changes.sort_unstable_by(|one, other| one.entity.cmp(&other.entity));
         Box::new(changes)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_shard.is_empty()
     }
 
     fn clear(&mut self) {

@@ -33,6 +33,8 @@ pub trait Projection: Send + Sync + 'static {
     type State: Fold;
     /// Whether [`event`](Projection::event) is called; each call costs a copy of the state.
     const EACH_EVENT: bool = false;
+    /// Whether its rows need keys: of personal values, or of hashes.
+    const KEYED: bool = false;
 
     /// The table that lists an entity, and the value in the first column of the entity's rows. A
     /// client that reads its own write waits until that table is up to date.
@@ -40,8 +42,9 @@ pub trait Projection: Send + Sync + 'static {
         None
     }
 
-    /// Adds the ids of the keys of a state's personal values that its rows need.
-    fn key_ids(_state: &Self::State, _ids: &mut BTreeSet<KeyId>) {}
+    /// Adds the ids of the keys of a state's personal values that its rows need, or with `shown`
+    /// also what the list shows of it.
+    fn key_ids(_state: &Self::State, _shown: bool, _ids: &mut BTreeSet<KeyId>) {}
 
     /// A hash of what a state's rarely changing rows are made of: [`rows`](Projection::rows) may leave
     /// them out if it is the same as [before the batch](Keyed::before).
@@ -73,11 +76,11 @@ pub trait Projection: Send + Sync + 'static {
     }
 }
 
-/// A folded state, with the keys of its personal values; without any if the projection needs none.
+/// A folded state, with those keys of its personal values that were asked for.
 pub struct Keyed<'a, S> {
     /// The state.
     pub folded: &'a Folded<S>,
-    /// The keys.
+    /// The keys; `None` if the projection is not [keyed](Projection::KEYED).
     pub keys: Option<&'a Keys>,
     /// The [hash](Projection::rare_hash) of the state before the batch, whose rows are written; `None`
     /// if there is none, or it does not matter.

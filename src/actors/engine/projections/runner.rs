@@ -222,15 +222,17 @@ impl<P: Projection> RunningProjection for Runner<P> {
     }
 
     async fn look_up_keys(&mut self, store: &dyn Tables) -> Result<(), store::Error> {
+        if !P::KEYED || self.changed.is_empty() {
+            return Ok(());
+        }
+        let shown = self.news.as_ref().is_some_and(|news| !news.is_empty());
         let mut ids = BTreeSet::new();
         for entity in self.changed.keys() {
             if let Some(one) = self.folded.get(entity) {
-                P::key_ids(&one.state, &mut ids);
+                P::key_ids(&one.state, shown, &mut ids);
             }
         }
-        if !ids.is_empty() {
-            self.keys = Some(store.personal_keys(&ids).await?);
-        }
+        self.keys = Some(store.personal_keys(&ids).await?);
         Ok(())
     }
 
