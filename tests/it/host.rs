@@ -89,6 +89,10 @@ impl Noun for Tally {
     fn timer(&self) -> Option<Timestamp> {
         (self.sum > 0 && self.sum % 100 == 0).then(|| Timestamp::from_millis(self.sum))
     }
+
+    fn is_finished(&self) -> bool {
+        self.sum == 999
+    }
 }
 
 struct Root;
@@ -340,6 +344,27 @@ async fn unreadable_entity_is_quarantined_alone() {
     let released = bench.host.release(&EntityId::new("tally_bad")).await;
     assert!(matches!(released, Released::Again(_)), "{released:?}");
     assert_eq!(bench.host.release(&EntityId::new("tally_good")).await, Released::NotThere);
+}
+
+#[tokio::test]
+async fn a_finished_entity_leaves_memory_soon_and_comes_back_when_it_is_asked() {
+    let bench = Bench::new().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    assert_eq!(bench.add("tally_busy", 1, None).await, Ok((1, false)));
+    assert_eq!(bench.add("tally_done", 999, None).await, Ok((999, false)));
+    tokio::time::advance(std::time::Duration::from_millis(350)).await;
+    assert_eq!(bench.add("tally_next", 999, None).await, Ok((999, false)));
+    let awake = || bench.host.gauge().awake;
+    for _ in 0..100_000 {
+        if awake() < 3 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(awake(), 2, "the busy one and the next stay");
+    assert!(began.elapsed() < std::time::Duration::from_secs(1), "before any tick");
+    assert_eq!(bench.add("tally_done", 1, None).await, Ok((1_000, false)));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! quarantined; failures to read the journal are not counted. The supervisor never waits for an
 //! entity.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +25,10 @@ use crate::store::journal::ReadError;
 
 /// How often idle entities are looked for.
 const TICK: Duration = Duration::from_secs(1);
-/// Idle time of a finished entity before it is passivated: late messages, such as a webhook, arrive
-/// within this time.
-const REST: Duration = Duration::from_secs(2);
+/// Idle time of a finished entity before it is passivated: the buyer's page and a fast provider's
+/// webhook ask for it within this time. It is short because what a shop has just sold is in no
+/// processor cache any more when it is freed late.
+const REST: Duration = Duration::from_millis(300);
 /// Time without a failure after which an entity counts as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
 /// The pause after the first failure; each next one in a row is twice as long.
@@ -81,6 +82,8 @@ pub(super) struct ShardState<N: Noun> {
     host: Host<N>,
     slots: HashMap<EntityId, Slot<N>>,
     names: HashMap<ActorId, EntityId>,
+    /// Entities that finished, with when they did or when they were last seen in use.
+    finished: VecDeque<(Instant, EntityId)>,
     lease: ShardLease,
     /// Receives the notice that the shard is empty, once it is being handed over.
     closing: Option<oneshot::Sender<()>>,
@@ -106,8 +109,16 @@ impl<N: Noun> Actor for Shard<N> {
         ShardOpening { host, lease }: ShardOpening<N>,
     ) -> Result<ShardState<N>, ActorProcessingErr> {
         drop(myself.send_interval(TICK, || ShardMessage::Tick));
-        let (slots, names) = (HashMap::new(), HashMap::new());
-        Ok(ShardState { host, slots, names, lease, closing: None, closed: false, counted: 0 })
+        Ok(ShardState {
+            host,
+            slots: HashMap::new(),
+            names: HashMap::new(),
+            finished: VecDeque::new(),
+            lease,
+            closing: None,
+            closed: false,
+            counted: 0,
+        })
     }
 
     async fn handle(
@@ -121,11 +132,7 @@ impl<N: Noun> Actor for Shard<N> {
                 state.route(&myself, entity, fresh, message).await?;
             }
             ShardMessage::StillBusy(entity) => state.stay(&entity),
-            ShardMessage::AtRest(entity) => {
-                if let Some(slot) = state.slots.get_mut(&entity) {
-                    slot.idle = slot.idle.min(REST);
-                }
-            }
+            ShardMessage::AtRest(entity) => state.rest(entity),
             ShardMessage::Absent(entity) => state.absent(&entity),
             ShardMessage::Present(entity) => {
                 if let Some(slot) = state.slots.get_mut(&entity) {
@@ -422,18 +429,31 @@ impl<N: Noun> ShardState<N> {
         }
     }
 
+    /// An entity is finished: it is passivated early. Those that finished before it are looked at
+    /// now, so that a busy shard does not keep them until the next tick.
+    fn rest(&mut self, entity: EntityId) {
+        if let Some(slot) = self.slots.get_mut(&entity) {
+            slot.idle = slot.idle.min(REST);
+            self.finished.push_back((Instant::now(), entity));
+        }
+        while let Some((_, entity)) = self.finished.pop_front_if(|(at, _)| at.elapsed() >= REST) {
+            match self.slots.get_mut(&entity) {
+                Some(slot) if slot.is_idle() => slot.passivate(),
+                Some(slot) if matches!(slot.stage, Stage::Live) => {
+                    self.finished.push_back((Instant::now(), entity));
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Asks idle entities to stop, in an order that does not depend on the hash map.
     fn tick(&mut self) {
-        let idle =
-            |slot: &Slot<N>| matches!(slot.stage, Stage::Live) && slot.used.elapsed() >= slot.idle;
-        let mut idle: Vec<_> = self.slots.iter_mut().filter(|(_, slot)| idle(slot)).collect();
+        self.finished.retain(|(at, _)| at.elapsed() < REST);
+        let mut idle: Vec<_> = self.slots.iter_mut().filter(|(_, slot)| slot.is_idle()).collect();
         idle.sort_unstable_by_key(|(entity, _)| *entity);
         for (_, slot) in idle {
-            if let Some(actor) = &slot.actor
-                && actor.cast(EntityMessage::Sleep).is_ok()
-            {
-                slot.stage = Stage::Draining(Buffer::new());
-            }
+            slot.passivate();
         }
     }
 
@@ -447,6 +467,19 @@ impl<N: Noun> ShardState<N> {
 }
 
 impl<N: Noun> Slot<N> {
+    fn is_idle(&self) -> bool {
+        matches!(self.stage, Stage::Live) && self.used.elapsed() >= self.idle
+    }
+
+    /// Asks the entity to stop; messages are buffered until it has stopped.
+    fn passivate(&mut self) {
+        if let Some(actor) = &self.actor
+            && actor.cast(EntityMessage::Sleep).is_ok()
+        {
+            self.stage = Stage::Draining(Buffer::new());
+        }
+    }
+
     /// Counts a message that needs a permit; `false` if the entity has too many.
     fn admit(&self, message: &mut EntityMessage<N>, max: usize) -> bool {
         match message {
