@@ -1,5 +1,5 @@
 //! Reads the master key again, continues erasures that are open, because an order must keep its data for
-//! now or a node was stopped, and destroys the keys of payment tokens that no attempt to pay needs any more.
+//! now or a node was stopped, and destroys the keys of payment tokens that no attempt to pay needs any more, also in SQLite's log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,9 @@ use crate::store::Store;
 /// The pause between two looks.
 const PAUSE: Duration = Duration::from_secs(600);
 
+/// The pause while a long read needs the write-ahead log, which has destroyed keys.
+const LOG_PAUSE: Duration = Duration::from_secs(30);
+
 /// Continues erasures until stopped.
 pub(super) async fn go_on(node: Arc<Node>, store: Store, stop: CancellationToken) {
     loop {
@@ -22,9 +25,17 @@ pub(super) async fn go_on(node: Arc<Node>, store: Store, stop: CancellationToken
         if let Err(error) = store.destroy_old_token_keys(node.clock.now()).await {
             tracing::warn!(%error, "the keys of old payment tokens cannot be destroyed; retrying");
         }
+        let pause = match store.empty_log_of_destroyed().await {
+            Ok(true) => PAUSE,
+            Ok(false) => LOG_PAUSE,
+            Err(error) => {
+                tracing::warn!(%error, "destroyed keys are still in the write-ahead log; retrying");
+                LOG_PAUSE
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, Sqlite, SqliteConnection, SqlitePool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _, Sqlite,
+    SqliteConnection, SqlitePool,
 };
 use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
 use super::journal::Head;
+use super::open::BUSY_TIMEOUT;
 
 /// An open data folder. Clones share its connections.
 #[derive(Clone)]
@@ -86,6 +88,25 @@ impl Folder {
                 if !refused_by_constraint(&error) {
                     durable.discard().await;
                 }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Copies the write-ahead log into the database, and empties it; `false` if a read still needs it.
+    pub(in crate::store) async fn truncate_log(&self) -> Result<bool, Error> {
+        let mut turn = self.lock_writer().await;
+        let connection = turn.connection().await?;
+        // Writers wait, too: not for as long as a backup takes.
+        connection.execute("PRAGMA busy_timeout = 200").await?;
+        let row = connection.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let timeout = BUSY_TIMEOUT.as_millis();
+        let text = AssertSqlSafe(format!("PRAGMA busy_timeout = {timeout}"));
+        let restored = connection.execute(sqlx::raw_sql(text)).await;
+        match (row, restored) {
+            (Ok(row), Ok(_)) => Ok(row.try_get::<i64, _>(0)? == 0),
+            (Err(error), _) | (_, Err(error)) => {
+                turn.discard().await;
                 Err(error.into())
             }
         }

@@ -48,6 +48,14 @@ impl Store {
         Ok(())
     }
 
+    /// Empties the write-ahead log of a data folder; `false` if a read still needs it.
+    pub(super) async fn truncate_log(&self) -> Result<bool, Error> {
+        match &self.backend {
+            Backend::Sqlite(folder) => folder.truncate_log().await,
+            Backend::Postgres(_) => Ok(true),
+        }
+    }
+
     /// Checks the integrity of the store; returns the faults, none if it is intact.
     ///
     /// # Errors

@@ -240,12 +240,10 @@ impl Tables for MemoryStore {
         let rows = self.rows().await?;
         let found = self.journal.rows_behind(StoredKey::table(), None, u32::MAX);
         let all: Vec<StoredKey> = found.iter().map(StoredKey::decode).collect::<Result<_, _>>()?;
-        let of = |key: &&StoredKey| key.subject.as_deref() == Some(subject);
+        let is_there = |key: &&StoredKey| !rows.destroyed.contains(&key.id);
+        let of = |key: &&StoredKey| is_there(key) && key.subject.as_deref() == Some(subject);
         let theirs: BTreeSet<&str> = all.iter().filter(of).map(|key| &*key.entity).collect();
-        let of = |key: &&StoredKey| {
-            let nobodys = key.subject.is_none() && theirs.contains(&*key.entity);
-            (of(key) || nobodys) && !rows.destroyed.contains(&key.id)
-        };
+        let of = |key: &&StoredKey| is_there(key) && theirs.contains(&*key.entity);
         Ok(all.iter().filter(of).cloned().collect())
     }
 

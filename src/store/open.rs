@@ -20,7 +20,7 @@ pub(super) const LOCK: &str = "kontor.lock";
 
 /// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
 /// lock. Writers of the same process wait on a mutex instead (`folder`).
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens a data folder for serving: creates it if needed, locks it for this process, and
@@ -257,6 +257,8 @@ pub(super) fn writer_options(dir: &Path) -> SqliteConnectOptions {
         // four times rarer than by default, and recovery of a log of that size after a crash is
         // still fast.
         .pragma("wal_autocheckpoint", "4000")
+        // What is deleted is overwritten: destroyed keys, and filters with addresses.
+        .pragma("secure_delete", "ON")
         // A log that grew during a long read is truncated to this many bytes.
         .pragma("journal_size_limit", "67108864")
         // Enough for every statement of the journal and the projections.

@@ -39,9 +39,10 @@ pub use rows::{FoldedRow, RowComparison};
 
 use self::chain::ChainCheck;
 use self::money::ProviderLedger;
-use self::report::shard_name;
+use self::report::{count, shard_name};
 use self::rows::Cursors;
 use crate::actors::buyer_data::key_ids;
+use crate::actors::engine::fold;
 use crate::actors::engine::host::decode;
 use crate::actors::read_models;
 use crate::domain::entity::{EntityId, Noun as _, Record};
@@ -169,7 +170,7 @@ pub async fn verify_with(
         .await?;
     }
     books.heads.finish(&mut books.checked, &mut books.findings);
-    books.check_erased(store).await?;
+    books.check_erased(store, journal).await?;
     snapshots::check(journal, &mut books.checked, &mut books.findings).await?;
     books.orders.finish(&mut books.findings);
     books.compare_nouns();
@@ -184,12 +185,18 @@ pub async fn verify_with(
 
 impl Books {
     /// Checks that the keys of erased orders are destroyed, unless that is in progress, and that those
-    /// of orders under a legal hold are not.
-    async fn check_erased(&mut self, store: &dyn Tables) -> Result<(), Error> {
+    /// of all other orders are not.
+    async fn check_erased(
+        &mut self,
+        store: &dyn Tables,
+        journal: &dyn Journal,
+    ) -> Result<(), Error> {
+        let mut keyless = std::mem::take(&mut self.orders.keyless);
         let open = store.erasures(true).await?;
         let open: BTreeSet<&str> = open.iter().map(|erasure| &*erasure.subject).collect();
         for (entity, pos, ids) in std::mem::take(&mut self.orders.erased) {
             self.checked.erased += 1;
+            keyless.remove(&entity);
             let there = store.stored_keys(&ids).await?;
             let subjects = there.iter().filter_map(|key| key.subject.as_deref());
             if !there.is_empty() && !subjects.into_iter().any(|subject| open.contains(subject)) {
@@ -197,12 +204,19 @@ impl Books {
                 self.findings.add(Invariant::I7, &entity, &[pos], why);
             }
         }
-        for (entity, (pos, ids)) in std::mem::take(&mut self.orders.held) {
-            self.checked.legal_holds += 1;
-            if store.stored_keys(&ids).await?.len() < ids.len() {
-                let why = "it is under a legal hold, but keys of its buyer's data are destroyed";
-                self.findings.add(Invariant::I7, &entity, &[pos], why);
+        self.checked.legal_holds += count(self.orders.held.len());
+        for (entity, pos) in keyless {
+            // It may have been erased while its keys were read.
+            let erased = fold::load::<Order>(journal, &entity, i64::MAX).await?;
+            if erased.is_ok_and(|folded| folded.state.is_erased()) {
+                continue;
             }
+            let why = if self.orders.held.contains(&entity) {
+                "it is under a legal hold, but keys of its buyer's data are destroyed"
+            } else {
+                "its buyer was not erased, but keys of their data are gone"
+            };
+            self.findings.add(Invariant::I7, &entity, &[pos], why);
         }
         Ok(())
     }
@@ -289,12 +303,15 @@ async fn read_shard(
 
 /// Adds the keys of the personal values of the orders that were placed in a page of events.
 async fn read_keys(store: &dyn Tables, page: &[Chained], books: &mut Books) -> Result<(), Error> {
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut placed) = (BTreeSet::new(), Vec::new());
     for Chained { record, .. } in page.iter().filter(|event| &*event.record.kind == "placed") {
         let mut order = Order::default();
         if let Ok(event) = decode(record) {
             order.evolve(&event, record.at);
-            key_ids(&order, &mut ids);
+            let mut of_order = BTreeSet::new();
+            key_ids(&order, &mut of_order);
+            ids.extend(of_order.iter().cloned());
+            placed.push((&record.entity, record.pos, of_order));
         }
     }
     if !ids.is_empty() {
@@ -304,6 +321,11 @@ async fn read_keys(store: &dyn Tables, page: &[Chained], books: &mut Books) -> R
             }
         }
         let found = store.personal_keys(&ids).await?;
+        for (entity, pos, of_order) in placed {
+            if of_order.iter().any(|id| ids.contains(id) && !found.has(id)) {
+                books.orders.keyless.insert(entity.clone(), pos);
+            }
+        }
         match &mut books.orders.people {
             Some(known) => known.extend(found),
             people => *people = Some(found),

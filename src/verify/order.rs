@@ -210,9 +210,11 @@ pub(super) struct AllOrders {
     /// The orders whose buyers were erased, each with the position of that event and the keys that
     /// must be destroyed.
     pub erased: Vec<(EntityId, i64, BTreeSet<KeyId>)>,
-    /// The orders under a legal hold, each with the position of that event and the keys that sealed
-    /// their buyers' data.
-    pub held: BTreeMap<EntityId, (i64, BTreeSet<KeyId>)>,
+    /// The orders under a legal hold.
+    pub held: BTreeSet<EntityId>,
+    /// The orders of which a key of their buyers' data is not there, each with the position of its
+    /// first event.
+    pub keyless: BTreeMap<EntityId, i64>,
 }
 
 impl AllOrders {
@@ -285,14 +287,16 @@ impl AllOrders {
             }
             Event::StepSkipped { .. } | Event::AlertCleared { .. } => entry.overruled = true,
             Event::LegalHoldPlaced { .. } => {
-                let mut ids = BTreeSet::new();
-                key_ids(order, &mut ids);
-                self.held.insert(record.entity.clone(), (record.pos, ids));
+                self.held.insert(record.entity.clone());
             }
             Event::LegalHoldReleased {} => {
                 self.held.remove(&record.entity);
             }
             Event::PersonalDataErased {} => {
+                if self.held.contains(&record.entity) {
+                    let why = "its buyer was erased, though it is under a legal hold";
+                    add((Invariant::I7, why.to_owned()));
+                }
                 let mut ids = BTreeSet::new();
                 key_ids(order, &mut ids);
                 self.erased.push((record.entity.clone(), record.pos, ids));

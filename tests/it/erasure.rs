@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
+mod keys;
+
 use crate::process;
 use crate::servers::database;
 use crate::site::Site;

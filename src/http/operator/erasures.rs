@@ -89,6 +89,9 @@ pub async fn erase_person(
     let done = Box::pin(call.node().flows.erasure.erase(&email, &cause)).await?;
     // The files of exports hold what was read before.
     call.store().remove_ended_jobs(JobKind::ExportOrders.as_str()).await?;
+    if !call.store().empty_log_of_destroyed().await? {
+        tracing::info!("destroyed keys stay in the write-ahead log until a long read has ended");
+    }
     let (orders, kept) = (done.orders.len(), done.kept.len());
     let about = format!("{orders} orders erased, {kept} kept for now");
     security_log::log(SecurityEvent::PersonErased, &request, call.principal(), &about);

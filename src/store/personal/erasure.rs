@@ -31,19 +31,16 @@ pub struct Erasure {
 }
 
 impl Store {
-    /// The keys of a person: those of values that came with the email address, and those of the same
-    /// carts without one.
+    /// The keys of a person: all of the carts that have had the email address, also those of values
+    /// that came without one or with another one, which the buyer has corrected.
     ///
     /// # Errors
     /// [`Error`] of the store.
     pub async fn keys_of_subject(&self, subject: &str) -> Result<Vec<StoredKey>, Error> {
         let from = self.readers();
         let mut query = Builder::new(from.dialect(), &StoredKey::table().select());
-        query.push(" WHERE subject = ").push_bind(subject.to_owned());
-        query.push(
-            " OR (subject IS NULL AND entity IN (SELECT entity FROM personal_key WHERE subject = ",
-        );
-        query.push_bind(subject.to_owned()).push(")) ORDER BY id");
+        query.push(" WHERE entity IN (SELECT entity FROM personal_key WHERE subject = ");
+        query.push_bind(subject.to_owned()).push(") ORDER BY id");
         query.fetch_all(from).await?.iter().map(StoredKey::decode).collect()
     }
 
@@ -66,28 +63,25 @@ impl Store {
         Ok(found.iter().map(id).collect::<Result<_, sqlx::Error>>()?)
     }
 
-    /// Destroys keys, and records the erasure, in one transaction.
+    /// Destroys keys, and records the erasure, in one transaction. They may still be in SQLite's log
+    /// ([`Store::empty_log_of_destroyed`]).
     ///
     /// # Errors
     /// [`Error`] of the store; nothing is destroyed then.
     pub async fn erase_keys(&self, erasure: &Erasure, keys: &[StoredKey]) -> Result<(), Error> {
         let mut writing = self.begin().await?;
-        if !self.is_shared() {
-            // What is deleted is overwritten.
-            execute!(writing, sqlx::query("PRAGMA secure_delete = ON"))?;
-        }
         for key in keys {
             let text = "DELETE FROM personal_key WHERE id = $1";
             execute!(writing, sqlx::query(text).bind(key.id.clone()))?;
         }
         let (at, by) = (erasure.erased_at.millis(), erasure.by.as_str());
         execute!(writing, sqlx::query(ADD).bind(erasure.subject.as_str()).bind(at).bind(by))?;
-        if !self.is_shared() {
-            execute!(writing, sqlx::query("PRAGMA secure_delete = OFF"))?;
-        }
         writing.commit().await?;
         let ids: Vec<KeyId> = keys.iter().filter_map(|key| key.id.parse().ok()).collect();
         self.people.forget(&ids);
+        if !ids.is_empty() {
+            self.people.log_has_destroyed();
+        }
         Ok(())
     }
 

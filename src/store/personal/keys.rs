@@ -29,6 +29,12 @@ impl Keys {
         self.keys.extend(others.keys);
     }
 
+    /// Whether this key is there.
+    #[must_use]
+    pub fn has(&self, id: &KeyId) -> bool {
+        self.keys.contains_key(id)
+    }
+
     /// The keyed hashes by which rows are found.
     #[must_use]
     pub fn lookups(&self) -> &LookupKeys {

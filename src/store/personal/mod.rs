@@ -14,6 +14,7 @@ pub mod seal;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -89,6 +90,8 @@ struct Inner {
     cache: Cache<KeyId, CachedKey>,
     lookups: OnceCell<Arc<LookupKeys>>,
     token_key: Mutex<Option<(SealingKey, Instant)>>,
+    /// Whether SQLite's write-ahead log may have keys that were destroyed.
+    log_has_destroyed: AtomicBool,
 }
 
 impl std::fmt::Debug for PersonalKeys {
@@ -107,8 +110,14 @@ impl PersonalKeys {
             cache: Cache::new(CACHED),
             lookups: OnceCell::new(),
             token_key: Mutex::new(None),
+            // A process that was killed may have left it.
+            log_has_destroyed: AtomicBool::new(true),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    fn log_has_destroyed(&self) {
+        self.inner.log_has_destroyed.store(true, Ordering::Relaxed);
     }
 
     /// The master key.
@@ -348,7 +357,29 @@ impl Store {
         let before = Timestamp::from_millis(now.millis() - TOKEN_KEY_LIFETIME_MS);
         let text = "DELETE FROM personal_key WHERE subject IS NULL AND entity = $1 AND id < $2";
         let until = KeyId::new(before, 0);
-        change!(self, sqlx::query(text).bind(PAYMENT_TOKENS).bind(until.as_str().to_owned()))
+        let until = until.as_str().to_owned();
+        let count = change!(self, sqlx::query(text).bind(PAYMENT_TOKENS).bind(until))?;
+        if count > 0 {
+            self.people.log_has_destroyed();
+        }
+        Ok(count)
+    }
+
+    /// Empties SQLite's write-ahead log if it may have keys that were destroyed; `false` if a long
+    /// read, such as a backup, still needs it.
+    ///
+    /// # Errors
+    /// [`Error`] of the store.
+    pub async fn empty_log_of_destroyed(&self) -> Result<bool, Error> {
+        let destroyed = &self.people.inner.log_has_destroyed;
+        if !destroyed.swap(false, Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let emptied = self.truncate_log().await;
+        if !matches!(emptied, Ok(true)) {
+            self.people.log_has_destroyed();
+        }
+        emptied
     }
 
     /// Seals with the newest master key all keys that an older one has sealed; returns their number.
