@@ -107,6 +107,8 @@ pub enum SeededFault {
     RelayTrustsStream,
     /// The keys of an erased person are not destroyed.
     KeyNotDestroyed,
+    /// An erasure destroys the keys of orders that must keep their data for now.
+    NeededKeyDestroyed,
     /// Who asks for it is erased although an order is under a legal hold.
     LegalHoldIgnored,
     /// A verification does not compare the digests of events.

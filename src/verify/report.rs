@@ -32,8 +32,8 @@ pub enum Invariant {
     I5,
     /// Every projected row equals the fold of its events.
     I6,
-    /// Who was erased cannot be read: the keys of their data are destroyed. Those of orders under a
-    /// legal hold are not.
+    /// Who was erased cannot be read: the keys of their data are destroyed. Those of all other orders
+    /// are not, and nobody is erased under a legal hold.
     I7,
     /// The digests of the events of each shard are a chain, up to the digest in the shard's row.
     I8,

@@ -168,6 +168,9 @@ impl ErasureFlow {
                 needed.extend(ids);
             }
         }
+        if seeded_fault::active(SeededFault::NeededKeyDestroyed) {
+            needed.clear();
+        }
         let free = |key: &&StoredKey| key.id.parse().is_ok_and(|id: KeyId| !needed.contains(&id));
         let gone: Vec<StoredKey> = keys.iter().filter(free).cloned().collect();
         let kept: BTreeSet<&str> =
