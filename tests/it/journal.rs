@@ -516,6 +516,19 @@ conformance!(
 );
 
 #[tokio::test]
+async fn an_event_that_a_trigger_leaves_out_fails_its_batch_in_sqlite() {
+    let fixture = Fixture::sqlite().await;
+    let leaves_out = "CREATE TRIGGER thief BEFORE INSERT ON event WHEN new.seq = 2 \
+                      BEGIN SELECT RAISE(IGNORE); END";
+    fixture.sql(leaves_out).await;
+    let refused = fixture.append(&[append("cart_1", 0, 1), append("cart_2", 0, 3)]).await;
+    let Err(AppendError::Failed(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("3 of 4 events were inserted"), "{why}");
+    assert_eq!(fixture.all().await, []);
+    fixture.append(&[append("cart_1", 0, 1)]).await.unwrap();
+}
+
+#[tokio::test]
 async fn unknown_append_is_written_or_not() {
     let fixture = Fixture::memory().await;
     let memory = fixture.memory.clone().unwrap();

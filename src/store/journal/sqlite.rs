@@ -229,7 +229,15 @@ async fn write(
     };
     check_seqs(connection, batch).await?;
     let rows: Vec<(&Record, Digest)> = records.iter().zip(digests).collect();
-    INSERT_EVENTS.run(&mut *connection, &rows, bind_event).await?;
+    let inserted = INSERT_EVENTS.run(&mut *connection, &rows, bind_event).await?;
+    if usize::try_from(inserted) != Ok(rows.len()) {
+        let why = format!(
+            "{inserted} of {} events were inserted; is there a trigger on the table of events that is \
+             not of kontor?",
+            rows.len()
+        );
+        return Err(Refusal::Append(AppendError::Failed(why)));
+    }
     write_timers(connection, batch).await?;
     match write_rows(connection, batch).await {
         Ok(true) => Ok((records, head)),
