@@ -232,7 +232,9 @@ impl Rounding {
 }
 
 /// A tax rate in millionths: 200,000 is 20 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct TaxRate(u32);
 

@@ -12,6 +12,7 @@ use super::cart::{Carts, same_lines};
 use super::heads::{HeadsToCompare, SignedHeads};
 use super::location::ForSale;
 use super::order::AllOrders;
+use super::price::Prices;
 use super::replay::{next, replay};
 use super::report::{CheckedCounts, Invariant, Violations};
 use super::stock::Items;
@@ -21,6 +22,7 @@ use crate::domain::entity::{EntityId, Noun, Record};
 use crate::domain::id::{Key, OrderId};
 use crate::domain::location::StockLocation;
 use crate::domain::order::{self, Order, Placed};
+use crate::domain::product::Product;
 use crate::domain::stock::{self, Stock};
 use crate::domain::time::Timestamp;
 use crate::domain::versioned::Versioned as _;
@@ -34,6 +36,7 @@ pub struct Books {
     pub(super) carts: Carts,
     pub(super) stock: Items,
     pub(super) for_sale: ForSale,
+    pub(super) prices: Prices,
     /// For each order, the order number that the counter issued for it, and the position of that
     /// event.
     pub(super) drawn: HashMap<Key, (i64, i64)>,
@@ -79,6 +82,9 @@ impl Books {
         }
         if record.entity.prefix() == StockLocation::PREFIX {
             self.for_sale.fold_location(record);
+        }
+        if record.entity.prefix() == Product::PREFIX {
+            self.prices.fold_product(record);
         }
         match record.entity.prefix() {
             Order::PREFIX => self.fold_order(journal, record).await?,
@@ -175,7 +181,7 @@ impl Books {
             Some(cart) if !same_lines(&cart, (placed, record.at)) => {
                 "its lines differ from those of its cart"
             }
-            Some(_) => return,
+            Some(cart) => return self.prices.note_placed(&cart, (placed, record)),
         };
         self.findings.add(Invariant::I1, &record.entity, &[record.pos], fault);
     }

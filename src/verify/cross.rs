@@ -47,6 +47,7 @@ impl Books {
         }
         self.compare_totals(&allocated, broken);
         self.for_sale.check(&mut self.findings);
+        self.prices.check(&mut self.findings);
     }
 
     /// Checks that an order whose cart was replaced is given up: nobody pays for both.

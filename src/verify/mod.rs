@@ -20,6 +20,7 @@ mod listed_rows;
 mod location;
 mod money;
 mod order;
+mod price;
 pub mod provider;
 mod replay;
 pub mod report;

@@ -24,7 +24,8 @@ pub enum Invariant {
     /// Nothing is done twice: one order per idempotency key, one capture per capture number, one
     /// order number per order.
     I2,
-    /// The amounts in the journal, the amounts at the provider, and the amount due agree.
+    /// The amounts in the journal, the amounts at the provider, and the amount due agree, and so do the
+    /// prices of orders with those of products.
     I3,
     /// Stock adds up after every event, and orders have their units.
     I4,

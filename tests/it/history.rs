@@ -1,6 +1,7 @@
 //! A changed history is found, in both databases: by the digests of the events, whatever else of them
 //! was made to fit.
 
+use kontor::app::App;
 use kontor::domain::entity::{EntityId, Record};
 use kontor::store::Store;
 use kontor::store::journal::{Digest, Head};
@@ -9,6 +10,8 @@ use kontor::verify::heads::SignedHeads;
 use kontor::verify::report::KeptHeads;
 use kontor::verify::{Books, Invariant, VerifyReport, verify, verify_with};
 use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -411,6 +414,50 @@ async fn a_head_that_could_not_be_sent_or_written_goes_out_later_without_new_eve
     assert_eq!(lines[0], "{\"history\":\"cut", "{kept}");
     let head: SignedHead = serde_json::from_str(lines[1]).unwrap();
     assert!(head.pos >= last, "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_at_a_price_or_tax_that_only_a_changed_row_had_is_named() {
+    let mut site = Site::open().await;
+    site.sell("LAMP", 1_000, 10).await;
+    site.sell("CHAIR", 2_000, 10).await;
+    let honest = site.cart(&[("LAMP", 1), ("CHAIR", 1)]).await;
+    site.checkout(&honest, "honest", "tok_ok", 10).await.expect(201);
+    let dir = site.config.data.dir.clone();
+    let change = async |text: &'static str| {
+        let options = SqliteConnectOptions::new().filename(dir.join("kontor.db"));
+        let mut connection = options.connect().await.unwrap();
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    site.app.take().unwrap().stop().await;
+    change(
+        "CREATE TABLE kept AS SELECT sku, prices, tax_rate FROM product; \
+         UPDATE product SET prices = replace(prices, '10000000', '10000') WHERE sku = 'LAMP'; \
+         UPDATE product SET tax_rate = 1 WHERE sku = 'CHAIR'",
+    )
+    .await;
+    site.app = Some(App::start(&site.config).await.unwrap());
+    let mut cheap = Vec::new();
+    for sku in ["LAMP", "CHAIR"] {
+        let cart = site.cart(&[(sku, 1)]).await;
+        site.checkout(&cart, sku, "tok_ok", 10).await.expect(201);
+        cheap.push(cart.replace("cart_", "ord_"));
+    }
+    site.app.take().unwrap().stop().await;
+    change(
+        "UPDATE product SET prices = kept.prices, tax_rate = kept.tax_rate FROM kept \
+         WHERE kept.sku = product.sku; DROP TABLE kept",
+    )
+    .await;
+    let store = Store::open_beside(&dir).await.unwrap();
+    let report = verify(&store, None, |_| {}).await.unwrap();
+    store.close().await;
+    assert!(report.violations.iter().all(|one| one.invariant == Invariant::I3), "{report}");
+    let mut found: Vec<&str> = report.violations.iter().map(|one| &*one.entity).collect();
+    found.sort_unstable();
+    cheap.sort();
+    assert_eq!(found, cheap, "{report}");
 }
 
 /// The end of the chain of these events.
