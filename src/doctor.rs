@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use self::inside::BACKUP_TAKEN_AT;
+use crate::store::personal::MasterKeyText;
 use crate::store::{DatabaseUrl, Store};
 use crate::telemetry::chain;
 
@@ -23,6 +24,8 @@ pub struct Installation {
     pub data: PathBuf,
     /// The PostgreSQL database that the store is in, instead of the folder.
     pub store: Option<DatabaseUrl>,
+    /// The master key of the settings.
+    pub master_key: MasterKeyText,
     /// The address on which the server listens, or will listen; `None` to skip this check.
     pub listen: Option<SocketAddr>,
     /// The URL of the sandbox payment provider; `None` to skip this check.
@@ -73,7 +76,7 @@ impl Finding {
 
 /// Makes all checks, and returns their results in a fixed order.
 pub async fn examine(installation: &Installation) -> Vec<Finding> {
-    let Installation { data, store: database, .. } = installation;
+    let Installation { data, store: database, master_key, .. } = installation;
     let mut findings = match database {
         Some(_) => Vec::new(),
         None => folder::examine(data),
@@ -81,8 +84,8 @@ pub async fn examine(installation: &Installation) -> Vec<Finding> {
     let mut store = None;
     if database.is_some() || data.is_dir() {
         let opened = match database {
-            Some(address) => Store::connect_beside(address).await,
-            None => Store::open_beside(data).await,
+            Some(address) => Store::connect_beside_with(address, master_key.clone()).await,
+            None => Store::open_beside_with(data, master_key.clone()).await,
         };
         match opened {
             Ok(opened) => {

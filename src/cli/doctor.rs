@@ -9,7 +9,7 @@ use kontor_lab::stdout;
 use serde_json::json;
 
 use super::Error;
-use super::store_location::{StoreArgs, StorePlace};
+use super::store_location::{StoreArgs, StorePlace, master_key};
 
 /// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
@@ -49,7 +49,8 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         StorePlace::Folder(dir) => (dir, None),
         StorePlace::Database(url) => (PathBuf::new(), Some(url)),
     };
-    let installation = Installation { data, store, listen, sandbox_psp };
+    let master_key = master_key()?;
+    let installation = Installation { data, store, master_key, listen, sandbox_psp };
     let findings = examine(&installation).await;
     let ok = findings.iter().all(|finding| finding.level != Severity::Bad);
     if json {

@@ -15,7 +15,7 @@ use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
-use super::store_location::{StoreArgs, StorePlace};
+use super::store_location::{StoreArgs, StorePlace, options};
 use super::{Error, audit};
 
 /// How long to wait for a folder in which another process is creating a store.
@@ -79,8 +79,8 @@ pub enum KeyCommand {
     /// Replace the keys that a store keeps for itself, while servers run
     ///
     /// With --master: seal all personal data keys with a new master key. In a data folder this makes the
-    /// key and replaces the file master.key; for a store in PostgreSQL, first put the new key before the
-    /// old one in store.master_key of every node.
+    /// key and replaces the file master.key; for a store in PostgreSQL, or with store.master_key, first put
+    /// the new key before the old one in store.master_key of every node.
     ///
     /// With --cluster: add a new key with which nodes authenticate each other. The old one is accepted
     /// for 5 more minutes.
@@ -175,7 +175,12 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 /// Seals all keys of personal data with a new master key. A folder keeps the one before until the next
 /// rotation.
 async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
-    if let StorePlace::Folder(dir) = place {
+    // With the setting, the new key is put there.
+    let own = match place {
+        StorePlace::Folder(dir) if options()?.master_key.is_empty() => Some(dir),
+        _ => None,
+    };
+    if let Some(dir) = own {
         // A server that runs reads the file again every 10 minutes, and when it cannot open a key.
         master::add(dir).map_err(store::Error::from)?;
     }
@@ -183,7 +188,7 @@ async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
     let count = store.rewrap_keys(|_| {}).await?;
     let public = PublicKey::of(&store.people().master()?).into_iter().next();
     store.close().await;
-    if let StorePlace::Folder(dir) = place {
+    if let Some(dir) = own {
         master::keep_two(dir).map_err(store::Error::from)?;
     }
     audit::log(SecurityEvent::StoreKeysRotated, "master");
@@ -207,15 +212,16 @@ fn show(key: &store::key::Row) -> serde_json::Value {
 /// Opens a store that a server may be using. If there is no store in the folder, this creates one
 /// and unlocks the folder at once, so that a server can start on it. If another process is creating
 /// the store, this waits for it.
-pub(super) async fn open(place: &StorePlace) -> Result<Store, OpenError> {
+pub(super) async fn open(place: &StorePlace) -> Result<Store, Error> {
     let StorePlace::Folder(dir) = place else {
         return place.open_and_migrate().await;
     };
+    let options = options()?;
     let until = Instant::now() + MADE_WITHIN;
     loop {
-        let error = match Store::open_beside_up_to_date(dir).await {
+        let error = match Store::open_beside_up_to_date(dir, options.master_key.clone()).await {
             Err(OpenError::Missing(_)) => {
-                match Store::open(dir, &store::Options::default()).await {
+                match Store::open(dir, &options).await {
                     Ok(made) => {
                         made.close().await;
                         continue;
@@ -223,14 +229,14 @@ pub(super) async fn open(place: &StorePlace) -> Result<Store, OpenError> {
                     Err(error @ OpenError::InUse { .. }) => error,
                     // Another process created the folder between the two checks.
                     Err(error @ OpenError::NotADirectory(_)) if dir.is_dir() => error,
-                    Err(other) => return Err(other),
+                    Err(other) => return Err(other.into()),
                 }
             }
             Err(error @ OpenError::Older { .. }) => error,
-            other => return other,
+            other => return Ok(other?),
         };
         if Instant::now() >= until {
-            return Err(error);
+            return Err(error.into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::Error;
 use super::serve::SettingArgs;
 use kontor::config::{self, Config};
 use kontor::store::personal::MasterKeyText;
-use kontor::store::{DatabaseUrl, OpenError, Options, Store};
+use kontor::store::{DatabaseUrl, Options, Store};
 
 /// The message of `kontor backup` for a store in PostgreSQL.
 pub const PG_DUMP: &str = "back up a store in PostgreSQL with PostgreSQL's own tools: \
@@ -70,26 +71,25 @@ impl StorePlace {
     /// Opens a store that servers may be using, without migrating its tables.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub async fn open(&self) -> Result<Store, OpenError> {
-        match self {
-            Self::Database(url) => Store::connect_beside_with(url, master_key()).await,
-            Self::Folder(dir) => Store::open_beside(dir).await,
-        }
+    /// [`Error`]: it cannot be opened, or the master key of the settings is not valid.
+    pub async fn open(&self) -> Result<Store, Error> {
+        let master_key = master_key()?;
+        Ok(match self {
+            Self::Database(url) => Store::connect_beside_with(url, master_key).await?,
+            Self::Folder(dir) => Store::open_beside_with(dir, master_key).await?,
+        })
     }
 
     /// Opens a store that servers may be using, and migrates its tables.
     ///
     /// # Errors
-    /// [`OpenError`].
-    pub async fn open_and_migrate(&self) -> Result<Store, OpenError> {
-        match self {
-            Self::Database(url) => {
-                let options = Options { master_key: master_key(), ..Options::default() };
-                Store::connect(url, &options).await
-            }
-            Self::Folder(dir) => Store::open_beside_up_to_date(dir).await,
-        }
+    /// As [`StorePlace::open`].
+    pub async fn open_and_migrate(&self) -> Result<Store, Error> {
+        let options = options()?;
+        Ok(match self {
+            Self::Database(url) => Store::connect(url, &options).await?,
+            Self::Folder(dir) => Store::open_beside_up_to_date(dir, options.master_key).await?,
+        })
     }
 }
 
@@ -111,8 +111,27 @@ pub fn folder(flag: Option<&Path>) -> Result<PathBuf, config::Error> {
 }
 
 /// The master key of the settings: flags name only the store.
-pub(super) fn master_key() -> MasterKeyText {
-    configuration().map(|config| config.store.master_key).unwrap_or_default()
+///
+/// # Errors
+/// [`config::Error`]: the settings cannot be read, or it is not a key. What else is invalid does not
+/// matter to a store that flags name.
+pub(super) fn master_key() -> Result<MasterKeyText, config::Error> {
+    let loaded = SettingArgs::default().load()?;
+    let mut faults = loaded.faults();
+    faults.retain(|fault| fault.path == "store.master_key");
+    if faults.is_empty() {
+        Ok(loaded.config.store.master_key)
+    } else {
+        Err(config::Error::Faults(faults))
+    }
+}
+
+/// The options of a store that a command opens alone, or creates.
+///
+/// # Errors
+/// As [`master_key`].
+pub(super) fn options() -> Result<Options, config::Error> {
+    Ok(Options { master_key: master_key()?, ..Options::default() })
 }
 
 fn configuration() -> Result<Config, config::Error> {

@@ -217,9 +217,16 @@ async fn stuck(store: &Store) -> Result<Finding, Error> {
 
 /// Opens every key of personal data.
 async fn people(store: &Store) -> Result<Finding, Error> {
-    if store.people().master().is_err() {
-        let message = "the keys of personal data are not checked: the master key is not known";
-        return Ok(Finding::ok("people", message));
+    if let Err(unknown) = store.people().master() {
+        return Ok(match store.keys_behind(None, 1).await?.len() {
+            0 => Finding::ok("people", "there are no keys of personal data"),
+            _ => Finding::bad(
+                "people",
+                format!("the keys of personal data cannot be checked: {unknown}"),
+                "without it a server does not start on this store, and nobody can read its personal \
+                 data",
+            ),
+        });
     }
     let (mut read, mut unopened, mut first) = (0, 0, None);
     let mut after = None;
@@ -235,13 +242,20 @@ async fn people(store: &Store) -> Result<Finding, Error> {
     }
     Ok(match first {
         None => Finding::ok("people", format!("{read} keys of personal data can be opened")),
-        Some(first) => Finding::bad(
-            "people",
-            format!(
+        Some(first) => {
+            let message = format!(
                 "{unopened} of {read} keys of personal data cannot be opened; the first: {first}"
-            ),
-            "if the master key is the right one, restore the rows of personal_key from the last backup",
-        ),
+            );
+            let advice = match first {
+                Error::Locked(_) => {
+                    "give the doctor the master key that the servers have: nothing is damaged if it \
+                     opens them. If this is that key, restore the rows of personal_key from the last \
+                     backup"
+                }
+                _ => "restore the rows of personal_key from the last backup",
+            };
+            Finding::bad("people", message, advice)
+        }
     })
 }
 

@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 use super::folder::{Folder, WriteConnection, create_private, sync_dir};
 use super::open_error::{DATABASE, OpenError};
 use super::personal::master::MASTER_KEY_FILE;
-use super::personal::{MasterKeys, PersonalKeys, master};
+use super::personal::{MasterKeyText, MasterKeys, PersonalKeys, master};
 use super::{Options, Store, migrations, startup_checks};
 
 pub(super) const LOCK: &str = "kontor.lock";
@@ -48,7 +48,7 @@ impl Store {
             refuse_without_key(&mut connection, dir).await?;
             master::read_or_make(dir).map_err(|source| master_key(dir, source))?
         } else {
-            of_settings(dir, options)?
+            of_settings(dir, &options.master_key)?
         };
         Ok(assemble(dir, options, connection, (Some(lock), Some(master))))
     }
@@ -57,9 +57,9 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError::Missing`] where there is none; otherwise as [`Store::open`].
-    pub async fn open_existing(dir: &Path) -> Result<Self, OpenError> {
+    pub async fn open_existing(dir: &Path, options: &Options) -> Result<Self, OpenError> {
         if dir.join(DATABASE).is_file() {
-            Self::open(dir, &Options::default()).await
+            Self::open(dir, options).await
         } else {
             Err(OpenError::Missing(dir.to_owned()))
         }
@@ -72,19 +72,37 @@ impl Store {
     /// [`OpenError::Missing`] where there is no store; [`OpenError::Older`] where its tables are
     /// not up to date; otherwise as [`Store::open`], but never [`OpenError::InUse`].
     pub async fn open_beside(dir: &Path) -> Result<Self, OpenError> {
-        Self::beside(dir, false).await
+        Self::open_beside_with(dir, MasterKeyText::default()).await
     }
 
-    /// Like [`Store::open_beside`], but migrates the tables.
+    /// As [`Store::open_beside`], with the master key of the settings.
+    ///
+    /// # Errors
+    /// As [`Store::open_beside`].
+    pub async fn open_beside_with(
+        dir: &Path,
+        master_key: MasterKeyText,
+    ) -> Result<Self, OpenError> {
+        Self::beside(dir, master_key, false).await
+    }
+
+    /// Like [`Store::open_beside_with`], but migrates the tables.
     ///
     /// # Errors
     /// As [`Store::open_beside`], but [`OpenError::Older`] only while a server, of an older
     /// version, runs on the folder.
-    pub async fn open_beside_up_to_date(dir: &Path) -> Result<Self, OpenError> {
-        Self::beside(dir, true).await
+    pub async fn open_beside_up_to_date(
+        dir: &Path,
+        master_key: MasterKeyText,
+    ) -> Result<Self, OpenError> {
+        Self::beside(dir, master_key, true).await
     }
 
-    async fn beside(dir: &Path, bring_up_to_date: bool) -> Result<Self, OpenError> {
+    async fn beside(
+        dir: &Path,
+        setting: MasterKeyText,
+        bring_up_to_date: bool,
+    ) -> Result<Self, OpenError> {
         if dir.exists() && !dir.is_dir() {
             return Err(OpenError::NotADirectory(dir.to_owned()));
         }
@@ -115,7 +133,11 @@ impl Store {
             migrate_from(&mut connection, found).await?;
         }
         let options = Options { read_connections: 2, ..Options::default() };
-        let master = master::read(dir).map_err(|source| master_key(dir, source))?;
+        let master = if setting.is_empty() {
+            master::read(dir).map_err(|source| master_key(dir, source))?
+        } else {
+            Some(of_settings(dir, &setting)?)
+        };
         Ok(assemble(dir, &options, connection, (None, master)))
     }
 }
@@ -163,8 +185,8 @@ fn master_key(dir: &Path, source: io::Error) -> OpenError {
 
 /// The master key of the settings; and the one in the folder, if there is one, so that what it has
 /// sealed can be opened.
-fn of_settings(dir: &Path, options: &Options) -> Result<MasterKeys, OpenError> {
-    let keys = options.master_key.read().map_err(|rule| master_key(dir, io::Error::other(rule)))?;
+fn of_settings(dir: &Path, setting: &MasterKeyText) -> Result<MasterKeys, OpenError> {
+    let keys = setting.read().map_err(OpenError::MasterKeySetting)?;
     let known = master::read(dir).map_err(|source| master_key(dir, source))?;
     Ok(known.map_or_else(|| keys.clone(), |known| keys.and(&known)))
 }

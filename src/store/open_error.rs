@@ -53,6 +53,9 @@ pub enum OpenError {
          master.key of the folder that it comes from to {}, or set store.master_key", .0.display()
     )]
     NoMasterKey(PathBuf),
+    /// The setting with the master key is not one.
+    #[error("store.master_key {0}")]
+    MasterKeySetting(&'static str),
     /// The store has events of a version that kept personal data in clear, or had no chain of digests.
     #[error(
         "the store was written by a version whose journal kept names, addresses and payment tokens in clear, \

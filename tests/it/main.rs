@@ -75,6 +75,7 @@ mod lists;
 mod live;
 mod load;
 mod locations;
+mod master_keys;
 mod move_store;
 mod names;
 mod nodes;

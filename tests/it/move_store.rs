@@ -61,7 +61,7 @@ async fn moved_store_verifies_in_postgres() {
     assert!(code == Some(1) && in_use.contains("in use by process"), "{in_use}");
     let shop = shop.stop().await;
 
-    let from = Store::open_existing(&data).await.unwrap();
+    let from = Store::open_existing(&data, &Options::default()).await.unwrap();
     let scopes = ["admin".to_owned()];
     let (_, key) = from.create_key("desk", &scopes, at(1)).await.unwrap();
     let parked = Parked {

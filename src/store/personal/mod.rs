@@ -127,11 +127,17 @@ impl PersonalKeys {
     pub fn master(&self) -> Result<MasterKeys, Error> {
         let master = self.inner.master.read().unwrap_or_else(PoisonError::into_inner);
         master.clone().ok_or_else(|| {
-            Error::Locked(
-                "the personal data are sealed, and the master key is not known: set \
-                 store.master_key"
-                    .to_owned(),
-            )
+            let remedy = match &self.inner.dir {
+                None => "set store.master_key".to_owned(),
+                Some(dir) => format!(
+                    "copy the file master.key of the folder that the store comes from to {}, or set \
+                     store.master_key",
+                    master::path_in(dir).display()
+                ),
+            };
+            Error::Locked(format!(
+                "the personal data are sealed, and the master key is not known: {remedy}"
+            ))
         })
     }
 
@@ -151,9 +157,13 @@ impl PersonalKeys {
         if self.master().is_ok_and(|master| master.has(name)) {
             return Error::DamagedKey { id, entity };
         }
+        let file = match &self.inner.dir {
+            None => String::new(),
+            Some(dir) => format!(" or of the file {}", master::path_in(dir).display()),
+        };
         Error::Locked(format!(
             "the key {id} of the personal data of {entity} is sealed with the master key {name:?}, \
-             which is not the one of store.master_key, or it is damaged"
+             which is not the one of store.master_key{file}, or it is damaged"
         ))
     }
 

@@ -37,6 +37,7 @@ impl Store {
     pub async fn connect(url: &DatabaseUrl, options: &Options) -> Result<Self, OpenError> {
         let mut connection = first(url).await?;
         migrate(url, &mut connection, options.shards).await?;
+        refuse_cut_off(url, &mut connection).await?;
         if options.master_key.is_empty() {
             make_own_master_key(&mut connection).await.map_err(|error| unreachable(url, &error))?;
         }
@@ -227,26 +228,37 @@ async fn make_shards(connection: &mut PgConnection, shards: u16) -> Result<(), s
     transaction.commit().await
 }
 
+/// Refuses a store with a shard that does not end where its row says.
+async fn refuse_cut_off(url: &DatabaseUrl, connection: &mut PgConnection) -> Result<(), OpenError> {
+    let text = "SELECT id, last_pos, there FROM (SELECT id, last_pos, coalesce((SELECT max(pos) \
+                FROM event WHERE event.shard = shard.id), 0) AS there FROM shard) AS ends \
+                WHERE last_pos <> there ORDER BY id";
+    let cut: Vec<(i64, i64, i64)> = sqlx::query_as(text)
+        .fetch_all(connection)
+        .await
+        .map_err(|error| unreachable(url, &error))?;
+    let Some((shard, last_pos, there)) = cut.first() else { return Ok(()) };
+    let more = match cut.len() {
+        1 => String::new(),
+        shards => format!(" ({shards} shards do not end where their rows say)"),
+    };
+    let why = format!(
+        "shard {shard} should end at event {last_pos}, and ends at {there}{more}: kontor verify \
+         names what is missing; restore a backup"
+    );
+    Err(OpenError::Unfit { address: url.clone(), why })
+}
+
 async fn open(
     url: &DatabaseUrl,
     mut connection: PgConnection,
     options: &Options,
 ) -> Result<Store, OpenError> {
     let failed = |error: sqlx::Error| unreachable(url, &error);
-    let (shards, broken): (i64, i64) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE last_pos <> coalesce((SELECT max(pos) FROM event \
-         WHERE event.shard = shard.id), 0)) FROM shard",
-    )
-    .fetch_one(&mut connection)
-    .await
-    .map_err(failed)?;
-    if broken > 0 {
-        let why = format!(
-            "{broken} of its shards do not end where their rows say: events are missing; restore a \
-             backup"
-        );
-        return Err(OpenError::Unfit { address: url.clone(), why });
-    }
+    let shards: i64 = sqlx::query_scalar("SELECT count(*) FROM shard")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
     let master = master_keys(url, &mut connection, options).await?;
     connection.close().await.map_err(failed)?;
     let connect = settings(parse(url)?);
@@ -278,9 +290,8 @@ async fn master_keys(
     options: &Options,
 ) -> Result<Option<MasterKeys>, OpenError> {
     let failed = |error: sqlx::Error| unreachable(url, &error);
-    let unfit = |why: String| OpenError::Unfit { address: url.clone(), why };
     let setting = (!options.master_key.is_empty()).then(|| options.master_key.read()).transpose();
-    let setting = setting.map_err(|rule| unfit(format!("store.master_key {rule}")))?;
+    let setting = setting.map_err(OpenError::MasterKeySetting)?;
     let own: Option<Vec<u8>> = sqlx::query_scalar("SELECT value FROM secret WHERE name = $1")
         .bind(OWN_MASTER_KEY)
         .fetch_optional(connection)
@@ -294,10 +305,11 @@ async fn master_keys(
     }
 }
 
-/// Makes a master key in the database, unless there is one.
+/// Makes a master key in the database, unless there is one, or there are keys that another has sealed.
 async fn make_own_master_key(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let drawn: [u8; 32] = rand::random();
-    let text = "INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    let text = "INSERT INTO secret (name, value) SELECT $1, $2 \
+                WHERE NOT EXISTS (SELECT FROM personal_key) ON CONFLICT (name) DO NOTHING";
     let query = sqlx::query(text).bind(OWN_MASTER_KEY).bind(drawn.to_vec());
     query.execute(connection).await.map(drop)
 }
