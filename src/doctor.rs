@@ -90,7 +90,7 @@ pub async fn examine(installation: &Installation) -> Vec<Finding> {
         match opened {
             Ok(opened) => {
                 findings.push(Finding::ok("version", "the store has the version of this program"));
-                findings.extend(inside::examine(&opened).await);
+                findings.extend(inside::examine(&opened, data).await);
                 store = Some(opened);
             }
             Err(error) => {

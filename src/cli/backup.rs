@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::doctor::BACKUP_TAKEN_AT;
-use kontor::store::Store;
+use kontor::store::{self, Store};
 use kontor::telemetry::chain;
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
@@ -76,9 +76,23 @@ async fn back_up(args: &Args) -> Result<(u64, i64), String> {
         return Err(PG_DUMP.to_owned());
     }
     let store = place.open().await.map_err(|error| chain(&error))?;
+    warn_of_schema(&store).await.map_err(|error| chain(&error))?;
     let outcome = copy(&store, args).await;
     store.close().await;
     outcome
+}
+
+/// Warns of what a restore of the backup would refuse.
+async fn warn_of_schema(store: &Store) -> Result<(), store::Error> {
+    let faults = store.schema_faults().await?;
+    if !faults.is_empty() {
+        stderr::line(format_args!(
+            "warning: kontor restore will refuse this backup: {faults}. Before a restore, copy it, {}, \
+             and restore the copy; kontor doctor says how to mend the store itself",
+            faults.remedy("COPY")
+        ));
+    }
+    Ok(())
 }
 
 async fn copy(store: &Store, args: &Args) -> Result<(u64, i64), String> {

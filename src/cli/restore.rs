@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use kontor::actors::engine::clock::Clock;
 use kontor::store::Store;
 use kontor::store::erase_again::{ListedErasure, add_list};
-use kontor::store::maintenance::restore;
+use kontor::store::maintenance::{restore, sealed_secret};
 use kontor::store::personal::{MasterKeys, master};
 use kontor::telemetry::chain;
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
-use super::audit;
+use super::{audit, store_location};
 
 /// Restore a backup into an empty data folder, and verify it
 #[derive(Clone, Debug, clap::Args)]
@@ -61,19 +61,39 @@ pub struct Args {
     pub json: bool,
 }
 
-/// The master key to bring, if there is one.
-fn master_key(args: &Args) -> Result<Option<String>, String> {
+/// The master key to bring, if there is one. It must be the one of the backup.
+async fn master_key(args: &Args) -> Result<Option<String>, String> {
     let beside = || args.from.with_file_name(master::MASTER_KEY_FILE);
     let file = args.master_key.clone().unwrap_or_else(beside);
-    match std::fs::read_to_string(&file) {
-        Ok(text) => {
-            let of_file = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
-            MasterKeys::parse(&text).map_err(|rule| of_file(&rule))?;
-            Ok(Some(text))
-        }
-        // A shop without orders has nothing to open; any other is refused when it is opened.
-        Err(error) if error.kind() == ErrorKind::NotFound && args.master_key.is_none() => Ok(None),
-        Err(error) => Err(format!("{}: {error}", file.display())),
+    let unread = |why: &dyn std::fmt::Display| {
+        format!("--master-key cannot be read: {}: {why}", file.display())
+    };
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound && args.master_key.is_none() => None,
+        Err(error) => return Err(unread(&error)),
+    };
+    let brought = text.as_deref().map(MasterKeys::parse).transpose();
+    let brought = brought.map_err(|rule| unread(&rule))?;
+    let setting = store_location::master_key().map_err(|error| chain(&error))?;
+    // A store has read the setting when it is opened.
+    let known =
+        [brought, setting.read().ok()].into_iter().flatten().reduce(|one, more| one.and(&more));
+    // A shop without orders has nothing to open.
+    let Some(sealed) = sealed_secret(&args.from).await else { return Ok(text) };
+    match known.map(|known| known.unwrap(&sealed.wrapped, &sealed.entity)) {
+        Some(Ok(_)) => Ok(text),
+        Some(Err(name)) => Err(format!(
+            "the personal data of the backup are sealed with the master key {name}, which is not in \
+             {}: name the file master.key of its store, of the time of the backup, with --master-key; \
+             nothing was restored",
+            file.display()
+        )),
+        None => Err(format!(
+            "the personal data of the backup are sealed, and there is no {}: name the file master.key \
+             of its store, of the time of the backup, with --master-key; nothing was restored",
+            file.display()
+        )),
     }
 }
 
@@ -93,10 +113,10 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let master = match master_key(&args) {
+    let master = match master_key(&args).await {
         Ok(master) => master,
         Err(why) => {
-            stderr::line(format_args!("error: --master-key cannot be read: {why}"));
+            stderr::line(format_args!("error: {why}"));
             return ExitCode::FAILURE;
         }
     };

@@ -17,7 +17,7 @@ use kontor::verify::{Books, VerifyProgress, VerifyReport, verify_with};
 use kontor_lab::{stderr, stdout};
 use serde::Serialize;
 
-use super::store_location::StoreArgs;
+use super::store_location::{StoreArgs, StorePlace};
 
 /// The exit code if the store or the provider could not be read, so that the check is incomplete.
 const COULD_NOT_CHECK: u8 = 2;
@@ -155,7 +155,8 @@ pub(super) async fn check(
     psp: Option<&str>,
     quiet: bool,
 ) -> Result<VerifyReport, String> {
-    let store = Store::open_beside(dir).await.map_err(|error| chain(&error))?;
+    let place = StorePlace::Folder(dir.to_owned());
+    let store = place.open().await.map_err(|error| chain(&error))?;
     check_store(store, psp, quiet).await
 }
 

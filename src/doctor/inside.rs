@@ -1,6 +1,8 @@
 //! Checks of the store: that it is not damaged, that its projections are not far behind, that there
 //! is a recent backup, and what needs an operator.
 
+use std::path::Path;
+
 use super::Finding;
 use crate::actors::engine::clock::Clock;
 use crate::actors::read_models;
@@ -20,9 +22,10 @@ const BACKUP_AGE_MAX: Span = Span::from_secs(48 * 3600);
 /// How far in the future an event's time may be, because the clocks of different machines differ.
 const AHEAD_MAX: Span = Span::from_secs(60);
 
-pub(super) async fn examine(store: &Store) -> Vec<Finding> {
+pub(super) async fn examine(store: &Store, data: &Path) -> Vec<Finding> {
     let looked = [
         ("file", check_integrity(store).await),
+        ("schema", schema(store, data).await),
         ("events", events(store).await),
         ("rows", rows(store).await),
         ("backup", backup(store).await),
@@ -74,6 +77,28 @@ async fn check_integrity(store: &Store) -> Result<Finding, Error> {
                 sizes.log_bytes >> 20
             ),
         ),
+    })
+}
+
+/// Compares what the database declares with a new store.
+async fn schema(store: &Store, data: &Path) -> Result<Finding, Error> {
+    let faults = store.schema_faults().await?;
+    if faults.is_empty() {
+        return Ok(Finding::ok("schema", "the database declares what a store does, and no more"));
+    }
+    if !store.is_shared() {
+        let message = format!("kontor restore would refuse a backup of this store: {faults}");
+        let mend = faults.remedy(&data.join("kontor.db").to_string_lossy());
+        let advice = format!("stop the server, keep a copy of the folder, and {mend}");
+        return Ok(Finding::bad("schema", message, advice));
+    }
+    let advice = "drop what is not of kontor, unless you have made it: a trigger or a rule changes \
+                  what servers write. What it lacks, or is disabled, the migrations of this version \
+                  have (migrations/postgres)";
+    let views = faults.foreign.iter().all(|one| one.kind.ends_with("view"));
+    Ok(match views && faults.missing.is_empty() {
+        true => Finding::warn("schema", faults.to_string(), advice),
+        false => Finding::bad("schema", faults.to_string(), advice),
     })
 }
 

@@ -1,7 +1,6 @@
 //! Maintenance of a store: backup and restore of a data folder, checks and sizes. A database in
 //! PostgreSQL is backed up with its own tools. The content of rows is checked by `verify`.
 
-use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +10,11 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::folder::{create_private, sync_dir};
 use super::open_error::DATABASE;
+use super::personal::StoredKey;
 pub use super::sizes::{Check, Sizes};
-use super::{Backend, Error, OpenError, Store, history, open, postgres, startup_checks};
+use super::{
+    Backend, Error, OpenError, Store, history, open, postgres, schema_check, startup_checks,
+};
 use crate::domain::time::Timestamp;
 
 impl Store {
@@ -108,15 +110,27 @@ pub struct Restored {
     pub keys: Vec<(String, String)>,
 }
 
+/// The secret of the keyed hashes in a backup, which tells whether a master key is the one of its store;
+/// `None` if it has none, or is no backup.
+pub async fn sealed_secret(backup: &Path) -> Option<StoredKey> {
+    let options = SqliteConnectOptions::new().filename(backup).read_only(true).immutable(true);
+    let mut connection = options.connect().await.ok()?;
+    let text = "SELECT id, entity, wrapped FROM personal_key WHERE id = 'lookups'";
+    let found = sqlx::query_as(text).fetch_optional(&mut connection).await;
+    let (id, entity, wrapped): (String, String, String) = found.ok().flatten()?;
+    Some(StoredKey { id, entity, subject: None, wrapped })
+}
+
 /// Checks a backup, and restores it to a data folder that is empty or does not exist. Its tables are
 /// migrated. All sessions, sign-in links and tickets end, and the API keys with the ids in `revoked`
 /// are revoked at the time `now`.
 ///
 /// # Errors
 /// [`OpenError::Missing`] if there is no such file, [`OpenError::Corrupt`] if it is no intact
-/// store or has other tables, indexes, triggers or views than a store, [`OpenError::Newer`] if this
-/// version cannot read it, [`OpenError::Clear`] if it is older than the first that can be migrated,
-/// [`OpenError::Io`] if the folder is not empty.
+/// store, [`OpenError::OtherSchema`] if it has other tables, indexes, triggers or views than a store,
+/// [`OpenError::Newer`] if this version cannot read it, [`OpenError::Clear`] if it is older than the
+/// first that can be migrated, [`OpenError::NotEmpty`] if the folder is not empty. A folder that was
+/// made is removed again.
 pub async fn restore(
     backup: &Path,
     dir: &Path,
@@ -127,14 +141,32 @@ pub async fn restore(
         return Err(OpenError::Missing(backup.to_owned()));
     }
     check_backup(backup).await?;
+    let made = !dir.exists();
     open::make_dir(dir)?;
+    let restored = restore_into(backup, dir, revoked, now).await;
+    if restored.is_err() && made {
+        // Only what is empty: what somebody else has put there stays.
+        let unlocked = fs::remove_file(dir.join(open::LOCK));
+        if let Err(error) = unlocked.and_then(|()| fs::remove_dir(dir)) {
+            tracing::debug!(%error, "cannot remove the folder that was made");
+        }
+    }
+    restored
+}
+
+/// Restores a checked backup to a folder, which must be empty.
+async fn restore_into(
+    backup: &Path,
+    dir: &Path,
+    revoked: &[String],
+    now: Timestamp,
+) -> Result<Restored, OpenError> {
     let _lock = open::HeldLock(open::lock(dir)?);
     let io = |path: PathBuf| move |source| OpenError::Io { path, source };
     for entry in fs::read_dir(dir).map_err(io(dir.to_owned()))? {
         let entry = entry.map_err(io(dir.to_owned()))?;
         if entry.file_name() != open::LOCK {
-            let source = io::Error::other("the folder is not empty");
-            return Err(OpenError::Io { path: dir.to_owned(), source });
+            return Err(OpenError::NotEmpty(dir.to_owned()));
         }
     }
     // Under a temporary name until it is complete: a partially restored folder does not count as a
@@ -145,7 +177,7 @@ pub async fn restore(
         io::copy(&mut fs::File::open(backup)?, &mut create_private(&part)?).map(drop)
     };
     copy().map_err(io(part.clone()))?;
-    let restored = match renew(&part, revoked, now).await {
+    let restored = match renew(&part, backup, (revoked, now)).await {
         Ok(restored) => restored,
         Err(error) => {
             fs::remove_file(&part).map_err(io(part))?;
@@ -164,7 +196,11 @@ pub async fn restore(
 /// Migrates a restored file, checks its schema, and ends what must not go on: its history, because
 /// tokens from after the backup mean other events now, and all sessions, sign-in links and tickets,
 /// because those that ended after the backup would be valid again.
-async fn renew(file: &Path, revoked: &[String], now: Timestamp) -> Result<Restored, OpenError> {
+async fn renew(
+    file: &Path,
+    backup: &Path,
+    (revoked, now): (&[String], Timestamp),
+) -> Result<Restored, OpenError> {
     let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
     // No other file belongs to the database then, so that it can be renamed.
     let options =
@@ -172,7 +208,10 @@ async fn renew(file: &Path, revoked: &[String], now: Timestamp) -> Result<Restor
     let mut connection = options.connect().await.map_err(corrupt)?;
     let found = open::refuse_newer(&mut connection).await?;
     open::migrate_from(&mut connection, found).await?;
-    refuse_foreign_schema(&mut connection).await?;
+    let faults = schema_check::faults(&mut connection).await?;
+    if !faults.is_empty() {
+        return Err(OpenError::OtherSchema { file: backup.to_owned(), faults });
+    }
     let mut restored = Restored::default();
     sqlx::query(history::END).execute(&mut connection).await.map_err(corrupt)?;
     for text in ["DELETE FROM session", "DELETE FROM sign_in_link", "DELETE FROM live_ticket"] {
@@ -195,41 +234,6 @@ async fn renew(file: &Path, revoked: &[String], now: Timestamp) -> Result<Restor
     restored.keys = sqlx::query_as(valid).fetch_all(&mut connection).await.map_err(corrupt)?;
     connection.close().await.map_err(corrupt)?;
     Ok(restored)
-}
-
-/// Refuses a database whose tables, indexes, triggers and views are not those of a new store: a
-/// trigger would change what is written later.
-async fn refuse_foreign_schema(connection: &mut SqliteConnection) -> Result<(), OpenError> {
-    let corrupt = |error: sqlx::Error| OpenError::Corrupt(error.to_string());
-    let memory = SqliteConnectOptions::new().in_memory(true);
-    let mut new = memory.connect().await.map_err(corrupt)?;
-    open::migrate(&mut new).await?;
-    let expected = schema(&mut new).await.map_err(corrupt)?;
-    new.close().await.map_err(corrupt)?;
-    let found = schema(connection).await.map_err(corrupt)?;
-    // Whoever made the file chose the names: they must not control a terminal.
-    let name =
-        |(kind, name, _): &(String, String, String)| format!("{kind} {}", name.escape_debug());
-    let foreign: Vec<String> = found.difference(&expected).map(name).collect();
-    let missing: Vec<String> = expected.difference(&found).map(name).collect();
-    let mut faults = Vec::new();
-    if !foreign.is_empty() {
-        faults.push(format!("it has what is not of kontor: {}", foreign.join(", ")));
-    }
-    if !missing.is_empty() {
-        faults.push(format!("it lacks: {}", missing.join(", ")));
-    }
-    if faults.is_empty() { Ok(()) } else { Err(OpenError::Corrupt(faults.join("; "))) }
-}
-
-/// The kind, the name and the text of all that a database declares. SQLite's own tables and indexes
-/// are left out: some exist only once they are used.
-async fn schema(
-    connection: &mut SqliteConnection,
-) -> Result<BTreeSet<(String, String, String)>, sqlx::Error> {
-    let text = "SELECT type, name, ifnull(sql, '') FROM sqlite_schema \
-                WHERE NOT (type IN ('table', 'index') AND name LIKE 'sqlite\\_%' ESCAPE '\\')";
-    Ok(sqlx::query_as(text).fetch_all(connection).await?.into_iter().collect())
 }
 
 /// Refuses a file that is not an intact store of a known version.

@@ -37,6 +37,8 @@ pub mod relocate;
 pub mod row;
 mod row_version;
 pub mod runtime_setting;
+pub mod schema;
+mod schema_check;
 pub mod secret;
 pub mod session;
 pub mod setting;

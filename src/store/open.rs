@@ -180,7 +180,11 @@ async fn refuse_without_key(
 }
 
 fn master_key(dir: &Path, source: io::Error) -> OpenError {
-    OpenError::Io { path: master::path_in(dir), source }
+    let path = master::path_in(dir);
+    match source.kind() {
+        io::ErrorKind::Other => OpenError::MasterKeyFile { path, rule: source.to_string() },
+        _ => OpenError::Io { path, source },
+    }
 }
 
 /// The master key of the settings; and the one in the folder, if there is one, so that what it has

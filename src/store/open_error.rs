@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::DatabaseUrl;
+use super::schema::SchemaFaults;
 
 /// The name of the database file in a data folder.
 pub(super) const DATABASE: &str = "kontor.db";
@@ -53,6 +54,17 @@ pub enum OpenError {
          master.key of the folder that it comes from to {}, or set store.master_key", .0.display()
     )]
     NoMasterKey(PathBuf),
+    /// The file with the master key has none.
+    #[error(
+        "the master key cannot be read from {}: it {rule}; copy the file again from where it is kept",
+        path.display()
+    )]
+    MasterKeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What it must be.
+        rule: String,
+    },
     /// The setting with the master key is not one.
     #[error("store.master_key {0}")]
     MasterKeySetting(&'static str),
@@ -75,6 +87,24 @@ pub enum OpenError {
          empty one with kontor restore"
     )]
     Corrupt(String),
+    /// The database file has other tables, indexes, triggers or views than a store.
+    #[error(
+        "{} cannot be restored: {faults}. Copy it, {}, and restore the copy",
+        file.display(),
+        faults.remedy("COPY")
+    )]
+    OtherSchema {
+        /// The backup.
+        file: PathBuf,
+        /// What is wrong with it.
+        faults: SchemaFaults,
+    },
+    /// The folder to restore to has something in it.
+    #[error(
+        "the folder {} is not empty: choose an empty one, or one that does not exist, with --data",
+        .0.display()
+    )]
+    NotEmpty(PathBuf),
     /// The URL of a database is invalid.
     #[error(
         "{address} is not the URL of a store: {why}; it must have the form \

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use kontor::doctor::{self, Finding, Installation, Severity};
-use kontor::store::{Options, Store};
+use kontor::store::{DatabaseUrl, Options, Store};
 use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::process::kontor;
+use crate::servers::database;
 
 fn installation(data: &Path) -> Installation {
     Installation { data: data.into(), ..Installation::default() }
@@ -80,4 +82,40 @@ async fn failed_backup_leaves_no_file() {
     let elsewhere = dir.path().join("elsewhere");
     assert!(into(&elsewhere));
     Store::open(&elsewhere, &Options::default()).await.unwrap().close().await;
+}
+
+/// A trigger of somebody else would change what is written, and a view is only worth a look.
+#[tokio::test]
+async fn what_was_attached_to_the_tables_of_a_store_is_named_by_the_doctor() {
+    let url = database();
+    let address = DatabaseUrl::from(url.as_str());
+    Store::connect(&address, &Options::default()).await.unwrap().close().await;
+    let store = Some(address);
+    let found = async || {
+        let installation = Installation { store: store.clone(), ..Installation::default() };
+        let found = doctor::examine(&installation).await;
+        let schema = found.into_iter().find(|one| one.check == "schema").unwrap();
+        (schema.level, schema.message)
+    };
+    let change = async |text: &str| {
+        let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    };
+    let (level, message) = found().await;
+    assert_eq!(level, Severity::Ok, "{message}");
+    change("CREATE VIEW seen AS SELECT id FROM order_row").await;
+    let (level, message) = found().await;
+    assert_eq!((level, &*message), (Severity::Warn, "it has what is not of kontor: view seen"));
+    change(
+        "CREATE FUNCTION odd() RETURNS TRIGGER LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+         CREATE TRIGGER odd BEFORE INSERT ON event FOR EACH ROW EXECUTE FUNCTION odd(); \
+         CREATE RULE silent AS ON INSERT TO api_key DO INSTEAD NOTHING; \
+         ALTER TABLE event DISABLE TRIGGER event_is_never_changed",
+    )
+    .await;
+    let (level, message) = found().await;
+    let all = "it has what is not of kontor: rule silent on api_key, trigger odd on event, view seen; \
+               it lacks: trigger event_is_never_changed on event";
+    assert_eq!((level, &*message), (Severity::Bad, all));
 }

@@ -53,12 +53,13 @@ async fn a_backup_with_another_schema_is_refused_and_leaves_nothing() {
         change(&changed, text).await;
         let target = dir.path().join(format!("target{number}"));
         match restore(&changed, &target, &[], Timestamp::default()).await {
-            Err(OpenError::Corrupt(why)) => assert!(why.contains(words), "{text}: {why}"),
+            Err(error @ OpenError::OtherSchema { .. }) => {
+                let why = error.to_string();
+                assert!(why.contains(words) && !why.contains("into an empty one"), "{text}: {why}");
+            }
             other => panic!("{text}: {other:?}"),
         }
-        let left = std::fs::read_dir(&target).unwrap().map(|left| left.unwrap().file_name());
-        let left: Vec<_> = left.filter(|left| left != "kontor.lock").collect();
-        assert!(left.is_empty(), "{text}: {left:?}");
+        assert!(!target.exists(), "{text}");
     }
     restore(&backup, &dir.path().join("target"), &[], Timestamp::default()).await.unwrap();
 }
@@ -112,4 +113,50 @@ async fn ids_of_revoked_keys_may_be_in_upper_case_and_those_of_no_key_are_named(
     let store = Store::open(&target, &Options::default()).await.unwrap();
     assert!(store.valid_key(&ids[0]).await.unwrap().is_none());
     store.close().await;
+}
+
+#[tokio::test]
+async fn what_a_restore_refuses_is_named_by_the_backup_and_the_doctor_and_can_be_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Store::open(&data, &Options::default()).await.unwrap().close().await;
+    let run = |words: &[&str], to: &Path| {
+        let ended = process::kontor().args(words).arg("--data").arg(to).output().unwrap();
+        let words = |bytes| String::from_utf8(bytes).unwrap();
+        (ended.status.success(), words(ended.stdout), words(ended.stderr))
+    };
+    let backup = |name: &str| {
+        let file = dir.path().join(name).to_str().unwrap().to_owned();
+        let (done, _, warned) = run(&["backup", "--to", &file], &data);
+        assert!(done, "{warned}");
+        (file, warned)
+    };
+    let (_, warned) = backup("clean.db");
+    assert!(!warned.contains("warning"), "{warned}");
+    let odd = "CREATE TRIGGER odd AFTER INSERT ON api_key BEGIN SELECT 1; END; \
+               CREATE VIEW seen AS SELECT 1; CREATE TABLE notes (a); \
+               CREATE INDEX by_name ON api_key (name)";
+    change(&data.join("kontor.db"), odd).await;
+    let (file, warned) = backup("odd.db");
+    let names = "index by_name, table notes, trigger odd, view seen";
+    assert!(
+        warned.contains("warning: kontor restore will refuse") && warned.contains(names),
+        "{warned}"
+    );
+    let (done, found, _) = run(&["doctor"], &data);
+    assert!(!done && found.contains("BAD  schema") && found.contains(names), "{found}");
+    let target = dir.path().join("target");
+    let (done, _, refused) = run(&["restore", "--from", &file], &target);
+    assert!(!done && refused.contains(names) && !target.exists(), "{refused}");
+    let drop =
+        "sqlite3 COPY 'DROP INDEX by_name; DROP TABLE notes; DROP TRIGGER odd; DROP VIEW seen'";
+    for told in [&warned, &refused] {
+        assert!(told.contains(drop), "{told}");
+    }
+
+    let copy = dir.path().join("copy.db");
+    std::fs::copy(&file, &copy).unwrap();
+    change(&copy, drop.split('\'').nth(1).unwrap()).await;
+    let (done, said, refused) = run(&["restore", "--from", copy.to_str().unwrap()], &target);
+    assert!(done, "{said} {refused}");
 }
