@@ -47,7 +47,8 @@ async fn who_pays_a_declined_order_again_is_counted_again() {
     let refused = buyer.pay_again(third, ("again", 0), "tok_ok", None).await;
     assert_eq!(bound(&refused), ("address", 25, 10));
     let detail = "the cart has 10 units, and the unpaid orders from one IP address may have at most \
-                  25, without an API key; nothing was ordered";
+                  25, without an API key; nothing was paid: pay or cancel the others first, order \
+                  fewer units, or try again later";
     assert_eq!(refused.body["detail"], detail);
     assert!(!refused.header("retry-after").is_empty());
     // A checkout of the same cart under another key is another payment, too.

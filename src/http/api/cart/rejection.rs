@@ -64,9 +64,15 @@ fn too_many_held(one: &HoldExcess) -> Error {
         HoldBound::Address => "the unpaid orders from one IP address",
         HoldBound::Network => "the unpaid orders from one network",
     };
+    let remedy = match retry_in {
+        None => format!("order at most {most} units"),
+        Some(_) => {
+            "pay or cancel the others first, order fewer units, or try again later".to_owned()
+        }
+    };
     let detail = format!(
         "the cart has {requested} units, and {whose} may have at most {most}, without an API key; \
-         nothing was ordered"
+         nothing was paid: {remedy}"
     );
     let error = Error::of(&TooManyHeld { bound: bound.into(), most, requested }, detail);
     match retry_in {
