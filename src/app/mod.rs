@@ -33,6 +33,7 @@ use crate::http::server::{self, Server};
 use crate::providers::challenge::{self, ChallengeHook};
 use crate::providers::payment::{self, Provider};
 use crate::providers::sandbox::Sandbox;
+use crate::store::personal::own_master::OwnMasterKey;
 use crate::store::{self, OpenError, Store};
 use crate::telemetry::security;
 use crate::verify::provider::sandbox_options;
@@ -173,6 +174,7 @@ impl App {
             store.close().await;
             return Err(error.into());
         }
+        warn_of_own_master_key(&store).await?;
         let sandbox = match sandbox(config, &store).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -333,6 +335,15 @@ impl App {
             });
         }
     }
+}
+
+/// Warns of keys that are still sealed with the master key of the database, although there is another.
+async fn warn_of_own_master_key(store: &Store) -> Result<(), store::Error> {
+    let own = store.own_master_key().await?;
+    if own == OwnMasterKey::StillNeeded {
+        tracing::warn!("{}: {}", own.meaning(), OwnMasterKey::REMEDY);
+    }
+    Ok(())
 }
 
 /// Refuses what is for trying out only.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 use kontor::actors::engine::clock::Clock;
 use kontor::http::{ADMIN, Scope};
-use kontor::store::personal::master;
+use kontor::store::personal::{master, own_master::OwnMasterKey};
 use kontor::store::signed_head::PublicKey;
 use kontor::store::{self, OpenError, Store};
 use kontor::telemetry::security::SecurityEvent;
@@ -185,7 +185,13 @@ async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
         master::add(dir).map_err(store::Error::from)?;
     }
     let store = place.open().await?;
+    if store.own_master_key().await? == OwnMasterKey::Only {
+        store.close().await;
+        let (meaning, remedy) = (OwnMasterKey::Only.meaning(), OwnMasterKey::REMEDY);
+        return Err(Error::Usage(format!("{meaning}: {remedy}")));
+    }
     let count = store.rewrap_keys(|_| {}).await?;
+    let removed = store.remove_own_master_key().await?;
     let public = PublicKey::of(&store.people().master()?).into_iter().next();
     store.close().await;
     if let Some(dir) = own {
@@ -193,6 +199,9 @@ async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
     }
     audit::log(SecurityEvent::StoreKeysRotated, "master");
     stderr::line(format_args!("{count} keys are sealed with the new master key"));
+    if removed {
+        stderr::line("nothing needs the database's own master key any more: it was removed");
+    }
     if let Some(public) = public {
         stderr::line(format_args!("its signed heads have the public key {public}"));
     }

@@ -10,11 +10,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kontor::actors::engine::clock::Clock;
 use kontor::actors::engine::projections::{Owned, Projector};
 use kontor::actors::read_models;
+use kontor::store::personal::own_master::OwnMasterKey;
 use kontor::store::relocate::MoveProgress;
 use kontor::store::{DatabaseUrl, Options, Store};
 use kontor::telemetry::chain;
 use kontor::telemetry::security::SecurityEvent;
-use kontor_lab::stdout;
+use kontor_lab::{stderr, stdout};
 use serde_json::json;
 
 use super::{Error, audit, store_location, verify};
@@ -25,6 +26,10 @@ use super::{Error, audit, store_location, verify};
 Stop the server first. Everything is copied: events, products, API keys, sessions, secrets,
 settings, jobs and parked webhooks; projections are rebuilt from the events. The copy is
 then checked as by `kontor verify`. The folder is not changed: keep it until you are sure.
+
+Without store.master_key the database keeps its own master key: whoever reads it, or a dump of it, can
+read all personal data. Set KONTOR__STORE__MASTER_KEY (openssl rand -hex 32) before, for the move and
+for the servers; afterwards, kontor key rotate --master seals everything with it.
 
 The database must be empty. An interrupted move leaves it empty, and can be started again.
 
@@ -78,6 +83,11 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
         }
     };
     audit::log(SecurityEvent::StoreMoved, &format!("to {}", args.to));
+    let own = to.own_master_key().await?;
+    if own != OwnMasterKey::Unused {
+        let (meaning, remedy) = (own.meaning(), OwnMasterKey::REMEDY);
+        stderr::line(format_args!("warning: {meaning}. Before it serves real buyers, {remedy}"));
+    }
     let report = verify::check_store(to, args.sandbox_psp.as_deref(), args.json).await;
     let report =
         report.map_err(|why| Error::Usage(format!("moved, but could not be verified: {why}")))?;

@@ -8,6 +8,7 @@ use crate::actors::engine::clock::Clock;
 use crate::actors::read_models;
 use crate::domain::time::Span;
 use crate::store::maintenance::Check;
+use crate::store::personal::own_master::OwnMasterKey;
 use crate::store::{Error, LIST_MAX, Store, order};
 use crate::telemetry::chain;
 
@@ -35,6 +36,7 @@ pub(super) async fn examine(store: &Store, data: &Path) -> Vec<Finding> {
         ("orders", stuck(store).await),
         ("keys", keys(store).await),
         ("people", people(store).await),
+        ("master", master(store).await),
     ];
     let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
         looked.unwrap_or_else(|error| {
@@ -281,6 +283,15 @@ async fn people(store: &Store) -> Result<Finding, Error> {
             };
             Finding::bad("people", message, advice)
         }
+    })
+}
+
+/// Names a database that keeps its own master key.
+async fn master(store: &Store) -> Result<Finding, Error> {
+    let own = store.own_master_key().await?;
+    Ok(match own {
+        OwnMasterKey::Unused => Finding::ok("master", own.meaning()),
+        _ => Finding::warn("master", own.meaning(), OwnMasterKey::REMEDY),
     })
 }
 

@@ -22,7 +22,10 @@ impl Store {
         self.read_secret(name).await?.ok_or_else(|| broken("it is gone"))
     }
 
-    async fn read_secret(&self, name: &str) -> Result<Option<[u8; 32]>, Error> {
+    pub(in crate::store) async fn read_secret(
+        &self,
+        name: &str,
+    ) -> Result<Option<[u8; 32]>, Error> {
         let text = "SELECT value FROM secret WHERE name = $1";
         let found = fetch_optional!(self.readers(), sqlx::query(text).bind(name))?;
         let Some(found) = found else { return Ok(None) };

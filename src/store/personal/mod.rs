@@ -3,13 +3,15 @@
 //! A key seals the personal values of one command of a cart, and is stored with the command's events,
 //! sealed with the master key. It knows its entity and, if the command had an email address, the
 //! keyed hash of it, so that all keys of a person are found. Without its key nobody can read a value,
-//! wherever it was copied to. `seal` has the cryptography, `keys` opens, `master` the master key, `lookup` the
+//! wherever it was copied to. `seal` has the cryptography, `keys` opens, `master` the master key, `own_master` the
+//! one that a database keeps, `lookup` the
 //! hashes by which rows are found, `erasure` the erasures.
 
 pub mod erasure;
 mod keys;
 pub mod lookup;
 pub mod master;
+pub mod own_master;
 pub mod seal;
 
 use std::collections::{BTreeSet, HashMap};

@@ -13,6 +13,7 @@ use super::pool::{LOCK_TIMEOUT_MS, Pool, STATEMENT_TIMEOUT_MS};
 use super::replica::{Lag, Replica};
 use super::{Database, Heads, Inner};
 use crate::store::open::CHAINED_SINCE;
+use crate::store::personal::own_master::OWN_MASTER_KEY;
 use crate::store::personal::{MasterKeyText, MasterKeys, PersonalKeys};
 use crate::store::{DatabaseUrl, OpenError, Options, Store, migrations};
 
@@ -277,9 +278,6 @@ async fn open(
     let inner = Inner { address: url.clone(), shards, readers, writers, replica, heads };
     Ok(Store::postgres(Database { inner: Arc::new(inner) }, PersonalKeys::new(master, None)))
 }
-
-/// The name of the master key in the table of secrets.
-const OWN_MASTER_KEY: &str = "master key";
 
 /// The master key of the settings; and the one in the database, if there is one, so that what it has
 /// sealed can be opened. Without a setting, a server gives the database one: whoever reads the database
