@@ -9,7 +9,7 @@ use kontor_lab::stdout;
 use serde_json::json;
 
 use super::Error;
-use super::store_location::{StoreArgs, StorePlace, master_key};
+use super::store_location::{StoreArgs, StorePlace};
 
 /// Check this installation, and say what to do about each problem
 #[derive(Clone, Debug, clap::Args)]
@@ -45,11 +45,12 @@ pub struct Args {
 /// [`Error`]: the configuration cannot be read.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     let Args { store, listen, sandbox_psp, json } = args;
-    let (data, store) = match store.place()? {
+    let place = store.place()?;
+    let master_key = place.master_key()?;
+    let (data, store) = match place {
         StorePlace::Folder(dir) => (dir, None),
         StorePlace::Database(url) => (PathBuf::new(), Some(url)),
     };
-    let master_key = master_key()?;
     let installation = Installation { data, store, master_key, listen, sandbox_psp };
     let findings = examine(&installation).await;
     let ok = findings.iter().all(|finding| finding.level != Severity::Bad);

@@ -15,7 +15,7 @@ use kontor_lab::{stderr, stdout};
 use serde_json::json;
 use strum::VariantArray as _;
 
-use super::store_location::{StoreArgs, StorePlace, options};
+use super::store_location::{StoreArgs, StorePlace};
 use super::{Error, audit};
 
 /// How long to wait for a folder in which another process is creating a store.
@@ -177,7 +177,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Error> {
 async fn rotate_master(place: &StorePlace) -> Result<(), Error> {
     // With the setting, the new key is put there.
     let own = match place {
-        StorePlace::Folder(dir) if options()?.master_key.is_empty() => Some(dir),
+        StorePlace::Folder(dir) if place.master_key()?.is_empty() => Some(dir),
         _ => None,
     };
     if let Some(dir) = own {
@@ -225,7 +225,7 @@ pub(super) async fn open(place: &StorePlace) -> Result<Store, Error> {
     let StorePlace::Folder(dir) = place else {
         return place.open_and_migrate().await;
     };
-    let options = options()?;
+    let options = place.options()?;
     let until = Instant::now() + MADE_WITHIN;
     loop {
         let error = match Store::open_beside_up_to_date(dir, options.master_key.clone()).await {

@@ -63,7 +63,8 @@ pub struct Args {
 /// [`Error`]: the folder or the database cannot be opened, or the database is not empty.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
     // This takes the folder's lock, so no server is using the folder, and none can start meanwhile.
-    let options = Options { shards: args.shards, ..store_location::options()? };
+    let master_key = store_location::master_key()?;
+    let options = Options { shards: args.shards, master_key, ..Options::default() };
     let dir = store_location::folder(args.data.as_deref())?;
     let from = Store::open_existing(&dir, &options).await?;
     let to = match Store::connect(&args.to, &options).await {

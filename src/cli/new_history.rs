@@ -7,7 +7,7 @@ use kontor::store::Store;
 use kontor::telemetry::security::SecurityEvent;
 use kontor_lab::stdout;
 
-use super::store_location::{StoreArgs, StorePlace, options};
+use super::store_location::{StoreArgs, StorePlace};
 use super::{Error, audit};
 
 /// Make old tokens of changes invalid, after a store was put back by other means than restore
@@ -34,9 +34,10 @@ pub struct Args {
 /// # Errors
 /// [`Error`]: a server is running on the store, or the store cannot be written.
 pub async fn run(args: Args) -> Result<ExitCode, Error> {
-    let store = match args.store.place()? {
-        StorePlace::Folder(dir) => Store::open_existing(&dir, &options()?).await?,
-        place @ StorePlace::Database(_) => place.open().await?,
+    let place = args.store.place()?;
+    let store = match &place {
+        StorePlace::Folder(dir) => Store::open_existing(dir, &place.options()?).await?,
+        StorePlace::Database(_) => place.open().await?,
     };
     let nodes = store.nodes().await?;
     if let Some(row) = nodes.iter().find(|row| row.lives) {

@@ -75,16 +75,16 @@ async fn master_key(args: &Args) -> Result<Option<String>, String> {
     };
     let brought = text.as_deref().map(MasterKeys::parse).transpose();
     let brought = brought.map_err(|rule| unread(&rule))?;
-    let setting = store_location::master_key().map_err(|error| chain(&error))?;
-    // A store has read the setting when it is opened.
-    let known =
-        [brought, setting.read().ok()].into_iter().flatten().reduce(|one, more| one.and(&more));
+    let known = match brought {
+        None => store_location::master_key().map_err(|error| chain(&error))?.read().ok(),
+        brought => brought,
+    };
     // A shop without orders has nothing to open.
     let Some(sealed) = sealed_secret(&args.from).await else { return Ok(text) };
     match known.map(|known| known.unwrap(&sealed.wrapped, &sealed.entity)) {
         Some(Ok(_)) => Ok(text),
         Some(Err(name)) => Err(format!(
-            "the personal data of the backup are sealed with the master key {name}, which is not in \
+            "the personal data of the backup are sealed with the master key {name:?}, which is not in \
              {}: name the file master.key of its store, of the time of the backup, with --master-key; \
              nothing was restored",
             file.display()

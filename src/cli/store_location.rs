@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Error;
 use super::serve::SettingArgs;
 use kontor::config::{self, Config};
-use kontor::store::personal::MasterKeyText;
+use kontor::store::personal::{MasterKeyText, master};
 use kontor::store::{DatabaseUrl, Options, Store};
 
 /// The message of `kontor backup` for a store in PostgreSQL.
@@ -68,12 +68,33 @@ impl StorePlace {
         }
     }
 
+    /// The master key of the settings. A folder that has its own can be opened whatever they are.
+    ///
+    /// # Errors
+    /// As [`master_key`].
+    pub fn master_key(&self) -> Result<MasterKeyText, config::Error> {
+        match self {
+            Self::Folder(dir) if master::path_in(dir).is_file() => {
+                Ok(master_key().unwrap_or_default())
+            }
+            _ => master_key(),
+        }
+    }
+
+    /// The options of a store that a command opens alone, or creates.
+    ///
+    /// # Errors
+    /// As [`StorePlace::master_key`].
+    pub fn options(&self) -> Result<Options, config::Error> {
+        Ok(Options { master_key: self.master_key()?, ..Options::default() })
+    }
+
     /// Opens a store that servers may be using, without migrating its tables.
     ///
     /// # Errors
     /// [`Error`]: it cannot be opened, or the master key of the settings is not valid.
     pub async fn open(&self) -> Result<Store, Error> {
-        let master_key = master_key()?;
+        let master_key = self.master_key()?;
         Ok(match self {
             Self::Database(url) => Store::connect_beside_with(url, master_key).await?,
             Self::Folder(dir) => Store::open_beside_with(dir, master_key).await?,
@@ -85,7 +106,7 @@ impl StorePlace {
     /// # Errors
     /// As [`StorePlace::open`].
     pub async fn open_and_migrate(&self) -> Result<Store, Error> {
-        let options = options()?;
+        let options = self.options()?;
         Ok(match self {
             Self::Database(url) => Store::connect(url, &options).await?,
             Self::Folder(dir) => Store::open_beside_up_to_date(dir, options.master_key).await?,
@@ -124,14 +145,6 @@ pub(super) fn master_key() -> Result<MasterKeyText, config::Error> {
     } else {
         Err(config::Error::Faults(faults))
     }
-}
-
-/// The options of a store that a command opens alone, or creates.
-///
-/// # Errors
-/// As [`master_key`].
-pub(super) fn options() -> Result<Options, config::Error> {
-    Ok(Options { master_key: master_key()?, ..Options::default() })
 }
 
 fn configuration() -> Result<Config, config::Error> {

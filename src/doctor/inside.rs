@@ -24,6 +24,10 @@ const BACKUP_AGE_MAX: Span = Span::from_secs(48 * 3600);
 const AHEAD_MAX: Span = Span::from_secs(60);
 
 pub(super) async fn examine(store: &Store, data: &Path) -> Vec<Finding> {
+    let own_key = match store.is_shared() {
+        true => Some(("master", master(store).await)),
+        false => None,
+    };
     let looked = [
         ("file", check_integrity(store).await),
         ("schema", schema(store, data).await),
@@ -36,7 +40,6 @@ pub(super) async fn examine(store: &Store, data: &Path) -> Vec<Finding> {
         ("orders", stuck(store).await),
         ("keys", keys(store).await),
         ("people", people(store).await),
-        ("master", master(store).await),
     ];
     let finding = |(check, looked): (&'static str, Result<Finding, Error>)| {
         looked.unwrap_or_else(|error| {
@@ -44,7 +47,7 @@ pub(super) async fn examine(store: &Store, data: &Path) -> Vec<Finding> {
             Finding::bad(check, chain(&error), advice)
         })
     };
-    looked.into_iter().map(finding).collect()
+    looked.into_iter().chain(own_key).map(finding).collect()
 }
 
 async fn check_integrity(store: &Store) -> Result<Finding, Error> {

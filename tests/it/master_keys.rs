@@ -143,6 +143,10 @@ async fn a_folder_without_its_master_key_is_bad_until_the_key_is_back_or_set() {
     assert_eq!(code, Some(0), "{words}");
     assert!(!file.exists());
 
+    // A folder that has its key needs no other.
+    std::fs::write(&file, &key).unwrap();
+    let (code, words) = verified(&place, Some("abc"));
+    assert_eq!(code, Some(0), "{words}");
     std::fs::write(&file, "ab".repeat(32)).unwrap();
     let (code, words) = verified(&place, None);
     let other = format!("or of the file {}", file.display());
