@@ -51,7 +51,7 @@ pub async fn run(setting: &Setting, events: usize, lifetime: usize) -> Outcome {
     let entity = row.entities.first().map_or(0, |entity| entity.len());
     let bytes = entity + row.kind.len() + row.cause.len() + row.data.len();
     let (mut kontor, mut limit, mut per_commit) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut doubles, mut gaps, mut large) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut doubles, mut large) = (Vec::new(), Vec::new());
     let mut commits = 0;
     for run in 0..setting.runs {
         let folder = setting.dir().join(format!("append-{run}"));
@@ -63,8 +63,7 @@ pub async fn run(setting: &Setting, events: usize, lifetime: usize) -> Outcome {
         for (fence, batch, rates) in [
             (Fence::None, RAW_BATCH, &mut limit),
             (Fence::Doubles, RAW_BATCH, &mut doubles),
-            (Fence::DoublesAndGaps, RAW_BATCH, &mut gaps),
-            (Fence::DoublesAndGaps, LANE_BATCH, &mut large),
+            (Fence::Doubles, LANE_BATCH, &mut large),
         ] {
             let file = folder.join(format!("raw-{}-{batch}.db", fence as u8));
             rates.push(raw::append(&file, &row, events, (batch, fence)).await?);
@@ -80,7 +79,6 @@ pub async fn run(setting: &Setting, events: usize, lifetime: usize) -> Outcome {
         goal: ">= 0.5",
         notes: vec![
             format!("{} the limit with a unique index", Spread::of(&doubles).text()),
-            format!("{} the limit with the journal's trigger too", Spread::of(&gaps).text()),
             format!("{} the same, {LANE_BATCH} rows a commit", Spread::of(&large).text()),
             format!("{} events a commit, {commits} commits", Spread::of(&per_commit).text()),
             format!("{lifetime} events of each entity, {WRITERS} entities at a time"),

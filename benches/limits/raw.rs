@@ -51,8 +51,6 @@ pub enum Fence {
     None,
     /// An event that stands there already, by a unique index on entity and seq.
     Doubles,
-    /// That, and an event that skips one, by the journal's trigger.
-    DoublesAndGaps,
 }
 
 /// Rows a second, `batch` rows a commit in one statement.
@@ -70,15 +68,6 @@ pub async fn append(
          cause TEXT NOT NULL, data TEXT NOT NULL{unique}) STRICT"
     );
     sqlx::query(AssertSqlSafe(table)).execute(&mut connection).await?;
-    if matches!(fence, Fence::DoublesAndGaps) {
-        sqlx::query(
-            "CREATE TRIGGER event_has_no_gap BEFORE INSERT ON event WHEN NEW.seq <> 1 BEGIN \
-             SELECT RAISE(ABORT, 'gap') WHERE NOT EXISTS \
-             (SELECT 1 FROM event WHERE entity = NEW.entity AND seq = NEW.seq - 1); END",
-        )
-        .execute(&mut connection)
-        .await?;
-    }
     let places = vec!["(?,0,?,?,?,?,?,?,?)"; batch].join(",");
     let text: Arc<str> = format!(
         "INSERT INTO event (pos, shard, entity, seq, kind, version, at, cause, data) VALUES {places}"

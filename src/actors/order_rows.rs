@@ -26,12 +26,12 @@ pub struct OrderRows;
 
 /// An order, with what it is found by for good, once that was computed.
 #[derive(Clone, Debug, Default)]
-pub struct ListedOrder {
+pub struct OrderToList {
     order: Order,
     found_by: OnceLock<Arc<PlacedHashes>>,
 }
 
-impl ListedOrder {
+impl OrderToList {
     /// What the order is found by for good, if it is known; what was known before something was
     /// erased is not used.
     fn found_by(&self) -> Option<&Arc<PlacedHashes>> {
@@ -50,7 +50,7 @@ impl ListedOrder {
     }
 }
 
-impl Deref for ListedOrder {
+impl Deref for OrderToList {
     type Target = Order;
 
     fn deref(&self) -> &Order {
@@ -58,7 +58,7 @@ impl Deref for ListedOrder {
     }
 }
 
-impl Fold for ListedOrder {
+impl Fold for OrderToList {
     type Event = <Order as Fold>::Event;
 
     fn read(record: &Record) -> Result<Self::Event, serde_json::Error> {
@@ -77,24 +77,24 @@ impl Fold for ListedOrder {
 impl Projection for OrderRows {
     const NAME: &'static str = "orders";
     const PREFIXES: &'static [&'static str] = &[Order::PREFIX];
-    type State = ListedOrder;
+    type State = OrderToList;
     const KEYED: bool = true;
 
     fn listed(entity: &EntityId) -> Option<(&'static Table, &str)> {
         Some((Row::table(), entity.as_str()))
     }
 
-    fn key_ids(order: &ListedOrder, shown: bool, ids: &mut BTreeSet<KeyId>) {
+    fn key_ids(order: &OrderToList, shown: bool, ids: &mut BTreeSet<KeyId>) {
         if shown || order.found_by().is_none() {
             key_ids(order, ids);
         }
     }
 
-    fn rare_hash(order: &ListedOrder) -> u64 {
+    fn rare_hash(order: &OrderToList) -> u64 {
         searched_hash(order)
     }
 
-    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, ListedOrder>, batch: &mut Batch) {
+    fn rows(&self, entity: &EntityId, folded: &Keyed<'_, OrderToList>, batch: &mut Batch) {
         let is_known = folded.state.found_by().is_some();
         let hashes = folded.state.found_by_with(entity, folded.keys);
         let row = order_row(entity, &folded.state, folded.seq, &hashes);
@@ -111,7 +111,7 @@ impl Projection for OrderRows {
         }
     }
 
-    fn is_finished(order: &ListedOrder) -> bool {
+    fn is_finished(order: &OrderToList) -> bool {
         order.timer().is_none()
     }
 }
@@ -121,13 +121,13 @@ impl LiveList for OrderRows {
     type Facets = Facets;
     type Happened = Happened;
 
-    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, ListedOrder>) -> Option<OpenedOrderRow> {
+    fn shown(&self, entity: &EntityId, folded: &Keyed<'_, OrderToList>) -> Option<OpenedOrderRow> {
         let hashes = folded.state.found_by_with(entity, folded.keys);
         let row = order_row(entity, &folded.state, folded.seq, &hashes);
         Some(OpenedOrderRow::open(row, folded.keys))
     }
 
-    fn facets(&self, order: &ListedOrder) -> Facets {
+    fn facets(&self, order: &OrderToList) -> Facets {
         Facets::of(order)
     }
 

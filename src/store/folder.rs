@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions};
@@ -19,7 +20,10 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
 use super::journal::Head;
-use super::open::BUSY_TIMEOUT;
+
+/// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
+/// lock. Writers of the same process wait on a mutex instead (`folder`).
+pub(in crate::store) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open data folder. Clones share its connections.
 #[derive(Clone)]

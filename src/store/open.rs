@@ -10,17 +10,13 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
-use super::folder::{Folder, WriteConnection, create_private, sync_dir};
+use super::folder::{BUSY_TIMEOUT, Folder, WriteConnection, create_private, sync_dir};
 use super::open_error::{DATABASE, OpenError};
 use super::personal::master::MASTER_KEY_FILE;
 use super::personal::{MasterKeyText, MasterKeys, PersonalKeys, master};
 use super::{Options, Store, migrations, startup_checks};
 
 pub(super) const LOCK: &str = "kontor.lock";
-
-/// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
-/// lock. Writers of the same process wait on a mutex instead (`folder`).
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens a data folder for serving: creates it if needed, locks it for this process, and

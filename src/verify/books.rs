@@ -12,7 +12,7 @@ use super::cart::{Carts, same_lines};
 use super::heads::{HeadsToCompare, SignedHeads};
 use super::location::ForSale;
 use super::order::AllOrders;
-use super::price::Prices;
+use super::price::PriceBook;
 use super::replay::{next, replay};
 use super::report::{CheckedCounts, Invariant, Violations};
 use super::stock::Items;
@@ -36,7 +36,7 @@ pub struct Books {
     pub(super) carts: Carts,
     pub(super) stock: Items,
     pub(super) for_sale: ForSale,
-    pub(super) prices: Prices,
+    pub(super) prices: PriceBook,
     /// For each order, the order number that the counter issued for it, and the position of that
     /// event.
     pub(super) drawn: HashMap<Key, (i64, i64)>,

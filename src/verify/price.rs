@@ -30,12 +30,12 @@ struct Sale {
 
 /// The terms of all versions of products, and the sales at other ones.
 #[derive(Default)]
-pub(super) struct Prices {
+pub(super) struct PriceBook {
     set: HashSet<u128>,
     unset: HashMap<u128, Sale>,
 }
 
-impl Prices {
+impl PriceBook {
     /// Folds an event of a product. One that cannot be read is reported by the book of products.
     pub(super) fn fold_product(&mut self, record: &Record) {
         let Ok(event) = decode::<versioned::Event<Product>>(record) else { return };

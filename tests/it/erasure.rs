@@ -281,7 +281,8 @@ async fn a_server_does_not_start_with_another_master_key() {
     std::fs::write(&file, "ab".repeat(32)).unwrap();
     let refused = App::start(&site.config).await.map(drop).unwrap_err();
     let refused = kontor::telemetry::chain(&refused).to_string();
-    assert!(refused.contains("which is not the one of store.master_key"), "{refused}");
+    let named = format!("which is not the one of the file {}", file.display());
+    assert!(refused.contains(&named), "{refused}");
     std::fs::write(&file, right).unwrap();
     site.app = Some(App::start(&site.config).await.unwrap());
     site.verify().await;

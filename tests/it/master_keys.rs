@@ -149,7 +149,7 @@ async fn a_folder_without_its_master_key_is_bad_until_the_key_is_back_or_set() {
     assert_eq!(code, Some(0), "{words}");
     std::fs::write(&file, "ab".repeat(32)).unwrap();
     let (code, words) = verified(&place, None);
-    let other = format!("or of the file {}", file.display());
+    let other = format!("not the one of the file {}", file.display());
     assert!(code == Some(2) && words.contains(&other), "{words}");
     std::fs::write(&file, "ab").unwrap();
     let (code, words) = verified(&place, None);

@@ -430,21 +430,19 @@ async fn orders(store: &Store) {
     changed.version = 2;
     let mut orders = Batch::default();
     orders.put_over(order::Row { email_hash: "another".to_owned(), ..changed.clone() });
+    let new = order_row(7, "pending");
+    orders.put_over(new.clone());
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(10, 11)], batch).await);
-    let kept = "a stored row keeps its lasting columns";
-    assert_eq!(store.order(&changed.id).await.unwrap().as_ref(), Some(&changed), "{kept}");
+    let kept = "a stored row keeps its lasting columns, a new one has all";
+    for row in [&changed, &new] {
+        assert_eq!(store.order(&row.id).await.unwrap().as_ref(), Some(row), "{kept}");
+    }
     changed.email_hash = "another".to_owned();
     let orders = Batch::of(vec![changed.clone()]);
     let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
     assert!(commit(store, "orders", &[to(11, 11)], batch).await);
     assert_eq!(store.order(&changed.id).await.unwrap(), Some(changed));
-    let mut orders = Batch::default();
-    let new = order_row(7, "pending");
-    orders.put_over(new.clone());
-    let batch = ProjectionBatch { rows: Some(&orders), ..ProjectionBatch::default() };
-    assert!(commit(store, "orders", &[to(11, 11)], batch).await);
-    assert_eq!(store.order(&new.id).await.unwrap(), Some(new), "a new row has all of its columns");
     assert_eq!(
         store
             .orders(&order::Filter { unfinished: true, status: vec!["stuck".to_owned()], ..all })

@@ -159,13 +159,13 @@ impl PersonalKeys {
         if self.master().is_ok_and(|master| master.has(name)) {
             return Error::DamagedKey { id, entity };
         }
-        let file = match &self.inner.dir {
-            None => String::new(),
-            Some(dir) => format!(" or of the file {}", master::path_in(dir).display()),
+        let from = match &self.inner.dir {
+            None => "store.master_key".to_owned(),
+            Some(dir) => format!("the file {}", master::path_in(dir).display()),
         };
         Error::Locked(format!(
             "the key {id} of the personal data of {entity} is sealed with the master key {name:?}, \
-             which is not the one of store.master_key{file}, or it is damaged"
+             which is not the one of {from}, or it is damaged"
         ))
     }
 
