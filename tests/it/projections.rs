@@ -200,6 +200,7 @@ macro_rules! everywhere {
 everywhere! {
     rows_of_all_owned_shards_follow_the_journal,
     two_that_write_the_same_rows_disturb_nobody,
+    what_another_wrote_before_a_shard_moved_is_told,
     an_entity_that_cannot_be_read_is_parked_and_tried_again_alone,
     a_shard_that_moves_is_told_once_and_whole,
     what_nobody_relays_is_told_late_and_whole,
@@ -227,6 +228,29 @@ async fn rows_of_all_owned_shards_follow_the_journal(world: impl AsyncFn() -> Wo
     site.owned.own(3);
     world.rows_are_right().await;
     site.close().await;
+}
+
+async fn what_another_wrote_before_a_shard_moved_is_told(world: impl AsyncFn() -> World) {
+    let mut world = world().await;
+    let one = Site::open(&world, |_| true).await;
+    one.feed.publish(&world.receive(&sku(1), Some(1)).await);
+    world.rows_are_right().await;
+    one.close().await;
+    // It has not heard of any event when it gets the shards, and there are no further ones.
+    let (owned, changes) = (Owned::default(), ChangeFeed::new(world.journal.shards()));
+    let (store, lists) = (world.store.clone(), read_models::all());
+    let projector = Projector::new(store, &lists, Clock::system(), owned.clone()).await.unwrap();
+    let projector = projector.publish_to(changes.clone());
+    let mut receiver = changes.listen();
+    let (feed, stop) = (Feed::default(), CancellationToken::new());
+    let (reach, _reached) = watch::channel(vec![0; world.shards()]);
+    let running = tokio::spawn(projector.run(feed.listen(), PAUSE, reach, stop.clone()));
+    (0..world.journal.shards()).for_each(|shard| owned.own(shard));
+    let told = tokio::time::timeout(PATIENCE, receiver.recv()).await.unwrap().unwrap();
+    let shard = stock::entity_id(&sku(1)).shard(world.journal.shards());
+    assert_eq!((told.shard, told.pos), (shard, world.last().await[usize::from(shard)]));
+    stop.cancel();
+    running.await.unwrap();
 }
 
 async fn two_that_write_the_same_rows_disturb_nobody(world: impl AsyncFn() -> World) {

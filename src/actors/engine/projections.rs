@@ -40,7 +40,7 @@ pub use self::row_list::{RowList, ShownRow};
 
 use self::runner::RunningProjection;
 use self::track::Track;
-use super::changes::ChangeFeed;
+use super::changes::{ChangeFeed, Changed};
 use super::clock::Clock;
 use super::runtime::Current;
 use crate::domain::entity::Record;
@@ -252,11 +252,15 @@ impl Projector {
         Ok(())
     }
 
-    /// Records that these shards count as published up to the positions of their rows.
+    /// Records that these shards count as published up to the positions of their rows. What another
+    /// node has written, and this one has not published, is published as a gap.
     fn reach(&self, shards: BTreeSet<u16>) {
         for shard in shards {
-            if let Some(pos) = self.live_pos(shard) {
-                self.changes.reached(shard, pos);
+            let Some(pos) = self.live_pos(shard) else { continue };
+            let told = self.changes.head(shard);
+            self.changes.reached(shard, pos);
+            if told < pos && self.changes.listened() {
+                self.changes.publish(Changed::unknown(shard, pos));
             }
         }
     }
