@@ -26,8 +26,8 @@ use crate::store::journal::ReadError;
 /// How often idle entities are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// Idle time of a finished entity before it is passivated: the buyer's page and a fast provider's
-/// webhook ask for it within this time. It is short because what a shop has just sold is in no
-/// processor cache any more when it is freed late.
+/// webhook ask for it within this time. It is short because a busy shop finishes thousands of
+/// entities a second, which occupy memory until then.
 const REST: Duration = Duration::from_millis(300);
 /// Time without a failure after which an entity counts as healthy.
 const HEALTHY: Duration = Duration::from_secs(60);
