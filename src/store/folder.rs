@@ -20,6 +20,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
 use super::journal::Head;
+use super::open::HeldLock;
 
 /// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
 /// lock. Writers of the same process wait on a mutex instead (`folder`).
@@ -35,7 +36,7 @@ struct Inner {
     dir: PathBuf,
     readers: SqlitePool,
     writer: Arc<tokio::sync::Mutex<WriteConnection>>,
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<HeldLock>>,
 }
 
 impl Folder {
@@ -44,7 +45,7 @@ impl Folder {
         dir: PathBuf,
         readers: SqlitePool,
         writer: WriteConnection,
-        lock: Option<File>,
+        lock: Option<HeldLock>,
     ) -> Self {
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
         Self { inner: Arc::new(Inner { dir, readers, writer, lock: Mutex::new(lock) }) }
@@ -60,14 +61,7 @@ impl Folder {
         self.inner.readers.close().await;
         writer.discard().await;
         writer.closed = true;
-        let lock = self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(lock) = lock
-            // Unlocked explicitly: a child process that is being started at this moment has
-            // inherited the file, and closing it here would leave the child with the lock.
-            && let Err(error) = lock.unlock()
-        {
-            tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
-        }
+        drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(in crate::store) fn readers(&self) -> &SqlitePool {

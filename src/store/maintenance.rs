@@ -161,7 +161,7 @@ async fn restore_into(
     revoked: &[String],
     now: Timestamp,
 ) -> Result<Restored, OpenError> {
-    let _lock = open::HeldLock(open::lock(dir)?);
+    let _lock = open::lock(dir)?;
     let io = |path: PathBuf| move |source| OpenError::Io { path, source };
     for entry in fs::read_dir(dir).map_err(io(dir.to_owned()))? {
         let entry = entry.map_err(io(dir.to_owned()))?;

@@ -109,7 +109,7 @@ impl Store {
         startup_checks::files(dir)?;
         // The first process to open the file recovers the write-ahead log, so a damaged log is
         // saved before. If the folder is locked, a server has done so.
-        if let Ok(_lock) = lock(dir).map(HeldLock) {
+        if let Ok(_lock) = lock(dir) {
             startup_checks::log(dir)?;
         }
         let mut connection =
@@ -122,7 +122,7 @@ impl Store {
             }
             // Tables are migrated only under the lock: if it is held, a server of an older version
             // is running.
-            let _lock = lock(dir).map(HeldLock).map_err(|error| match error {
+            let _lock = lock(dir).map_err(|error| match error {
                 OpenError::InUse { .. } => OpenError::Older { found, known: known() },
                 other => other,
             })?;
@@ -224,7 +224,7 @@ fn assemble(
     dir: &Path,
     options: &Options,
     connection: SqliteConnection,
-    (lock, master): (Option<File>, Option<MasterKeys>),
+    (lock, master): (Option<HeldLock>, Option<MasterKeys>),
 ) -> Store {
     let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
     let writer = WriteConnection::new(writer_options(dir), connection);
@@ -337,9 +337,9 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A lock that ends when it is dropped, even if a child process that is being started at this moment
-/// has inherited the file.
-pub(super) struct HeldLock(pub(super) File);
+/// The lock of a folder, held for this process. It ends when it is dropped, also on the way of an
+/// error, even if a child process that is being started at this moment has inherited the file.
+pub(super) struct HeldLock(File);
 
 impl Drop for HeldLock {
     fn drop(&mut self) {
@@ -349,15 +349,15 @@ impl Drop for HeldLock {
     }
 }
 
-/// Locks the folder for this process until the file is dropped.
-pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Locks the folder for this process.
+pub(super) fn lock(dir: &Path) -> Result<HeldLock, OpenError> {
     let path = dir.join(LOCK);
     let io = |source| OpenError::Io { path: path.clone(), source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&path).map_err(io)?;
+    let file = options.open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -368,9 +368,10 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(TryLockError::Error(source)) => return Err(io(source)),
     }
-    file.set_len(0).map_err(io)?;
-    writeln!(file, "{}", std::process::id()).map_err(io)?;
-    Ok(file)
+    let mut lock = HeldLock(file);
+    lock.0.set_len(0).map_err(io)?;
+    writeln!(lock.0, "{}", std::process::id()).map_err(io)?;
+    Ok(lock)
 }
 
 /// Returns the version of the file's newest migration, 0 for an empty file; refuses a file with a
@@ -408,5 +409,26 @@ fn opening(file: &Path, error: sqlx::Error) -> OpenError {
         // SQLITE_CORRUPT, SQLITE_NOTADB
         Some("11" | "26") => startup_checks::damaged(file, error),
         _ => OpenError::Io { path: file.to_owned(), source: io::Error::other(error) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_lock_is_free_at_once_while_child_processes_are_started() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            // Each child has the open files of this process until it runs its own program.
+            let children = scope.spawn(|| {
+                for _ in 0..200 {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+            while !children.is_finished() {
+                drop(lock(dir.path()).unwrap());
+            }
+        });
     }
 }

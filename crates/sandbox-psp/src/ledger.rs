@@ -81,14 +81,9 @@ impl SandboxLedger {
         let path = dir.join("ledger.jsonl");
         let io = |source| Error::Io { path: path.clone(), source };
         std::fs::create_dir_all(dir).map_err(io)?;
-        let file = open_private(&path).map_err(io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse(path)),
-            Err(TryLockError::Error(source)) => return Err(io(source)),
-        }
+        let file = lock(open_private(&path).map_err(io)?, &path)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-        let book = load(&file, &path)?;
+        let book = load(&file.0, &path)?;
         let queue = Arc::new(Queue::default());
         let (progress, durable) = watch::channel(Durable::default());
         let writer = std::thread::Builder::new()
@@ -181,6 +176,26 @@ fn open_private(path: &Path) -> std::io::Result<File> {
     options.open(path)
 }
 
+/// A file that is locked for this process. Dropping it unlocks it, even if a child process that is
+/// being started at this moment has inherited it.
+struct LockedFile(File);
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::debug!(%error, "cannot unlock the ledger; closing the file releases it");
+        }
+    }
+}
+
+fn lock(file: File, path: &Path) -> Result<LockedFile, Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(LockedFile(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(path.to_owned())),
+        Err(TryLockError::Error(source)) => Err(Error::Io { path: path.to_owned(), source }),
+    }
+}
+
 /// Reads all facts from the file, and cuts off an incomplete last line.
 fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
@@ -220,7 +235,7 @@ fn load(file: &File, path: &Path) -> Result<AccountBook, Error> {
 /// Writes the queued facts in batches, and reports the position of each batch, until the ledger is
 /// closed. The file is not synced, so that measurements of the shop's journal on the same disk are
 /// not disturbed: facts survive a crash of this process, but not a power cut.
-fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
+fn write(mut file: LockedFile, queue: &Queue, progress: &watch::Sender<Durable>) {
     let mut lines = Vec::new();
     loop {
         lines.clear();
@@ -234,7 +249,7 @@ fn write(mut file: File, queue: &Queue, progress: &watch::Sender<Durable>) {
         std::mem::swap(&mut lines, &mut waiting.lines);
         let position = waiting.position;
         drop(waiting);
-        if let Err(error) = file.write_all(&lines) {
+        if let Err(error) = file.0.write_all(&lines) {
             tracing::error!(%error, "the ledger cannot be written");
             progress.send_replace(Durable { position: 0, failed: true });
             return;
