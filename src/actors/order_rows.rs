@@ -16,7 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::seeded_fault::{self, SeededFault};
 use crate::store::journal::StateSnapshot;
 use crate::store::list_row::Batch;
-use crate::store::order::Row;
+use crate::store::order::{PROJECTION, Row};
 use crate::store::personal::{Keys, PersonalField};
 use crate::store::row::{Table, TableRow as _};
 
@@ -75,7 +75,7 @@ impl Fold for OrderToList {
 }
 
 impl Projection for OrderRows {
-    const NAME: &'static str = "orders";
+    const NAME: &'static str = PROJECTION;
     const PREFIXES: &'static [&'static str] = &[Order::PREFIX];
     type State = OrderToList;
     const KEYED: bool = true;
@@ -239,6 +239,8 @@ pub fn order_row(id: &EntityId, order: &Order, seq: i64, hashes: &PlacedHashes) 
         item_count: order.units().values().sum(),
         reference: reference.map(|reference| reference.as_str().to_owned()),
         reference_hash: hashes.reference.clone(),
+        paid_attempt: order.paying_attempt().map(|attempt| i64::from(attempt.number)),
+        paid_with: order.paying_attempt().map(|attempt| attempt.provider.to_string()),
         saga_step: effects
             .first()
             .map(Effect::step)

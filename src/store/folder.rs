@@ -19,8 +19,8 @@ use sqlx::{
 use tokio::sync::OwnedMutexGuard;
 
 use super::Error;
+use super::folder_lock::FolderLock;
 use super::journal::Head;
-use super::open::HeldLock;
 
 /// How long a connection waits while another process (`kontor key`, `kontor backup`) has SQLite's
 /// lock. Writers of the same process wait on a mutex instead (`folder`).
@@ -36,7 +36,7 @@ struct Inner {
     dir: PathBuf,
     readers: SqlitePool,
     writer: Arc<tokio::sync::Mutex<WriteConnection>>,
-    lock: Mutex<Option<HeldLock>>,
+    lock: Mutex<Option<FolderLock>>,
 }
 
 impl Folder {
@@ -45,7 +45,7 @@ impl Folder {
         dir: PathBuf,
         readers: SqlitePool,
         writer: WriteConnection,
-        lock: Option<HeldLock>,
+        lock: Option<FolderLock>,
     ) -> Self {
         let writer = Arc::new(tokio::sync::Mutex::new(writer));
         Self { inner: Arc::new(Inner { dir, readers, writer, lock: Mutex::new(lock) }) }

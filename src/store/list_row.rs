@@ -126,6 +126,12 @@ impl<R: TableRow + fmt::Debug, const OVER: bool> Rows for TableRows<R, OVER> {
 pub(in crate::store) struct Lists(BTreeMap<&'static str, BTreeMap<RowKey, Vec<Value<'static>>>>);
 
 impl Lists {
+    /// The row of a table with this key.
+    pub(in crate::store) fn find(&self, table: &row::Table, key: &[Value<'_>]) -> Option<FoundRow> {
+        let key: RowKey = key.iter().cloned().map(Value::into_owned).collect();
+        self.0.get(table.name())?.get(&key).cloned().map(FoundRow::Memory)
+    }
+
     /// Rows of a table, in order of their keys, starting after `after`; `None` if there is no such
     /// table.
     pub(in crate::store) fn behind(

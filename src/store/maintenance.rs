@@ -13,7 +13,8 @@ use super::open_error::DATABASE;
 use super::personal::StoredKey;
 pub use super::sizes::{Check, Sizes};
 use super::{
-    Backend, Error, OpenError, Store, history, open, postgres, schema_check, startup_checks,
+    Backend, Error, OpenError, Store, folder_lock, history, open, postgres, schema_check,
+    startup_checks,
 };
 use crate::domain::time::Timestamp;
 
@@ -146,7 +147,7 @@ pub async fn restore(
     let restored = restore_into(backup, dir, revoked, now).await;
     if restored.is_err() && made {
         // Only what is empty: what somebody else has put there stays.
-        let unlocked = fs::remove_file(dir.join(open::LOCK));
+        let unlocked = fs::remove_file(dir.join(folder_lock::LOCK));
         if let Err(error) = unlocked.and_then(|()| fs::remove_dir(dir)) {
             tracing::debug!(%error, "cannot remove the folder that was made");
         }
@@ -161,11 +162,11 @@ async fn restore_into(
     revoked: &[String],
     now: Timestamp,
 ) -> Result<Restored, OpenError> {
-    let _lock = open::lock(dir)?;
+    let _lock = folder_lock::lock(dir)?;
     let io = |path: PathBuf| move |source| OpenError::Io { path, source };
     for entry in fs::read_dir(dir).map_err(io(dir.to_owned()))? {
         let entry = entry.map_err(io(dir.to_owned()))?;
-        if entry.file_name() != open::LOCK {
+        if entry.file_name() != folder_lock::LOCK {
             return Err(OpenError::NotEmpty(dir.to_owned()));
         }
     }

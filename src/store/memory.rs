@@ -300,8 +300,11 @@ impl Tables for MemoryStore {
         table: &'static Table,
         keys: &[Value<'_>],
     ) -> Result<Vec<FoundRow>, Error> {
-        drop(self.rows().await?);
-        let find = |key: &Value<'_>| self.journal.find_row(table, std::slice::from_ref(key));
+        let rows = self.rows().await?;
+        let find = |key: &Value<'_>| {
+            let key = std::slice::from_ref(key);
+            rows.lists.find(table, key).or_else(|| self.journal.find_row(table, key))
+        };
         Ok(keys.iter().filter_map(find).collect())
     }
 

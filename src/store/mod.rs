@@ -12,6 +12,7 @@ mod bulk_write;
 mod cart;
 pub mod erase_again;
 mod folder;
+mod folder_lock;
 mod found;
 pub mod history;
 pub mod job;

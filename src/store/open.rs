@@ -1,8 +1,8 @@
 //! Opens a data folder: locks it, checks and migrates its database file, and sets every pragma,
 //! with its reason.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,12 +11,11 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::folder::{BUSY_TIMEOUT, Folder, WriteConnection, create_private, sync_dir};
+use super::folder_lock::{FolderLock, lock};
 use super::open_error::{DATABASE, OpenError};
 use super::personal::master::MASTER_KEY_FILE;
 use super::personal::{MasterKeyText, MasterKeys, PersonalKeys, master};
 use super::{Options, Store, migrations, startup_checks};
-
-pub(super) const LOCK: &str = "kontor.lock";
 
 impl Store {
     /// Opens a data folder for serving: creates it if needed, locks it for this process, and
@@ -224,7 +223,7 @@ fn assemble(
     dir: &Path,
     options: &Options,
     connection: SqliteConnection,
-    (lock, master): (Option<HeldLock>, Option<MasterKeys>),
+    (lock, master): (Option<FolderLock>, Option<MasterKeys>),
 ) -> Store {
     let readers = pool(options.read_connections.clamp(1, 64), reader_options(dir));
     let writer = WriteConnection::new(writer_options(dir), connection);
@@ -337,43 +336,6 @@ fn make_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The lock of a folder, held for this process. It ends when it is dropped, also on the way of an
-/// error, even if a child process that is being started at this moment has inherited the file.
-pub(super) struct HeldLock(File);
-
-impl Drop for HeldLock {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::debug!(%error, "cannot unlock the folder; closing the file releases it");
-        }
-    }
-}
-
-/// Locks the folder for this process.
-pub(super) fn lock(dir: &Path) -> Result<HeldLock, OpenError> {
-    let path = dir.join(LOCK);
-    let io = |source| OpenError::Io { path: path.clone(), source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&path).map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let read = file.take(20).read_to_string(&mut text);
-            let pid = read.ok().and_then(|_| text.trim().parse().ok());
-            return Err(OpenError::InUse { dir: dir.to_owned(), pid });
-        }
-        Err(TryLockError::Error(source)) => return Err(io(source)),
-    }
-    let mut lock = HeldLock(file);
-    lock.0.set_len(0).map_err(io)?;
-    writeln!(lock.0, "{}", std::process::id()).map_err(io)?;
-    Ok(lock)
-}
-
 /// Returns the version of the file's newest migration, 0 for an empty file; refuses a file with a
 /// newer one than this program has.
 pub(super) async fn refuse_newer(connection: &mut SqliteConnection) -> Result<i64, OpenError> {
@@ -409,26 +371,5 @@ fn opening(file: &Path, error: sqlx::Error) -> OpenError {
         // SQLITE_CORRUPT, SQLITE_NOTADB
         Some("11" | "26") => startup_checks::damaged(file, error),
         _ => OpenError::Io { path: file.to_owned(), source: io::Error::other(error) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dropped_lock_is_free_at_once_while_child_processes_are_started() {
-        let dir = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
-            // Each child has the open files of this process until it runs its own program.
-            let children = scope.spawn(|| {
-                for _ in 0..200 {
-                    std::process::Command::new("true").status().unwrap();
-                }
-            });
-            while !children.is_finished() {
-                drop(lock(dir.path()).unwrap());
-            }
-        });
     }
 }

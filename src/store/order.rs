@@ -12,6 +12,9 @@ use super::{Error, LIST_MAX, Store, order_search, projection};
 use crate::domain::time::Timestamp;
 use crate::store::personal::CodedSearch;
 
+/// The name of the projection that writes these rows.
+pub const PROJECTION: &str = "orders";
+
 /// The number of orders, in the order of the list, that a search reads without an index: what is
 /// found often is found among them, and the rest is rare enough to be sorted.
 const FIRST: u32 = LIST_MAX;
@@ -54,6 +57,10 @@ crate::table_row! {
         pub reference: Option<String>,
         /// The keyed hash of the reference; `None` once it is erased.
         pub reference_hash: Option<String>,
+        /// The number of the attempt that paid it, or else of the last one that was voided.
+        pub paid_attempt: Option<i64>,
+        /// The provider's account of that attempt.
+        pub paid_with: Option<String>,
         /// The current step of its saga, while the saga is unfinished.
         pub saga_step: Option<String>,
         /// Why its saga is stuck.

@@ -41,8 +41,8 @@ pub trait Tables: Send + Sync + 'static {
         key: &[Value<'_>],
     ) -> Result<Option<FoundRow>, Error>;
 
-    /// The rows with these keys in a table of versioned rows with one key column, as far as there are
-    /// any.
+    /// The rows with these keys in a projected list or a table of versioned rows, which has one key
+    /// column, as far as there are any.
     async fn find_rows(
         &self,
         table: &'static Table,

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kontor::actors::engine::host::Gauge;
 use kontor::store::Store;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,7 +85,7 @@ async fn counted(psp: String) -> (String, Arc<Calls>) {
 /// Lets the database count writes of timers itself.
 async fn count_timers(site: &Site) -> SqliteConnection {
     let file = site.config.data.dir.join("kontor.db");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let options = SqliteConnectOptions::new().filename(file);
     let mut connection = options.connect().await.unwrap();
     for text in [
         "CREATE TABLE timer_write (entity TEXT NOT NULL)",
@@ -159,4 +161,43 @@ async fn checkout_cost_is_unchanged() {
     assert_eq!(requests(&site, "check_out").await, "1");
     timers.close().await.unwrap();
     behind.stop().await;
+}
+
+/// The load of the actors of orders.
+fn orders(site: &Site) -> Gauge {
+    site.app.as_ref().unwrap().node.hosts().named("ord").unwrap().gauge()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_wakes_only_orders_whose_rows_differ_from_the_list() {
+    let site = Site::with(|config| config.payments.sweep_secs = 0).await;
+    site.sell("LAMP", 1_000, 100).await;
+    for nth in 0..12 {
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        site.checkout(&cart, &format!("order-{nth}"), "tok_ok", 10).await.expect(201);
+        site.until(&cart, |order| order["payment_status"] == "captured").await;
+    }
+    // A webhook or a step that comes later would wake its order.
+    let heard = (12 * WEBHOOKS.parse::<u32>().unwrap()).to_string();
+    site.until_some(async || (requests(&site, "take_webhook").await == heard).then_some(())).await;
+    let node = &site.app.as_ref().unwrap().node;
+    let file = site.config.data.dir.join("kontor.db");
+    let mut rows = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    for (changed, wrong) in [(0, "0"), (1, "7"), (3, "2, 3, 11")] {
+        // The sweep begins at the start of the list again.
+        let text = format!(
+            "UPDATE order_row SET captured = captured - 1 WHERE number IN ({wrong}); \
+             UPDATE setting SET value = '' WHERE name LIKE 'sweep_after_%'"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut rows).await.unwrap();
+        site.until_some(async || (orders(&site).awake == 0).then_some(())).await;
+        let before = orders(&site).woken;
+        assert_eq!(node.flows.reconciliation.sweep_all().await.unwrap(), ["sandbox"]);
+        assert_eq!(orders(&site).woken - before, changed);
+        let after = node.store.setting("sweep_after_sandbox").await.unwrap();
+        assert!(after.is_some_and(|after| after.starts_with("pay_")));
+        let text = "UPDATE order_row SET captured = total";
+        sqlx::query(text).execute(&mut rows).await.unwrap();
+    }
+    rows.close().await.unwrap();
 }

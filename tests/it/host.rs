@@ -329,6 +329,27 @@ async fn absent_entities_are_passivated_soon() {
 }
 
 #[tokio::test]
+async fn finished_entities_that_are_only_read_are_passivated_soon() {
+    let bench = Bench::new().await;
+    tokio::time::pause();
+    let sleep = async || {
+        for _ in 0..3 {
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            for _ in 0..2_000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        bench.host.gauge().awake
+    };
+    bench.add("tally_unfinished", 998, None).await.unwrap();
+    bench.add("tally_finished", 999, None).await.unwrap();
+    assert_eq!(sleep().await, 1);
+    assert_eq!(bench.sum("tally_finished").await, 999);
+    assert_eq!(bench.host.gauge().awake, 2);
+    assert_eq!(sleep().await, 1);
+}
+
+#[tokio::test]
 async fn unreadable_entity_is_quarantined_alone() {
     let journal = Arc::new(MemoryJournal::new(1));
     spoil(&journal, "tally_bad").await;

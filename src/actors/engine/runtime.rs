@@ -28,6 +28,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const TRIES_MAX: u32 = 16;
 /// The highest rate limit, in requests per minute.
 pub const RATE_MAX: u32 = 10_000_000;
+/// The orders that the sweep wakes in a second, unless it is set.
+const SWEEP_ORDERS: u64 = 100;
+/// The most orders that the sweep may be set to wake in a second.
+const SWEEP_ORDERS_MAX: u64 = 100_000;
 /// The longest period of the sweep, in seconds.
 pub const SWEEP_MAX_SECS: u64 = 604_800;
 /// The longest TTL of the product-list cache, in seconds.
@@ -140,6 +144,8 @@ pub struct Current {
     pub products_cached: Duration,
     /// The period of the sweep; zero turns it off.
     pub sweep: Duration,
+    /// The orders that the sweep wakes in a second; zero for no limit.
+    pub sweep_orders: u32,
 }
 
 /// A value of a setting.
@@ -519,6 +525,12 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
         rate("guest_cart", rates.guest_cart, "Carts of buyers without a key, by public IP address"),
         rate("guest_checkout", rates.guest_checkout, "Their checkouts, and reading their orders"),
         number(
+            "sweep.orders_per_second",
+            SWEEP_ORDERS,
+            SWEEP_ORDERS_MAX,
+            "How many orders that may differ from a provider's list are compared in a second; 0 for all",
+        ),
+        number(
             "sweep.period_secs",
             defaults.sweep_secs,
             SWEEP_MAX_SECS,
@@ -575,6 +587,7 @@ fn current(definitions: &[Definition], rows: &BTreeMap<String, Row>) -> Current 
         projections_paused: on("projections.paused"),
         products_cached: Duration::from_secs(number("products.cached_secs")),
         sweep: Duration::from_secs(number("sweep.period_secs")),
+        sweep_orders: small("sweep.orders_per_second"),
     }
 }
 

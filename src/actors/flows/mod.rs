@@ -15,6 +15,7 @@ pub mod parts;
 pub mod payment;
 pub mod reconciliation;
 pub mod reservation;
+mod settled_payments;
 pub mod start_over;
 pub mod stock_movements;
 pub mod webhook;

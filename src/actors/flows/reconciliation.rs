@@ -17,7 +17,7 @@ use crate::actors::engine::runtime::Runtime;
 use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::money::Currency;
-use crate::domain::order::{Attempt, AttemptState, Command, Order, Phase, Rejection};
+use crate::domain::order::{Attempt, Command, Order, Phase, Rejection};
 use crate::providers::payment::{AuthorizationStatus, Payment, Provider};
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
@@ -104,7 +104,8 @@ impl Reconciliation {
     }
 
     /// Compares a provider's list with the journal: repairs differences if possible, and else
-    /// raises an alert. Payments whose orders are finished and agree are not read again.
+    /// raises an alert. Payments whose orders are finished and agree are not read again. Orders whose
+    /// rows agree with the list are not woken; of the others, so many a second as the settings say.
     ///
     /// # Errors
     /// The store's.
@@ -114,6 +115,7 @@ impl Reconciliation {
         let mut after = self.store.setting(&setting).await?.filter(|after| !after.is_empty());
         let mut agreed = true;
         loop {
+            let before = self.store.shards().await?;
             let page = match provider.list(after.as_deref(), PAGE).await {
                 Ok(page) => page,
                 Err(error) => {
@@ -126,8 +128,12 @@ impl Reconciliation {
                     return Ok(());
                 }
             };
+            let settled = self.settled(&name, &before, &page.payments).await?;
             for payment in &page.payments {
-                agreed = self.compare(provider, payment).await && agreed;
+                if !settled.contains(&*payment.id) {
+                    agreed = self.compare(provider, payment).await && agreed;
+                    self.rest().await;
+                }
                 if agreed {
                     after = Some(payment.id.clone());
                 }
@@ -139,6 +145,14 @@ impl Reconciliation {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
             }
+        }
+    }
+
+    /// Pauses after an order was woken.
+    async fn rest(&self) {
+        let most = self.runtime.current().sweep_orders;
+        if most > 0 {
+            tokio::time::sleep(Duration::from_secs(1) / most).await;
         }
     }
 
@@ -336,7 +350,8 @@ impl SweptOrder {
         let placed = order.placed().filter(|placed| placed.currency == currency);
         let attempt = placed.and_then(|_| order.attempts().iter().find(made));
         let live = attempt.is_some_and(|attempt| attempt.authorized() > 0);
-        let moved = attempt.is_some() && paying_attempt(order) == Some(number);
+        let paying = order.paying_attempt().map(|attempt| attempt.number);
+        let moved = attempt.is_some() && paying == Some(number);
         Self {
             exists: order.placed().is_some(),
             known: attempt.is_some(),
@@ -354,15 +369,8 @@ impl SweptOrder {
     }
 }
 
-/// The number of the attempt that paid the order, or else of the last voided one.
-fn paying_attempt(order: &Order) -> Option<u32> {
-    let had = |state: &AttemptState| matches!(state, AttemptState::Voided);
-    let had = || order.attempts().iter().rfind(|attempt| had(&attempt.state));
-    order.paid_attempt().or_else(had).map(|attempt| attempt.number)
-}
-
 /// Whether a payment has authorized or captured money.
-fn is_live(payment: &Payment) -> bool {
+pub(super) fn is_live(payment: &Payment) -> bool {
     payment.status == AuthorizationStatus::Authorized && !payment.voided
 }
 

@@ -312,6 +312,13 @@ impl Order {
         self.attempts.iter().find(|attempt| attempt.authorized() > 0)
     }
 
+    /// The attempt that paid the order, or else the last one whose authorization was voided.
+    #[must_use]
+    pub fn paying_attempt(&self) -> Option<&Attempt> {
+        let is_voided = |attempt: &&Attempt| matches!(attempt.state, AttemptState::Voided);
+        self.paid_attempt().or_else(|| self.attempts.iter().rfind(is_voided))
+    }
+
     /// The amount authorized for the order, in minor units; captured money is included, even after
     /// the rest of the authorization was voided.
     #[must_use]

@@ -109,6 +109,7 @@ pub struct NodeMetrics {
     replica_read: Family<Vec<(String, String)>, Gauge<i64, AtomicI64>>,
     awake: OfNoun,
     commands: OfNoun,
+    woken: OfNoun,
     failures: OfNoun,
     quarantined: OfNoun,
     queued: PerShard,
@@ -135,6 +136,7 @@ impl NodeMetrics {
             replica_read: Family::default(),
             awake: Family::default(),
             commands: Family::default(),
+            woken: Family::default(),
             failures: Family::default(),
             quarantined: Family::default(),
             queued: Family::default(),
@@ -161,6 +163,8 @@ impl NodeMetrics {
         let help = "1 while lists are read from the replica";
         to.register("replica_read", help, self.replica_read.clone());
         to.register("entities_awake", "Entities in memory", self.awake.clone());
+        let help = "Entities read from the journal into memory since the start";
+        to.register("entities_woken", help, self.woken.clone());
         let help = "Commands and reads in progress";
         to.register("commands_under_way", help, self.commands.clone());
         let help = "Failures of entities since the start, each followed by a restart";
@@ -202,6 +206,7 @@ impl NodeMetrics {
             let noun = Noun { noun };
             self.awake.get_or_create(&noun).set(signed(gauge.awake));
             self.commands.get_or_create(&noun).set(signed(gauge.under_way));
+            self.woken.get_or_create(&noun).set(signed(gauge.woken));
             self.failures.get_or_create(&noun).set(signed(gauge.failures));
             self.quarantined.get_or_create(&noun).set(signed(gauge.quarantined));
         }

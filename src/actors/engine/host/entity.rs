@@ -146,7 +146,10 @@ impl<N: Noun> Actor for Entity<N> {
             Box::pin(entity.replay()).await?;
             if entity.seq == 0 {
                 entity.shard.cast(ShardMessage::Absent(entity.id.clone()))?;
+            } else {
+                entity.host.shared.woken.fetch_add(1, Ordering::Relaxed);
             }
+            entity.rest();
         }
         entity.perform();
         Ok(())

@@ -196,6 +196,7 @@ struct Shared<N: Noun> {
     supervisor: ActorCell,
     permits: Arc<Semaphore>,
     awake: AtomicUsize,
+    woken: AtomicUsize,
     failures: AtomicUsize,
     waits: Waits,
     quarantine: Quarantine,
@@ -217,6 +218,8 @@ impl<N: Noun> Clone for Host<N> {
 pub struct Gauge {
     /// Entities in memory.
     pub awake: usize,
+    /// Entities that were read from the journal into memory, since the start.
+    pub woken: usize,
     /// Commands and reads in progress.
     pub under_way: usize,
     /// Entities that failed and were restarted, since the start.
@@ -248,6 +251,7 @@ impl<N: Noun> Host<N> {
                 supervisor,
                 permits,
                 awake: AtomicUsize::new(0),
+                woken: AtomicUsize::new(0),
                 failures: AtomicUsize::new(0),
                 waits: Waits::default(),
                 quarantine: Quarantine::default(),
@@ -560,6 +564,7 @@ impl<N: Noun> Host<N> {
         let shared = &self.shared;
         Gauge {
             awake: shared.awake.load(Ordering::Relaxed),
+            woken: shared.woken.load(Ordering::Relaxed),
             under_way: shared.options.commands_max - shared.permits.available_permits(),
             failures: shared.failures.load(Ordering::Relaxed),
             quarantined: shared.quarantine.len(),
