@@ -79,11 +79,12 @@ fn ways() -> Vec<(&'static str, String, &'static str, &'static str)> {
         ("a timer", "DELETE FROM timer WHERE entity LIKE 'ord%'".into(), "I5", "has no timer"),
         ("a late timer", "UPDATE timer SET due_at = due_at + 100000000 WHERE entity LIKE 'ord%'".into(), "I5", "its timer is due"),
         ("an order's row", "UPDATE order_row SET captured = captured + 1 WHERE number = 1".into(), "I6", "captured: 251"),
+        ("which attempt paid", "UPDATE order_row SET paid_attempt = 2 WHERE number = 1".into(), "I6", "paid_attempt"),
         ("a row less", "DELETE FROM order_row WHERE number = 1".into(), "I6", "it has no row"),
         ("a row more", "INSERT INTO order_row SELECT 'ord_01h455vb4pex5vsknk084sn02q', number, status, \
             payment_status, fulfillment_status, email, country, currency, total, captured, refunded, \
             line_count, item_count, reference, saga_step, stuck_reason, alert, placed_at, updated_at, \
-            version, email_hash, buyer_name, reference_hash FROM order_row LIMIT 1".into(), "I6", "has no event"),
+            version, email_hash, buyer_name, reference_hash, paid_attempt, paid_with FROM order_row LIMIT 1".into(), "I6", "has no event"),
         ("a text", "UPDATE order_search SET text = replace(text, 'a', 'b')".into(), "I6", "its row says"),
         ("a text that lags", "UPDATE order_search SET (text, version) = (SELECT '', 0)".into(), "I6", ""),
         ("a text less", "DELETE FROM order_search WHERE version = (SELECT max(version) FROM order_search)".into(), "I6", "no text to be found by"),
