@@ -528,7 +528,7 @@ fn definitions(defaults: &Defaults) -> Vec<Definition> {
             "sweep.orders_per_second",
             SWEEP_ORDERS,
             SWEEP_ORDERS_MAX,
-            "How many orders that may differ from a provider's list are compared in a second; 0 for all",
+            "How many orders the sweep wakes in a second: those whose rows differ from the list; 0 for no limit",
         ),
         number(
             "sweep.period_secs",

@@ -1,5 +1,5 @@
-//! Which payments of a provider's list agree with their orders according to the orders' rows, so
-//! that the sweep need not wake these orders.
+//! Which payments of a provider's list agree with the rows of their orders, so that the sweep need
+//! not wake these orders.
 //!
 //! A row counts only if its projection has processed every event that the shard had before the list
 //! was read, and its order is not parked.
@@ -19,21 +19,23 @@ use crate::store::{self, shard};
 const LOOK_AGAIN: (Duration, u32) = (Duration::from_millis(50), 20);
 
 impl Reconciliation {
-    /// The ids of those payments of an account that are settled, and agree with the rows of their
-    /// orders. `before` has the ends of the shards before the payments were listed.
+    /// The ids of those payments of an account that are settled and agree with the rows of their
+    /// orders, and of those that are no payments of orders. `before` has the ends of the shards
+    /// before the payments were listed.
     pub(super) async fn settled<'a>(
         &self,
         account: &str,
         before: &[shard::Row],
         payments: &'a [Payment],
     ) -> Result<HashSet<&'a str>, store::Error> {
-        let ours: Vec<(EntityId, u32, &Payment)> = payments
-            .iter()
-            .filter_map(|payment| match parse_reference(&payment.reference)? {
-                (order, 'p', number) => Some((order, number, payment)),
-                _ => None,
-            })
-            .collect();
+        let (mut ours, mut settled) = (Vec::new(), HashSet::new());
+        for payment in payments {
+            if let Some((order, 'p', number)) = parse_reference(&payment.reference) {
+                ours.push((order, number, payment));
+            } else {
+                settled.insert(&*payment.id);
+            }
+        }
         let ids: Vec<EntityId> = ours.iter().map(|(order, ..)| order.clone()).collect();
         let reached = self.reached(before).await?;
         let parked = self.store.parked(PROJECTION, &ids).await?;
@@ -50,31 +52,34 @@ impl Reconciliation {
             let row = rows.get(order.as_str()).filter(|_| known)?;
             is_settled(row, payment, (account, *number)).then_some(&*payment.id)
         };
-        Ok(ours.iter().filter_map(is_settled).collect())
+        settled.extend(ours.iter().filter_map(is_settled));
+        Ok(settled)
     }
 
     /// The shards whose events up to `before` are in the rows; waits a moment for those that are not.
     async fn reached(&self, before: &[shard::Row]) -> Result<HashSet<u16>, store::Error> {
-        let (pause, times) = LOOK_AGAIN;
-        for nth in 0.. {
+        let (pause, mut times) = LOOK_AGAIN;
+        loop {
             let cursors: BTreeMap<u16, i64> =
                 self.store.cursors(PROJECTION).await?.into_iter().collect();
             let there =
                 |row: &&shard::Row| cursors.get(&row.id).copied().unwrap_or(0) >= row.last_pos;
             let reached: HashSet<u16> = before.iter().filter(there).map(|row| row.id).collect();
-            if reached.len() == before.len() || nth == times {
+            if reached.len() == before.len() || times == 0 {
                 return Ok(reached);
             }
+            times -= 1;
             tokio::time::sleep(pause).await;
         }
-        Ok(HashSet::new())
     }
 }
 
 /// Whether an order has no unfinished step, and agrees with the payment of one of its attempts.
 fn is_settled(row: &Row, payment: &Payment, (account, number): (&str, u32)) -> bool {
     let waits = row.saga_step.is_some() || matches!(&*row.status, "pending" | "stuck");
-    if waits || row.currency != payment.amount.currency.code() {
+    // The row does not say whether the rest of a captured payment was voided.
+    let voided_rest = payment.captured > 0 && payment.voided;
+    if waits || voided_rest || row.currency != payment.amount.currency.code() {
         return false;
     }
     let pays =
@@ -84,4 +89,77 @@ fn is_settled(row: &Row, payment: &Payment, (account, number): (&str, u32)) -> b
     captured == payment.captured
         && refunded == payment.refunded
         && (captured > 0 || live == is_live(payment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::money::{Currency, Money};
+    use crate::providers::payment::AuthorizationStatus;
+
+    fn row() -> Row {
+        Row {
+            status: "confirmed".into(),
+            payment_status: "captured".into(),
+            currency: "GBP".into(),
+            captured: 250,
+            refunded: 50,
+            paid_attempt: Some(2),
+            paid_with: Some("sandbox".into()),
+            ..Row::default()
+        }
+    }
+
+    fn payment() -> Payment {
+        Payment {
+            id: "pay_1".into(),
+            reference: String::new(),
+            status: AuthorizationStatus::Authorized,
+            amount: Money { amount: 250, currency: Currency::GBP },
+            captured: 250,
+            refunded: 50,
+            voided: false,
+            decline_code: None,
+            operations: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_payment_that_its_order_s_row_does_not_confirm_is_not_settled() {
+        let paying = ("sandbox", 2);
+        let is = |row: &Row, payment: &Payment| is_settled(row, payment, paying);
+        assert!(is(&row(), &payment()));
+        let rows: [(&str, fn(&mut Row)); 9] = [
+            ("an unfinished step", |row| row.saga_step = Some("capture".into())),
+            ("pending", |row| row.status = "pending".into()),
+            ("stuck", |row| row.status = "stuck".into()),
+            ("another currency", |row| row.currency = "JPY".into()),
+            ("captured less", |row| row.captured = 200),
+            ("refunded more", |row| row.refunded = 60),
+            ("another attempt", |row| row.paid_attempt = Some(1)),
+            ("another account", |row| row.paid_with = Some("sandbox/eu".into())),
+            ("never paid", |row| row.paid_attempt = None),
+        ];
+        for (what, change) in rows {
+            let mut row = row();
+            change(&mut row);
+            assert!(!is(&row, &payment()), "{what}");
+        }
+        assert!(!is(&row(), &Payment { voided: true, ..payment() }), "the rest was voided");
+    }
+
+    #[test]
+    fn an_authorization_is_settled_while_its_order_counts_on_it() {
+        let authorized = Payment { captured: 0, refunded: 0, ..payment() };
+        let voided = Payment { voided: true, ..authorized.clone() };
+        let waiting =
+            Row { payment_status: "authorized".into(), captured: 0, refunded: 0, ..row() };
+        let cancelled = Row { payment_status: "voided".into(), ..waiting.clone() };
+        let is =
+            |row: &Row, payment: &Payment, number| is_settled(row, payment, ("sandbox", number));
+        assert!(is(&waiting, &authorized, 2) && !is(&waiting, &voided, 2));
+        assert!(is(&cancelled, &voided, 2) && !is(&cancelled, &authorized, 2));
+        assert!(!is(&waiting, &authorized, 1), "an attempt that was given up has money");
+        assert!(is(&waiting, &voided, 1), "an attempt that was given up has none");
+    }
 }
