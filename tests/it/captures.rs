@@ -85,12 +85,19 @@ fn gbp(amount: i64) -> Value {
     json!({"amount": amount, "currency": "GBP"})
 }
 
-/// Captures, refunds or voids in the provider's dashboard, which knows nothing of kontor's references.
+/// Captures or refunds in the provider's dashboard, which knows nothing of kontor's references.
 async fn in_the_dashboard(site: &Site, what: &str, amount: i64) {
     let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/payments/{payment}/{what}");
     let body = json!({"reference": format!("dashboard-{what}-{amount}"), "amount": amount});
     site.provider(Method::POST, &path, Some(body), &format!("{what}-{amount}")).await;
+}
+
+/// Voids what is left of the authorization in the provider's dashboard.
+async fn void_in_the_dashboard(site: &Site) {
+    let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
+    let void = json!({"reference": "dashboard-void"});
+    site.provider(Method::POST, &format!("/payments/{payment}/void"), Some(void), "void").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,6 +175,32 @@ async fn what_is_left_of_a_cancelled_orders_money_can_be_refunded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_void_in_the_providers_dashboard_whose_webhook_is_lost_is_found_by_the_sweep() {
+    for captured in [0, 400] {
+        let site = Site::with(|config| {
+            config.shop.capture = CapturePolicy::ByHand;
+            config.payments.sweep_secs = 0;
+        })
+        .await;
+        site.sell("LAMP", 1_000, 9).await;
+        let cart = site.cart(&[("LAMP", 1)]).await;
+        site.checkout(&cart, "key-1", "tok_ok", 30).await.expect(201);
+        site.faults(json!({"webhook_drop": 1.0})).await;
+        if captured > 0 {
+            in_the_dashboard(&site, "captures", captured).await;
+        }
+        void_in_the_dashboard(&site).await;
+        let node = &site.app.as_ref().unwrap().node;
+        assert_eq!(node.flows.reconciliation.sweep_all().await.unwrap(), ["sandbox"]);
+        let order = site.until(&cart, |order| order["left_to_capture"] == gbp(0)).await;
+        // Once an operator has captured, the rest need not be captured.
+        assert_eq!(order["alert"] == "voided_elsewhere", captured == 0, "{order:#}");
+        assert_eq!(order["captured"], gbp(captured));
+        site.verify().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_to_capture_of_an_authorization_that_was_voided_elsewhere() {
     let site = Site::with(|config| config.shop.capture = CapturePolicy::ByHand).await;
     site.sell("LAMP", 1_000, 9).await;
@@ -181,9 +214,7 @@ async fn nothing_is_left_to_capture_of_an_authorization_that_was_voided_elsewher
         site.admin(Method::GET, &path, None).await.expect(200)["left_to_capture"],
         gbp(1_000)
     );
-    let payment = site.payments().await["data"][0]["id"].as_str().unwrap().to_owned();
-    let void = json!({"reference": "dashboard-void"});
-    site.provider(Method::POST, &format!("/payments/{payment}/void"), Some(void), "void").await;
+    void_in_the_dashboard(&site).await;
     site.until(&cart, |order| order["status"] == "stuck").await;
     let refused = post("fulfillments", json!({})).await.expect(409);
     let why = "an order with an alert cannot be fulfilled: clear the alert first";

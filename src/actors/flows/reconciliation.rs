@@ -17,7 +17,7 @@ use crate::actors::engine::runtime::Runtime;
 use crate::cache::Cache;
 use crate::domain::entity::{Cause, EntityId, Noun as _};
 use crate::domain::money::Currency;
-use crate::domain::order::{Attempt, Command, Order, Phase, Rejection};
+use crate::domain::order::{Attempt, Command, Order, Phase, ProviderReport, Rejection};
 use crate::providers::payment::{AuthorizationStatus, Payment, Provider};
 use crate::store::webhook::{NEVER, Parked};
 use crate::store::{self, Tables};
@@ -192,6 +192,10 @@ impl Reconciliation {
             if let Some(command) = record_of(&order, operation) {
                 let _ = tell_order(&self.orders, &order, told(command), name).await;
             }
+        }
+        if payment.voided && seen.live {
+            let command = Command::Report { attempt: number, report: ProviderReport::Voided };
+            let _ = tell_order(&self.orders, &order, told(command), name).await;
         }
         let Ok(seen) = see().await else {
             return false;
